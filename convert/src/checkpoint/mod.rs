@@ -1,0 +1,87 @@
+//! Checkpoints: where tensors come from.
+//!
+//! Everything downstream sees a checkpoint through [`TensorSource`]: a table of keys with dtype and shape, and a way to read a few
+//! bytes of one tensor. [`Checkpoint`] is the safetensors implementation (a directory, or one file); other containers become
+//! other implementations. Nothing here reads a tensor's bytes until it is asked for a range of them.
+
+mod directory;
+pub mod header;
+mod index;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ConvertError, Violation};
+
+pub use directory::Checkpoint;
+
+/// The largest `config.json` or index that is read into memory, in bytes.
+pub const MAX_JSON_BYTE_LEN: u64 = 64 << 20;
+
+/// What a header says of one tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Element type as stored.
+    pub dtype: Dtype,
+    /// Row-major shape.
+    pub shape: Vec<u64>,
+    /// Which of [`TensorSource::files`] holds it.
+    pub file: usize,
+    /// Where its first byte lies in that file.
+    pub byte_offset: u64,
+}
+
+/// One source file, as the manifest records it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFile {
+    /// File name inside the checkpoint's directory.
+    pub name: String,
+    /// Length of the whole file in bytes.
+    pub byte_len: u64,
+    /// BLAKE3 of its header (length field and JSON), in hex. The tensors' bytes are hashed where they are written.
+    pub header_blake3: String,
+}
+
+/// A set of named tensors whose bytes can be read in pieces, from several threads at once.
+pub trait TensorSource: Sync {
+    /// Every tensor by key.
+    fn tensors(&self) -> &BTreeMap<String, TensorInfo>;
+
+    /// The files they lie in.
+    fn files(&self) -> &[SourceFile];
+
+    /// Fills `out` with the bytes of tensor `key` that begin `byte_offset` bytes into it (row-major, little endian).
+    ///
+    /// # Errors
+    /// [`ConvertError::Io`] when the key is unknown, the range leaves the file, or the system cannot read it.
+    fn read_at(&self, key: &str, byte_offset: u64, out: &mut [u8]) -> Result<(), ConvertError>;
+}
+
+/// Keys whose absence from the table says nothing, because the file they should be in could not be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Keys known to be in a file that could not be read, or whose own entry is broken.
+    pub keys: BTreeSet<String>,
+    /// True when a file could not be read and nothing says which keys it had.
+    pub any: bool,
+}
+
+impl Unreadable {
+    /// Whether `key` may lie in a part that could not be read.
+    pub fn covers(&self, key: &str) -> bool {
+        self.any || self.keys.contains(key)
+    }
+}
+
+/// A checkpoint as far as it could be read, with everything that is wrong with it.
+#[derive(Debug)]
+pub struct Scan {
+    /// The readable part.
+    pub checkpoint: Checkpoint,
+    /// What is wrong, in file order.
+    pub violations: Vec<Violation>,
+    /// What the violations hide.
+    pub unreadable: Unreadable,
+}

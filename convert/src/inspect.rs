@@ -1,0 +1,173 @@
+//! Inspection: what a path holds, grouped so that a person can read it, and which recipe fits and why the others do not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::checkpoint::{Checkpoint, SourceFile, TensorSource};
+use crate::dtype::{DtypeChoice, byte_len};
+use crate::error::{ConvertError, Violation};
+use crate::manifest::MANIFEST_FILE;
+use crate::plan::plan;
+use crate::survey::{read_config, verdicts};
+
+/// What a path holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// Weight files.
+    pub files: Vec<SourceFile>,
+    /// Tensors.
+    pub tensors: usize,
+    /// Bytes of all tensors together.
+    pub byte_len: u64,
+    /// Tensors by dtype.
+    pub dtypes: BTreeMap<String, usize>,
+    /// Keys grouped by their form, in key order.
+    pub groups: Vec<Group>,
+    /// `model_type` of the config, where there is one.
+    pub model_type: Option<String>,
+    /// Whether it is a directory that mlxport wrote.
+    pub converted: bool,
+    /// Every built-in recipe's verdict.
+    pub recipes: Vec<Verdict>,
+    /// What is wrong with the files themselves.
+    pub violations: Vec<Violation>,
+}
+
+/// Keys that differ only in their numbers, with one shape and dtype.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// The key with `{n}` for each number.
+    pub pattern: String,
+    /// dtype.
+    pub dtype: String,
+    /// Shape.
+    pub shape: Vec<u64>,
+    /// How many tensors.
+    pub count: usize,
+    /// The first key.
+    pub first: String,
+}
+
+/// What a recipe says of the path.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// The recipe.
+    pub recipe: String,
+    /// Whether the config is one it is for and every key, shape and dtype is as it demands.
+    pub fits: bool,
+    /// Why not, where the config is not one it is for.
+    pub reason: Option<String>,
+    /// Why not, where it is.
+    pub violations: Vec<Violation>,
+}
+
+/// Reads headers and config of `path` and asks every recipe.
+///
+/// # Errors
+/// [`ConvertError::NoSuchSource`], or when a built-in recipe cannot be parsed.
+pub fn inspect(path: &Path) -> Result<Inspection, ConvertError> {
+    let scan = Checkpoint::scan(path)?;
+    let tensors = scan.checkpoint.tensors();
+    let config = read_config(&scan.checkpoint);
+    let mut recipes = Vec::new();
+    let mut violations = scan.violations;
+    let mut model_type = None;
+    match config {
+        Err(violation) => violations.push(violation),
+        Ok(config) => {
+            model_type = config
+                .get("model_type")
+                .and_then(|value| value.as_str())
+                .map(str::to_owned);
+            for (recipe, verdict) in verdicts(&config)? {
+                let found = if verdict.is_ok() {
+                    let normalized = recipe.config.normalize(&config);
+                    let layout = recipe.layout(None)?;
+                    let keep = DtypeChoice::Keep;
+                    plan(
+                        &recipe,
+                        &layout,
+                        keep,
+                        normalized,
+                        tensors,
+                        &scan.unreadable,
+                    )
+                    .1
+                } else {
+                    Vec::new()
+                };
+                recipes.push(Verdict {
+                    recipe: recipe.name,
+                    fits: verdict.is_ok() && found.is_empty() && violations.is_empty(),
+                    reason: verdict.err(),
+                    violations: found,
+                });
+            }
+        }
+    }
+    let mut dtypes = BTreeMap::new();
+    for info in tensors.values() {
+        *dtypes.entry(info.dtype.to_string()).or_default() += 1;
+    }
+    let sizes = tensors
+        .values()
+        .filter_map(|info| byte_len(info.dtype, &info.shape));
+    Ok(Inspection {
+        files: scan.checkpoint.files().to_vec(),
+        tensors: tensors.len(),
+        byte_len: sizes.sum(),
+        dtypes,
+        groups: groups(&scan.checkpoint),
+        model_type,
+        converted: scan.checkpoint.root().join(MANIFEST_FILE).is_file(),
+        recipes,
+        violations,
+    })
+}
+
+/// Keys by form, shape and dtype, in the order of each group's first key.
+fn groups(checkpoint: &Checkpoint) -> Vec<Group> {
+    let mut groups: BTreeMap<(String, String, Vec<u64>), Group> = BTreeMap::new();
+    for (key, info) in checkpoint.tensors() {
+        let pattern = generalize(key);
+        let dtype = info.dtype.to_string();
+        groups
+            .entry((pattern.clone(), dtype.clone(), info.shape.clone()))
+            .or_insert_with(|| Group {
+                pattern,
+                dtype,
+                shape: info.shape.clone(),
+                count: 0,
+                first: key.clone(),
+            })
+            .count += 1;
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by(|a, b| a.first.cmp(&b.first));
+    groups
+}
+
+/// The key with `{n}` for each part that is a number.
+fn generalize(key: &str) -> String {
+    let parts: Vec<&str> = key
+        .split('.')
+        .map(|part| {
+            let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            if digits { "{n}" } else { part }
+        })
+        .collect();
+    parts.join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::generalize;
+
+    #[test]
+    fn numbers_are_generalized() {
+        assert_eq!(generalize("a.0.b.12.c1"), "a.{n}.b.{n}.c1");
+        assert_eq!(generalize("7"), "{n}");
+    }
+}

@@ -1,0 +1,39 @@
+//! Checkpoint → recipe → plan → transforms → writer → manifest: a PyTorch release becomes MLX-ready safetensors.
+//!
+//! ```text
+//! checkpoint  headers of *.safetensors and the index, checked; tensors read in pieces
+//! recipe      a TOML table: which key becomes which, what config it is for, what shapes the config demands
+//! plan        every output tensor, or everything that is wrong; no tensor byte is read for it
+//! transforms  any range of an output tensor, gathered from its sources
+//! writer      a directory that appears complete or not at all
+//! manifest    what was made of what, with hashes; verify() checks it
+//! ```
+//!
+//! Data goes down this list only. The crate prints nothing, never sees MLX, and holds no tensor whole: memory does not grow with the
+//! model. [`prepare`] and [`Prepared::write`] are the whole of a conversion.
+
+#[cfg(not(unix))]
+compile_error!("mlxport reads with pread, which only Unix has");
+
+pub mod checkpoint;
+pub mod dtype;
+pub mod error;
+pub mod files;
+pub mod inspect;
+pub mod manifest;
+pub mod plan;
+pub mod recipe;
+mod size;
+mod survey;
+pub mod transforms;
+pub mod verify;
+pub mod writer;
+
+pub use dtype::DtypeChoice;
+pub use error::{ConvertError, Violation, ViolationKind, Violations};
+pub use inspect::inspect;
+pub use manifest::Manifest;
+pub use size::{parse_byte_len, show_byte_len};
+pub use survey::{Prepared, Request, Survey, prepare, survey};
+pub use verify::{VerifyReport, verify};
+pub use writer::WriteOptions;

@@ -1,0 +1,151 @@
+//! The plan: from headers, recipe and config to the list of output tensors, or to everything that is wrong. No tensor byte is read.
+//!
+//! Rows are expanded over their index sets into the exact keys they demand, so that a missing key, an extra key and a wrong shape are
+//! found by name and never by guess.
+
+mod expand;
+mod render;
+mod rows;
+
+use std::collections::BTreeMap;
+
+use safetensors::Dtype;
+use serde_json::Value;
+
+use crate::checkpoint::{TensorInfo, Unreadable};
+use crate::dtype::{DtypeChoice, byte_len};
+use crate::error::Violation;
+use crate::recipe::Recipe;
+use crate::recipe::config::Normalized;
+use crate::transforms::Assembly;
+
+/// One source tensor of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedSource {
+    /// Its key.
+    pub key: String,
+    /// dtype as stored.
+    pub dtype: Dtype,
+    /// Shape as stored.
+    pub shape: Vec<u64>,
+}
+
+/// One tensor that will be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputTensor {
+    /// Its key in the converted model.
+    pub name: String,
+    /// dtype as written.
+    pub dtype: Dtype,
+    /// Shape as written, row-major.
+    pub shape: Vec<u64>,
+    /// What it is made of, in order.
+    pub sources: Vec<PlannedSource>,
+    /// The operation's name.
+    pub op: String,
+    /// The recipe row (from 1).
+    pub row: usize,
+    /// How its elements are read.
+    pub assembly: Assembly,
+}
+
+impl OutputTensor {
+    /// Bytes it will take. Plans hold no tensor whose bytes cannot be counted.
+    pub fn byte_len(&self) -> u64 {
+        byte_len(self.dtype, &self.shape).unwrap_or(0)
+    }
+}
+
+/// A source tensor that is left out on purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its key.
+    pub key: String,
+    /// The recipe row (from 1).
+    pub row: usize,
+    /// Why it may be left out.
+    pub reason: String,
+}
+
+/// Everything a conversion will do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The recipe's name.
+    pub recipe: String,
+    /// BLAKE3 of the recipe's text.
+    pub recipe_hash: String,
+    /// The layout.
+    pub layout: String,
+    /// What float tensors become.
+    pub dtype: DtypeChoice,
+    /// Output tensors in recipe order.
+    pub tensors: Vec<OutputTensor>,
+    /// Source tensors left out.
+    pub dropped: Vec<Dropped>,
+    /// The converted config.json.
+    pub config: Value,
+    /// What was changed that a person may want to know.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Bytes of all output tensors together.
+    pub fn byte_len(&self) -> u64 {
+        self.tensors.iter().map(OutputTensor::byte_len).sum()
+    }
+}
+
+/// Makes the plan as far as it can be made; it may be carried out only when no violation comes with it.
+pub fn plan(
+    recipe: &Recipe,
+    layout: &str,
+    dtype: DtypeChoice,
+    normalized: Normalized,
+    tensors: &BTreeMap<String, TensorInfo>,
+    unreadable: &Unreadable,
+) -> (Plan, Vec<Violation>) {
+    let Normalized {
+        json,
+        dims,
+        notes,
+        mut violations,
+    } = normalized;
+    let mut planner = rows::Planner::new(recipe, layout, dtype, &dims, tensors, unreadable);
+    planner.all_rows();
+    let (outputs, dropped, found) = planner.finish();
+    violations.extend(found);
+    let mut plan = Plan {
+        recipe: recipe.name.clone(),
+        recipe_hash: recipe.hash.clone(),
+        layout: layout.to_owned(),
+        dtype,
+        tensors: outputs,
+        dropped,
+        config: json,
+        notes,
+    };
+    complete_config(&mut plan, recipe);
+    (plan, violations)
+}
+
+/// States in the config what the weights are and who wrote them.
+fn complete_config(plan: &mut Plan, recipe: &Recipe) {
+    let mut dtypes = plan.tensors.iter().map(|tensor| tensor.dtype);
+    if let Some(first) = dtypes.next()
+        && dtypes.all(|dtype| dtype == first)
+    {
+        let name = match first {
+            Dtype::F32 => "float32",
+            Dtype::F16 => "float16",
+            _ => "bfloat16",
+        };
+        recipe.config.set_dtype(&mut plan.config, name);
+    }
+    let stamp = serde_json::json!({
+        "schema": crate::manifest::SCHEMA,
+        "recipe": plan.recipe,
+        "layout": plan.layout,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    crate::recipe::config::set(&mut plan.config, "mlxport", stamp);
+}

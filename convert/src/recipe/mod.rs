@@ -1,0 +1,237 @@
+//! Recipes: the table that says which tensor becomes which, and which config it is for.
+//!
+//! A recipe is a TOML file (`recipes/deepseek-ocr.toml` is the built-in one and explains every field). [`Recipe::parse`] turns it
+//! into expressions and patterns and refuses anything inconsistent, all complaints at once. It never looks at a checkpoint: that is
+//! [`crate::plan`].
+
+pub mod config;
+pub mod expr;
+mod parse;
+pub mod pattern;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use safetensors::Dtype;
+
+use crate::error::{ConvertError, Violation, ViolationKind};
+use crate::files::read_bounded;
+
+use config::ConfigSpec;
+use expr::Expr;
+use pattern::Pattern;
+
+/// The built-in recipes by name.
+const BUILTIN: &[(&str, &str)] = &[(
+    "deepseek-ocr",
+    include_str!("../../recipes/deepseek-ocr.toml"),
+)];
+/// The longest recipe file, in bytes.
+const MAX_BYTE_LEN: u64 = 4 << 20;
+
+/// A checked recipe.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Its name.
+    pub name: String,
+    /// BLAKE3 of the file's text, in hex.
+    pub hash: String,
+    /// The layouts it can write; the first is the default.
+    pub layouts: Vec<String>,
+    /// `model_type` values it is for.
+    pub model_types: Vec<String>,
+    /// `architectures` values it is for (empty: any).
+    pub architectures: Vec<String>,
+    /// How config.json is read and written.
+    pub config: ConfigSpec,
+    /// Named index sets.
+    pub indices: BTreeMap<String, IndexSet>,
+    /// The rows, in checkpoint order.
+    pub rows: Vec<Row>,
+}
+
+/// A named set of numbers: those below `count` that pass `filter`.
+#[derive(Debug, Clone)]
+pub struct IndexSet {
+    /// How many numbers there are to choose from.
+    pub count: Expr,
+    /// Which of them (`i`) belong to it.
+    pub filter: Option<Expr>,
+    /// Whether rows over it may match nothing.
+    pub may_be_empty: bool,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its place in the file, from 1.
+    pub number: usize,
+    /// Source key patterns with the shapes they must have. Several only for `concat`.
+    pub sources: Vec<(Pattern, Vec<Expr>)>,
+    /// Accepted dtypes.
+    pub dtypes: Vec<Dtype>,
+    /// The row holds only where this is true.
+    pub when: Option<Expr>,
+    /// What becomes of it, by layout.
+    pub actions: BTreeMap<String, Action>,
+}
+
+impl Row {
+    /// How messages and the manifest name it.
+    pub fn label(&self) -> String {
+        format!("row {}: {}", self.number, self.sources[0].0)
+    }
+}
+
+/// What a row does in one layout.
+#[derive(Debug, Clone)]
+pub struct Action {
+    /// The operation.
+    pub op: Op,
+    /// Target key patterns: three for `split_qkv`, none for `drop`, else one.
+    pub targets: Vec<Pattern>,
+}
+
+/// An operation on whole tensors. Each is a rearrangement of elements; none computes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// As it is.
+    Copy,
+    /// Convolution kernel `[O, I, H, W]` → `[O, H, W, I]`.
+    ConvOihwToOhwi,
+    /// `[R, C]` → `[C, R]`.
+    Transpose,
+    /// Columns of a linear weight behind `F.unfold`: `[O, C·kh·kw]` → `[O, kh·kw·C]`.
+    PermuteUnfold {
+        /// Kernel height.
+        kernel_height: Expr,
+        /// Kernel width.
+        kernel_width: Expr,
+    },
+    /// `[3·D, …]` → three of `[D, …]`: query, key, value.
+    SplitQkv,
+    /// One tensor per number of an index set, in order, on a new leading axis.
+    Stack {
+        /// The index set's name.
+        over: String,
+    },
+    /// Several tensors joined along an axis they need not agree in.
+    Concat {
+        /// The axis.
+        axis: usize,
+    },
+    /// Left out.
+    Drop {
+        /// Why it may be.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Copy => "copy",
+            Self::ConvOihwToOhwi => "conv_oihw_to_ohwi",
+            Self::Transpose => "transpose",
+            Self::PermuteUnfold { .. } => "permute_unfold",
+            Self::SplitQkv => "split_qkv",
+            Self::Stack { .. } => "stack",
+            Self::Concat { .. } => "concat",
+            Self::Drop { .. } => "drop",
+        })
+    }
+}
+
+impl Recipe {
+    /// Parses and checks a recipe; `origin` names it in messages.
+    ///
+    /// # Errors
+    /// [`ConvertError::Violations`] with everything wrong in the file.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, ConvertError> {
+        parse::parse(text, origin)
+    }
+
+    /// A built-in recipe, or the one in the file of that name.
+    ///
+    /// # Errors
+    /// [`ConvertError::NoSuchRecipe`] when it is neither; what [`Recipe::parse`] or the system says otherwise.
+    pub fn named(name: &str) -> Result<Self, ConvertError> {
+        if let Some((name, text)) = BUILTIN.iter().find(|(known, _)| *known == name) {
+            return Self::parse(text, name);
+        }
+        let path = Path::new(name);
+        if !path.exists() {
+            return Err(ConvertError::NoSuchRecipe {
+                name: name.to_owned(),
+                builtin: Self::builtin_names().join(", "),
+            });
+        }
+        let bytes =
+            read_bounded(path, MAX_BYTE_LEN).map_err(ConvertError::io("read recipe", path))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            ConvertError::Violations(crate::error::Violations(vec![Violation::new(
+                ViolationKind::Recipe,
+                name,
+                "UTF-8 text",
+                error.to_string(),
+            )]))
+        })?;
+        Self::parse(&text, name)
+    }
+
+    /// The names of the built-in recipes.
+    pub fn builtin_names() -> Vec<&'static str> {
+        BUILTIN.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Why this recipe is not for that config, or `Ok`.
+    ///
+    /// # Errors
+    /// The reason, in words.
+    pub fn fits(&self, config: &serde_json::Value) -> Result<(), String> {
+        let model_type = config.get("model_type").and_then(|value| value.as_str());
+        if !model_type.is_some_and(|found| self.model_types.iter().any(|known| known == found)) {
+            return Err(format!(
+                "config.json says model_type {}, {} is for {}",
+                model_type.unwrap_or("nothing"),
+                self.name,
+                self.model_types.join(", ")
+            ));
+        }
+        let found: Vec<&str> = config
+            .get("architectures")
+            .and_then(|value| value.as_array())
+            .into_iter()
+            .flatten()
+            .filter_map(|value| value.as_str())
+            .collect();
+        let known = |name: &&str| self.architectures.iter().any(|arch| arch == name);
+        if found.is_empty() || self.architectures.is_empty() || found.iter().any(known) {
+            return Ok(());
+        }
+        Err(format!(
+            "config.json says architectures {}, {} is for {}",
+            found.join(", "),
+            self.name,
+            self.architectures.join(", ")
+        ))
+    }
+
+    /// The layout of that name, or the default one.
+    ///
+    /// # Errors
+    /// [`ConvertError::NoSuchLayout`].
+    pub fn layout(&self, name: Option<&str>) -> Result<String, ConvertError> {
+        let name = name.unwrap_or(&self.layouts[0]);
+        if self.layouts.iter().any(|known| known == name) {
+            return Ok(name.to_owned());
+        }
+        Err(ConvertError::NoSuchLayout {
+            name: name.to_owned(),
+            recipe: self.name.clone(),
+            known: self.layouts.join(", "),
+        })
+    }
+}

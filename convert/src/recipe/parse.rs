@@ -1,0 +1,320 @@
+//! From the TOML table to a checked [`Recipe`]: every expression, pattern and name is resolved, every complaint collected.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use safetensors::Dtype;
+
+use crate::dtype;
+use crate::error::{ConvertError, Violation, ViolationKind, Violations};
+
+use super::config::ConfigSpec;
+use super::expr::Expr;
+use super::pattern::Pattern;
+use super::table::{Kind, OpName, RawAction, RawRecipe, RawRow, RawShape, SCHEMA};
+use super::{Action, IndexSet, Op, Recipe, Row};
+
+/// The dtypes a row accepts when it names none.
+const WEIGHT_DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
+
+/// The names that a recipe's expressions may use, and what is wrong so far.
+pub(super) struct Checker {
+    origin: String,
+    ints: BTreeSet<String>,
+    lists: BTreeSet<String>,
+    problems: Vec<Violation>,
+}
+
+pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, ConvertError> {
+    let mut checker = Checker {
+        origin: origin.to_owned(),
+        ints: BTreeSet::new(),
+        lists: BTreeSet::new(),
+        problems: Vec::new(),
+    };
+    let raw: RawRecipe = match toml::from_str(text) {
+        Ok(raw) => raw,
+        Err(error) => {
+            checker.complain("file", "a recipe in TOML", error.to_string());
+            return Err(ConvertError::Violations(Violations(checker.problems)));
+        }
+    };
+    checker.check_head(&raw);
+    let config = ConfigSpec::check(&raw, &mut checker);
+    let mut indices = BTreeMap::new();
+    for (name, index) in &raw.indices {
+        let place = format!("index {name}");
+        let count = checker.expr(&index.count, false, &place);
+        let filter = index
+            .filter
+            .as_ref()
+            .map(|text| checker.expr(text, true, &place));
+        let set = IndexSet {
+            count,
+            filter,
+            may_be_empty: index.may_be_empty,
+        };
+        indices.insert(name.clone(), set);
+    }
+    let rows = raw
+        .table
+        .rows
+        .iter()
+        .enumerate()
+        .map(|(at, row)| checker.row(at + 1, row, &raw))
+        .collect();
+    ConvertError::unless_empty(checker.problems)?;
+    Ok(Recipe {
+        name: raw.name,
+        hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
+        layouts: raw.layouts,
+        model_types: raw.fits.model_type,
+        architectures: raw.fits.architectures,
+        config,
+        indices,
+        rows,
+    })
+}
+
+impl Checker {
+    pub(super) fn complain(&mut self, place: &str, expected: &str, found: impl Into<String>) {
+        self.problems.push(Violation::new(
+            ViolationKind::Recipe,
+            format!("{}: {place}", self.origin),
+            expected,
+            found,
+        ));
+    }
+
+    /// Declares a name for later expressions.
+    pub(super) fn declare(&mut self, name: &str, kind: Kind) {
+        let list = matches!(kind, Kind::Sizes | Kind::Counts);
+        let taken = self.ints.contains(name) || self.lists.contains(name);
+        if taken || matches!(name, "i" | "in") {
+            self.complain("dims", "a new name", name);
+        }
+        let names = if list {
+            &mut self.lists
+        } else {
+            &mut self.ints
+        };
+        names.insert(name.to_owned());
+    }
+
+    /// Parses an expression over declared names (and `i`, where it is bound); a wrong one becomes `0` and a complaint.
+    pub(super) fn expr(&mut self, text: &str, bound: bool, place: &str) -> Expr {
+        let parsed = Expr::parse(text).and_then(|expr| {
+            let unknown = expr.names().into_iter().find(|(name, list)| {
+                let known = if *list { &self.lists } else { &self.ints };
+                !known.contains(*name) && !(bound && !list && *name == "i")
+            });
+            match unknown {
+                Some((name, _)) => Err(format!("{text:?}: no dim is called {name}")),
+                None => Ok(expr),
+            }
+        });
+        parsed.unwrap_or_else(|problem| {
+            self.complain(place, "an expression over declared names", problem);
+            Expr::parse("0").expect("a digit is an expression")
+        })
+    }
+
+    fn check_head(&mut self, raw: &RawRecipe) {
+        if raw.schema != SCHEMA {
+            self.complain("schema", &SCHEMA.to_string(), raw.schema.to_string());
+        }
+        let distinct: BTreeSet<_> = raw.layouts.iter().collect();
+        if raw.layouts.is_empty() || distinct.len() != raw.layouts.len() {
+            let found = format!("{:?}", raw.layouts);
+            self.complain("layouts", "at least one, each once", found);
+        }
+        if raw.table.rows.is_empty() {
+            self.complain("rows", "at least one row", "none");
+        }
+    }
+
+    fn pattern(&mut self, text: &str, place: &str, raw: &RawRecipe) -> Pattern {
+        let parsed = Pattern::parse(text);
+        let pattern = parsed.unwrap_or_else(|problem| {
+            self.complain(place, "a key pattern", problem);
+            Pattern::parse("?").expect("plain text is a pattern")
+        });
+        for name in pattern.indices() {
+            if !raw.indices.contains_key(name) {
+                self.complain(place, "a declared index", format!("{{{name}}}"));
+            }
+        }
+        pattern
+    }
+
+    fn row(&mut self, number: usize, row: &RawRow, raw: &RawRecipe) -> Row {
+        let place = format!("row {number}");
+        let patterns: Vec<Pattern> = row
+            .from
+            .list()
+            .into_iter()
+            .map(|text| self.pattern(text, &place, raw))
+            .collect();
+        let shapes: Vec<&Vec<String>> = match &row.shape {
+            RawShape::Same(shape) => vec![shape; patterns.len()],
+            RawShape::Each(shapes) => shapes.iter().collect(),
+        };
+        if shapes.len() != patterns.len() || patterns.is_empty() {
+            let found = format!("{} shapes for {} keys", shapes.len(), patterns.len());
+            self.complain(&place, "a shape for every key", found);
+        }
+        let shapes: Vec<Vec<Expr>> = shapes
+            .into_iter()
+            .map(|shape| shape.iter().map(|n| self.expr(n, false, &place)).collect())
+            .collect();
+        let sources: Vec<(Pattern, Vec<Expr>)> = patterns.into_iter().zip(shapes).collect();
+        let when = row.when.as_ref().map(|text| self.expr(text, false, &place));
+        let dtypes = self.dtypes(row, &place);
+        for name in row.layouts.keys() {
+            if !raw.layouts.contains(name) {
+                self.complain(&place, "a layout of this recipe", name.clone());
+            }
+        }
+        let mut actions = BTreeMap::new();
+        for layout in &raw.layouts {
+            let action = row
+                .layouts
+                .get(layout)
+                .cloned()
+                .unwrap_or_else(|| row.action());
+            let checked = self.action(&action, &sources, &place, raw);
+            actions.extend(checked.map(|action| (layout.clone(), action)));
+        }
+        Row {
+            number,
+            sources,
+            dtypes,
+            when,
+            actions,
+        }
+    }
+
+    fn dtypes(&mut self, row: &RawRow, place: &str) -> Vec<Dtype> {
+        let Some(names) = &row.dtype else {
+            return WEIGHT_DTYPES.to_vec();
+        };
+        let mut dtypes = Vec::new();
+        for name in names {
+            match dtype::from_name(name) {
+                Some(dtype) => dtypes.push(dtype),
+                None => self.complain(place, "dtypes as safetensors names them", name.clone()),
+            }
+        }
+        dtypes
+    }
+
+    fn action(
+        &mut self,
+        raw: &RawAction,
+        sources: &[(Pattern, Vec<Expr>)],
+        place: &str,
+        recipe: &RawRecipe,
+    ) -> Option<Action> {
+        let targets: Vec<Pattern> = raw.to.as_ref().map_or(Vec::new(), |to| {
+            to.list()
+                .into_iter()
+                .map(|text| self.pattern(text, place, recipe))
+                .collect()
+        });
+        let op = self.op(raw, place)?;
+        let wanted = match op {
+            Op::SplitQkv => 3,
+            Op::Drop { .. } => 0,
+            _ => 1,
+        };
+        if targets.len() != wanted {
+            let found = targets.len().to_string();
+            self.complain(place, &format!("{wanted} targets for {op}"), found);
+        }
+        if (sources.len() > 1) != matches!(op, Op::Concat { .. }) {
+            let found = format!("{} for {op}", sources.len());
+            self.complain(place, "one source, or several for concat", found);
+        }
+        let rank = match op {
+            Op::ConvOihwToOhwi => Some(4),
+            Op::Transpose | Op::PermuteUnfold { .. } => Some(2),
+            _ => None,
+        };
+        for (_, shape) in sources {
+            let axis_outside = matches!(op, Op::Concat { axis } if axis >= shape.len());
+            let no_rows = matches!(op, Op::SplitQkv) && shape.is_empty();
+            if rank.is_some_and(|rank| rank != shape.len()) || axis_outside || no_rows {
+                let found = format!("{} axes", shape.len());
+                self.complain(place, &format!("a shape that {op} can take"), found);
+            }
+        }
+        self.check_indices(&op, sources, &targets, place, recipe);
+        Some(Action { op, targets })
+    }
+
+    fn op(&mut self, raw: &RawAction, place: &str) -> Option<Op> {
+        let name = raw.op.unwrap_or(OpName::Copy);
+        let needs = [
+            ("over", raw.over.is_some(), name == OpName::Stack),
+            ("kernel", raw.kernel.is_some(), name == OpName::PermuteUnfold),
+            ("axis", raw.axis.is_some(), name == OpName::Concat),
+            ("reason", raw.reason.is_some(), name == OpName::Drop),
+        ];
+        for (field, given, wanted) in needs {
+            if given != wanted {
+                let found = if given { "it" } else { "nothing" };
+                let not = if wanted { "" } else { "no " };
+                self.complain(place, &format!("{not}{field} for {name:?}"), found);
+            }
+        }
+        Some(match name {
+            OpName::Copy => Op::Copy,
+            OpName::ConvOihwToOhwi => Op::ConvOihwToOhwi,
+            OpName::Transpose => Op::Transpose,
+            OpName::SplitQkv => Op::SplitQkv,
+            OpName::Stack => Op::Stack {
+                over: raw.over.clone()?,
+            },
+            OpName::Concat => Op::Concat { axis: raw.axis? },
+            OpName::Drop => Op::Drop {
+                reason: raw.reason.clone()?,
+            },
+            OpName::PermuteUnfold => {
+                let [height, width] = raw.kernel.as_ref()?;
+                Op::PermuteUnfold {
+                    kernel_height: self.expr(height, false, place),
+                    kernel_width: self.expr(width, false, place),
+                }
+            }
+        })
+    }
+
+    /// Targets must carry the same numbers as sources, less the one that is stacked over: else one target would be made many times.
+    fn check_indices(
+        &mut self,
+        op: &Op,
+        sources: &[(Pattern, Vec<Expr>)],
+        targets: &[Pattern],
+        place: &str,
+        recipe: &RawRecipe,
+    ) {
+        let set = |pattern: &Pattern| -> BTreeSet<String> {
+            pattern.indices().map(str::to_owned).collect()
+        };
+        let first = sources.first().map(|(p, _)| set(p)).unwrap_or_default();
+        let mut wanted = first.clone();
+        if let Op::Stack { over } = op {
+            if !wanted.remove(over) {
+                self.complain(place, "the stacked index in the key", over.clone());
+            }
+            if recipe.indices.get(over).is_some_and(|set| set.filter.is_some()) {
+                self.complain(place, "to stack over a whole range", format!("{over} has a filter"));
+            }
+        }
+        let agree = sources.iter().all(|(p, _)| set(p) == first)
+            && targets.iter().all(|target| set(target) == wanted);
+        if !agree {
+            let found = "other ones";
+            self.complain(place, "the same indices in keys and targets", found);
+        }
+    }
+}

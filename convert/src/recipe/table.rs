@@ -1,0 +1,217 @@
+//! A recipe file as TOML spells it. Nothing is interpreted here; unknown fields are refused so that a typo cannot pass for a default.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The schema this build reads.
+pub const SCHEMA: u32 = 1;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRecipe {
+    pub schema: u32,
+    pub name: String,
+    pub layouts: Vec<String>,
+    pub fits: RawFits,
+    pub config: RawConfig,
+    #[serde(default)]
+    pub dims: Vec<RawDim>,
+    #[serde(default)]
+    pub indices: BTreeMap<String, RawIndex>,
+    #[serde(default)]
+    pub require: Vec<RawRequire>,
+    pub table: RawTable,
+}
+
+/// The rows, under a name of their own so that they can come last.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTable {
+    pub rows: Vec<RawRow>,
+}
+
+/// Which configs it is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawFits {
+    pub model_type: Vec<String>,
+    #[serde(default)]
+    pub architectures: Vec<String>,
+}
+
+/// How config.json is read and written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    #[serde(default)]
+    pub drop: Vec<String>,
+    #[serde(default)]
+    pub dtype_fields: Vec<String>,
+    pub fields: Vec<RawField>,
+}
+
+/// One config field.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawField {
+    pub path: String,
+    #[serde(default)]
+    pub also: Vec<String>,
+    #[serde(default)]
+    pub mirror: bool,
+    pub kind: Kind,
+    pub dim: Option<String>,
+    pub default: Option<toml::Value>,
+    pub value: Option<toml::Value>,
+    #[serde(default, rename = "override")]
+    pub overrides: bool,
+    #[serde(default)]
+    pub only: Vec<toml::Value>,
+    pub null_means: Option<String>,
+    pub when: Option<String>,
+    pub why: Option<String>,
+}
+
+/// What a config field may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An integer from 1.
+    Size,
+    /// An integer from 0.
+    Count,
+    /// `Size`, or null (which counts as 0 in expressions).
+    SizeOrNull,
+    /// `Count`, or null; 0 is written as null.
+    CountOrNull,
+    /// Any finite number.
+    Number,
+    /// A finite number above 0.
+    Positive,
+    /// true or false.
+    Flag,
+    /// A string.
+    Text,
+    /// A list of `Size`.
+    Sizes,
+    /// A list of `Count`.
+    Counts,
+    /// Null only.
+    Null,
+    /// Anything; carried along.
+    Any,
+}
+
+/// A dim made of others.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawDim {
+    pub name: String,
+    pub is: String,
+}
+
+/// A named set of numbers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawIndex {
+    pub count: String,
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    #[serde(default)]
+    pub may_be_empty: bool,
+}
+
+/// A condition that the config must meet.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRequire {
+    pub check: String,
+    pub when: Option<String>,
+    pub why: String,
+}
+
+/// One string, or several.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// All of them.
+    pub fn list(&self) -> Vec<&str> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+/// The shape of the row's source, or of each of its sources.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum RawShape {
+    Same(Vec<String>),
+    Each(Vec<Vec<String>>),
+}
+
+/// One row: which keys, what shape, what becomes of them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRow {
+    pub from: OneOrMany,
+    pub shape: RawShape,
+    pub dtype: Option<Vec<String>>,
+    pub when: Option<String>,
+    pub op: Option<OpName>,
+    pub to: Option<OneOrMany>,
+    pub over: Option<String>,
+    pub kernel: Option<[String; 2]>,
+    pub axis: Option<usize>,
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub layouts: BTreeMap<String, RawAction>,
+}
+
+/// What becomes of a row's tensors in a layout that differs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawAction {
+    pub op: Option<OpName>,
+    pub to: Option<OneOrMany>,
+    pub over: Option<String>,
+    pub kernel: Option<[String; 2]>,
+    pub axis: Option<usize>,
+    pub reason: Option<String>,
+}
+
+impl RawRow {
+    /// The row's own action: what happens in layouts that it does not list.
+    pub fn action(&self) -> RawAction {
+        RawAction {
+            op: self.op,
+            to: self.to.clone(),
+            over: self.over.clone(),
+            kernel: self.kernel.clone(),
+            axis: self.axis,
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// The operations, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpName {
+    Copy,
+    ConvOihwToOhwi,
+    Transpose,
+    PermuteUnfold,
+    SplitQkv,
+    Stack,
+    Concat,
+    Drop,
+}

@@ -1,0 +1,180 @@
+//! The first half of a conversion: open the checkpoint, choose the recipe, read the config, make the plan, collect everything wrong.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN};
+use crate::dtype::DtypeChoice;
+use crate::error::{ConvertError, Violation, ViolationKind};
+use crate::files::read_bounded;
+use crate::manifest::Manifest;
+use crate::plan::{Plan, plan};
+use crate::recipe::Recipe;
+use crate::writer::{self, WriteOptions};
+
+/// What to convert, and into what.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// A checkpoint directory or one `.safetensors` file.
+    pub source: PathBuf,
+    /// A built-in recipe's name or a recipe file; `None` takes the built-in one that fits the config.
+    pub recipe: Option<String>,
+    /// A layout of the recipe; `None` takes its first.
+    pub layout: Option<String>,
+    /// What float tensors become.
+    pub dtype: DtypeChoice,
+}
+
+/// A checkpoint with its plan as far as one could be made, and everything that is wrong.
+#[derive(Debug)]
+pub struct Survey {
+    checkpoint: Checkpoint,
+    /// The plan; `None` when no recipe or config could be had.
+    pub plan: Option<Plan>,
+    /// Everything wrong, in the order of the checks: files, config, keys.
+    pub violations: Vec<Violation>,
+}
+
+/// A conversion that may be carried out: nothing was wrong.
+#[derive(Debug)]
+pub struct Prepared {
+    checkpoint: Checkpoint,
+    /// What will be written.
+    pub plan: Plan,
+}
+
+/// Reads headers and config and makes the plan. What is wrong with the input comes back in the [`Survey`].
+///
+/// # Errors
+/// What keeps any plan from being made: no such source, no such recipe or layout, a recipe that is wrong itself.
+pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
+    let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
+    let mut scan = Checkpoint::scan(&request.source)?;
+    let config = read_config(&scan.checkpoint);
+    let config = config.map_err(|violation| scan.violations.push(violation));
+    let mut survey = Survey {
+        checkpoint: scan.checkpoint,
+        plan: None,
+        violations: scan.violations,
+    };
+    let Ok(config) = config else {
+        return Ok(survey);
+    };
+    let recipe = match named.map_or_else(|| fitting(&config), Ok) {
+        Ok(recipe) => recipe,
+        Err(violation) => {
+            survey.violations.push(violation);
+            return Ok(survey);
+        }
+    };
+    let layout = recipe.layout(request.layout.as_deref())?;
+    let normalized = recipe.config.normalize(&config);
+    let tensors = crate::checkpoint::TensorSource::tensors(&survey.checkpoint);
+    let (plan, violations) = plan(
+        &recipe,
+        &layout,
+        request.dtype,
+        normalized,
+        tensors,
+        &scan.unreadable,
+    );
+    survey.plan = Some(plan);
+    survey.violations.extend(violations);
+    Ok(survey)
+}
+
+/// The same, where anything wrong is the end.
+///
+/// # Errors
+/// As [`survey`], and [`ConvertError::Violations`] with everything wrong.
+pub fn prepare(request: &Request) -> Result<Prepared, ConvertError> {
+    survey(request)?.into_prepared()
+}
+
+impl Survey {
+    /// The conversion, when nothing is wrong.
+    ///
+    /// # Errors
+    /// [`ConvertError::Violations`] with everything wrong.
+    pub fn into_prepared(self) -> Result<Prepared, ConvertError> {
+        ConvertError::unless_empty(self.violations)?;
+        match self.plan {
+            Some(plan) => Ok(Prepared {
+                checkpoint: self.checkpoint,
+                plan,
+            }),
+            // Without a plan there is a violation that says why.
+            None => Err(ConvertError::Violations(crate::error::Violations(
+                Vec::new(),
+            ))),
+        }
+    }
+
+    /// The checkpoint, as far as it could be read.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+}
+
+impl Prepared {
+    /// Carries the plan out.
+    ///
+    /// # Errors
+    /// Anything that goes wrong leaves the target as it was and no other file behind.
+    pub fn write(&self, options: &WriteOptions) -> Result<Manifest, ConvertError> {
+        let root = self.checkpoint.root();
+        writer::write(&self.plan, &self.checkpoint, Some(root), options)
+    }
+}
+
+/// The checkpoint's config.json, or what is wrong with it.
+pub(crate) fn read_config(checkpoint: &Checkpoint) -> Result<Value, Violation> {
+    let path = checkpoint.root().join("config.json");
+    let bytes = read_bounded(&path, MAX_JSON_BYTE_LEN).map_err(|error| {
+        let kind = ViolationKind::MissingFile;
+        Violation::new(
+            kind,
+            "config.json",
+            "a config beside the weights",
+            error.to_string(),
+        )
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Violation::new(
+            ViolationKind::Config,
+            "config.json",
+            "JSON",
+            error.to_string(),
+        )
+    })
+}
+
+/// Every built-in recipe with its verdict on a config: `Ok`, or why it does not fit.
+pub(crate) fn verdicts(
+    config: &Value,
+) -> Result<Vec<(Recipe, Result<(), String>)>, ConvertError> {
+    let mut verdicts = Vec::new();
+    for name in Recipe::builtin_names() {
+        let recipe = Recipe::named(name)?;
+        let verdict = recipe.fits(config);
+        verdicts.push((recipe, verdict));
+    }
+    Ok(verdicts)
+}
+
+fn fitting(config: &Value) -> Result<Recipe, Violation> {
+    let unsupported = |found: String| {
+        let expected = "a config that a recipe fits (or --recipe)";
+        Violation::new(ViolationKind::Unsupported, "config.json", expected, found)
+    };
+    let verdicts = verdicts(config).map_err(|error| unsupported(error.to_string()))?;
+    let mut reasons = Vec::new();
+    for (recipe, verdict) in verdicts {
+        match verdict {
+            Ok(()) => return Ok(recipe),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    Err(unsupported(reasons.join("; ")))
+}

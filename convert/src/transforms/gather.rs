@@ -1,0 +1,281 @@
+//! Reading a strided view in row-major order, in bounded memory and with few, large reads.
+//!
+//! Four cases, tried in order: contiguous (one read); a dense block small enough to read whole and permute in memory (a convolution
+//! kernel, or several of its filters at once); an outermost axis that is the source's innermost (a transposition: short runs);
+//! anything else is split along its outermost axis, down to single strided rows, which are read in windows.
+
+use std::ops::Range;
+
+use crate::checkpoint::TensorSource;
+use crate::error::ConvertError;
+
+use super::{Axis, View};
+
+/// The largest block that is read whole to be permuted, in bytes.
+const MAX_BLOCK_BYTE_LEN: usize = 1 << 20;
+
+/// Buffers that one thread reuses from tensor to tensor: at most [`MAX_BLOCK_BYTE_LEN`] and one conversion window.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(super) block: Vec<u8>,
+    pub(super) window: Vec<u8>,
+}
+
+/// Fills `out` with the view's elements from `first` on, in the source's dtype.
+pub(super) fn gather(
+    source: &dyn TensorSource,
+    view: &View,
+    first: u64,
+    out: &mut [u8],
+    block: &mut Vec<u8>,
+) -> Result<(), ConvertError> {
+    let mut gather = Gather {
+        source,
+        key: &view.key,
+        size: view.dtype.bitsize() / 8,
+        block,
+    };
+    // Axes of one step say nothing about order and would hide that the rest is contiguous.
+    let axes: Vec<Axis> = view
+        .axes
+        .iter()
+        .copied()
+        .filter(|axis| axis.len != 1)
+        .collect();
+    gather.fill(view.start, &axes, first, out)
+}
+
+struct Gather<'a> {
+    source: &'a dyn TensorSource,
+    key: &'a str,
+    /// Bytes per element.
+    size: usize,
+    block: &'a mut Vec<u8>,
+}
+
+impl Gather<'_> {
+    fn read(&self, element: u64, out: &mut [u8]) -> Result<(), ConvertError> {
+        self.source
+            .read_at(self.key, element * self.size as u64, out)
+    }
+
+    /// Elements `first..` of the sub-view that begins at source element `base`.
+    fn fill(
+        &mut self,
+        base: u64,
+        axes: &[Axis],
+        first: u64,
+        out: &mut [u8],
+    ) -> Result<(), ConvertError> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        if is_contiguous(axes) {
+            return self.read(base + first, out);
+        }
+        let total = elements(axes);
+        let count = (out.len() / self.size) as u64;
+        if is_dense(axes) && self.fits(total) {
+            return self.permute(base, axes, first..first + count, out);
+        }
+        let (outer, inner) = (axes[0], &axes[1..]);
+        if inner.is_empty() {
+            return self.strided_row(base, outer.stride, first, out);
+        }
+        let row = elements(inner);
+        let (mut at, mut rest) = (first, out);
+        while !rest.is_empty() {
+            let (step, inside) = (at / row, at % row);
+            let left = (rest.len() / self.size) as u64;
+            let whole_rows = if inside == 0 { left / row } else { 0 };
+            let base = base + step * outer.stride;
+            let taken = self.rows_at_once(axes, whole_rows, row);
+            let count = if taken > 0 {
+                taken * row
+            } else {
+                left.min(row - inside)
+            };
+            let (piece, tail) = rest.split_at_mut(count as usize * self.size);
+            if taken == 0 {
+                self.fill(base, inner, inside, piece)?;
+            } else if outer.stride == 1 {
+                self.columns(base, inner, taken as usize, piece)?;
+            } else {
+                let mut block = axes.to_vec();
+                block[0].len = taken;
+                self.permute(base, &block, 0..taken * row, piece)?;
+            }
+            at += count;
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    fn fits(&self, count: u64) -> bool {
+        count <= (MAX_BLOCK_BYTE_LEN / self.size) as u64
+    }
+
+    /// How many of the next whole rows can be taken in one go (0: none, the row must be split further).
+    fn rows_at_once(&self, axes: &[Axis], whole_rows: u64, row: u64) -> u64 {
+        let (outer, inner) = (axes[0], &axes[1..]);
+        let most = (MAX_BLOCK_BYTE_LEN / self.size) as u64;
+        if outer.stride == 1 {
+            return whole_rows.min(most);
+        }
+        if is_dense(inner) && outer.stride == row && self.fits(row) {
+            return whole_rows.min(most / row);
+        }
+        0
+    }
+
+    /// Reads a dense block whole and writes `range` of its elements in the view's order.
+    fn permute(
+        &mut self,
+        base: u64,
+        axes: &[Axis],
+        range: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<(), ConvertError> {
+        let byte_len = elements(axes) as usize * self.size;
+        let mut block = std::mem::take(self.block);
+        block.resize(byte_len, 0);
+        let read = self.read(base, &mut block);
+        if read.is_ok() {
+            match self.size {
+                2 => copy_permuted::<2>(&block, axes, range.start, out),
+                4 => copy_permuted::<4>(&block, axes, range.start, out),
+                8 => copy_permuted::<8>(&block, axes, range.start, out),
+                _ => copy_permuted::<1>(&block, axes, range.start, out),
+            }
+        }
+        *self.block = block;
+        read
+    }
+
+    /// `steps` whole rows of a view whose outermost axis is the source's innermost: for each place in a row, one run of `steps`.
+    fn columns(
+        &mut self,
+        base: u64,
+        inner: &[Axis],
+        steps: usize,
+        out: &mut [u8],
+    ) -> Result<(), ConvertError> {
+        let size = self.size;
+        let mut run = std::mem::take(self.block);
+        run.resize(steps * size, 0);
+        let row_byte_len = elements(inner) as usize * size;
+        let mut walk = Walk::new(inner, 0);
+        let mut result = Ok(());
+        for place in (0..row_byte_len).step_by(size) {
+            result = self.read(base + walk.offset, &mut run);
+            if result.is_err() {
+                break;
+            }
+            for (step, value) in run.chunks_exact(size).enumerate() {
+                let at = step * row_byte_len + place;
+                out[at..at + size].copy_from_slice(value);
+            }
+            walk.advance();
+        }
+        *self.block = run;
+        result
+    }
+
+    /// Part of one row whose elements lie `stride` apart, read in windows that span many of them.
+    fn strided_row(
+        &mut self,
+        base: u64,
+        stride: u64,
+        first: u64,
+        out: &mut [u8],
+    ) -> Result<(), ConvertError> {
+        let size = self.size;
+        let most = (MAX_BLOCK_BYTE_LEN / size) as u64;
+        let per_window = ((most - 1) / stride.max(1) + 1) as usize;
+        let mut window = std::mem::take(self.block);
+        let mut at = base + first * stride;
+        let mut result = Ok(());
+        for piece in out.chunks_mut(per_window * size) {
+            let count = piece.len() / size;
+            let span = (count as u64 - 1) * stride + 1;
+            window.resize(span as usize * size, 0);
+            result = self.read(at, &mut window);
+            if result.is_err() {
+                break;
+            }
+            for (step, value) in piece.chunks_exact_mut(size).enumerate() {
+                let from = step * stride as usize * size;
+                value.copy_from_slice(&window[from..from + size]);
+            }
+            at += count as u64 * stride;
+        }
+        *self.block = window;
+        result
+    }
+}
+
+/// Walks the source offsets of a view's elements in row-major order.
+struct Walk<'a> {
+    axes: &'a [Axis],
+    index: Vec<u64>,
+    offset: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(axes: &'a [Axis], first: u64) -> Self {
+        let mut index = vec![0; axes.len()];
+        let (mut rest, mut offset) = (first, 0);
+        for (at, axis) in axes.iter().enumerate().rev() {
+            index[at] = rest % axis.len;
+            rest /= axis.len;
+            offset += index[at] * axis.stride;
+        }
+        Self {
+            axes,
+            index,
+            offset,
+        }
+    }
+
+    fn advance(&mut self) {
+        for (index, axis) in self.index.iter_mut().zip(self.axes).rev() {
+            *index += 1;
+            self.offset += axis.stride;
+            if *index < axis.len {
+                return;
+            }
+            self.offset -= axis.stride * axis.len;
+            *index = 0;
+        }
+    }
+}
+
+fn copy_permuted<const SIZE: usize>(block: &[u8], axes: &[Axis], first: u64, out: &mut [u8]) {
+    let mut walk = Walk::new(axes, first);
+    let (source, _) = block.as_chunks::<SIZE>();
+    let (target, _) = out.as_chunks_mut::<SIZE>();
+    for value in target {
+        *value = source[walk.offset as usize];
+        walk.advance();
+    }
+}
+
+fn elements(axes: &[Axis]) -> u64 {
+    axes.iter().map(|axis| axis.len).product()
+}
+
+fn is_contiguous(axes: &[Axis]) -> bool {
+    let mut expected = 1;
+    axes.iter().rev().all(|axis| {
+        let fits = axis.stride == expected;
+        expected *= axis.len;
+        fits
+    })
+}
+
+/// Whether the axes, in some order, cover a block without holes.
+fn is_dense(axes: &[Axis]) -> bool {
+    let mut sorted = axes.to_vec();
+    sorted.sort_by_key(|axis| std::cmp::Reverse(axis.stride));
+    is_contiguous(&sorted)
+}

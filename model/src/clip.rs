@@ -1,0 +1,319 @@
+//! CLIP-L, the semantic encoder, fed with SAM's features instead of its own patches (`VitModel` of `deepencoder.py`).
+//!
+//! ```text
+//! SAM features [N, g, g, width] → rows; class token first → [N, g² + 1, width]
+//!   + position table, resampled (bicubic, antialias, NCHW in PyTorch) when g is not the table's grid
+//!   pre_layrnorm (the checkpoint's spelling)
+//!   layers: x + self_attn(layer_norm1(x)); x + mlp(layer_norm2(x)), quick_gelu
+//! ```
+//! The checkpoint's own patch convolution is loaded and never used, as in the release.
+
+use mlx_rs::{Array, fast, ops, ops::indexing::TryIndexOp};
+
+use crate::{
+    config::{ClipConfig, Layout},
+    error::{Error, Result},
+    fault::Faults,
+    layers::{Embedding, LayerNorm, Linear, Param, gelu, one, quick_gelu},
+    resample::{Bicubic, bicubic_table},
+    tap::{Module, Operation, Site, Taps, TorchLayout},
+    weights::Scope,
+};
+
+/// The encoder: (pixels \[N, S, S, 3\], SAM features \[N, g, g, width\]) → \[N, g² + 1, width\].
+pub struct ClipEncoder {
+    site: Site,
+    embeddings: Embeddings,
+    pre_layrnorm: LayerNorm,
+    transformer: Transformer,
+}
+
+impl ClipEncoder {
+    /// Loads the encoder's weights.
+    pub fn load(scope: &Scope, config: &ClipConfig, layout: Layout, faults: &Faults) -> Self {
+        Self {
+            site: scope.site().with_layouts(TorchLayout::Nchw, TorchLayout::Same),
+            embeddings: Embeddings::load(&scope.child("embeddings"), config, faults),
+            pre_layrnorm: LayerNorm::load(&scope.child("pre_layrnorm"), config.width, config.layer_norm_eps),
+            transformer: Transformer::load(&scope.child("transformer"), config, layout, faults),
+        }
+    }
+
+    /// Encodes a batch. The pixels are only shown to listeners: the release passes them along and does not use them.
+    ///
+    /// # Errors
+    /// When the features do not fit the width.
+    pub fn forward(&self, pixels: &Array, features: &Array, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[pixels, features], || {
+            let x = self.embeddings.forward(pixels, features, taps)?;
+            self.transformer.forward(&self.pre_layrnorm.forward(&x, taps)?, taps)
+        })
+    }
+}
+
+/// Pixels and features, as PyTorch passes them.
+fn two<'a>(site: &Site, inputs: &'a [Array]) -> Result<(&'a Array, &'a Array)> {
+    match inputs {
+        [a, b, ..] => Ok((a, b)),
+        _ => Err(Error::input(site.path(), "pixels and SAM features", format!("{} inputs", inputs.len()))),
+    }
+}
+
+impl Module for ClipEncoder {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        self.site.isolated(inputs, |x| {
+            let (pixels, features) = two(&self.site, x)?;
+            self.forward(pixels, features, taps)
+        })
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.embeddings, &self.pre_layrnorm, &self.transformer]
+    }
+}
+
+/// Class token, features and positions (`CLIPVisionEmbeddings`).
+pub struct Embeddings {
+    site: Site,
+    class_embedding: Param,
+    position_embedding: Embedding,
+    /// In the checkpoint, unused: SAM's features take the patches' place.
+    _patch_embedding: Param,
+    num_positions: i32,
+    resampling: Bicubic,
+}
+
+impl Embeddings {
+    fn load(scope: &Scope, config: &ClipConfig, faults: &Faults) -> Self {
+        let (width, patch, positions) = (config.width, config.patch_size, config.num_positions());
+        Self {
+            site: scope.site().with_layouts(TorchLayout::Nchw, TorchLayout::Same),
+            class_embedding: scope.param("class_embedding", &[width]),
+            position_embedding: Embedding::load(&scope.child("position_embedding"), positions, width),
+            _patch_embedding: scope.child("patch_embedding").param("weight", &[width, patch, patch, 3]),
+            num_positions: positions,
+            resampling: if faults.clip_table_without_antialias { Bicubic::Plain } else { Bicubic::Antialias },
+        }
+    }
+
+    fn forward(&self, pixels: &Array, features: &Array, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[pixels, features], || {
+            let (batch, grid, width) = (features.dim(0), features.dim(1), features.dim(3));
+            let patches = features.reshape(&[batch, grid * features.dim(2), width])?;
+            let class = self.class_embedding.to(features.dtype())?;
+            let class = ops::broadcast_to(class.reshape(&[1, 1, width])?, &[batch, 1, width])?;
+            let x = ops::concatenate(&[class, patches], 1)?;
+            Ok(x.add(self.positions(grid, &x, taps)?)?)
+        })
+    }
+
+    /// The table for a grid of `grid`², class row first: \[1, grid² + 1, width\] (`get_abs_pos`).
+    fn positions(&self, grid: i32, x: &Array, taps: &Taps) -> Result<Array> {
+        let ids: Vec<i32> = (0..self.num_positions).collect();
+        let ids = Array::from_slice(&ids, &[1, self.num_positions]);
+        let table = self.position_embedding.forward(&ids, x.dtype(), taps)?;
+        if grid * grid + 1 == self.num_positions {
+            return Ok(table);
+        }
+        let (width, edge) = (table.dim(2), ((self.num_positions - 1) as f64).sqrt() as i32);
+        let class = table.try_index((.., ..1))?;
+        let rows = table.try_index((.., 1..))?.reshape(&[1, edge, edge, width])?;
+        let rows = bicubic_table(&rows, grid, self.resampling, x.dtype())?.reshape(&[1, grid * grid, width])?;
+        Ok(ops::concatenate(&[class, rows], 1)?)
+    }
+}
+
+impl Module for Embeddings {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        self.site.isolated(inputs, |x| {
+            let (pixels, features) = two(&self.site, x)?;
+            self.forward(pixels, features, taps)
+        })
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.position_embedding]
+    }
+}
+
+/// The stack of layers (`NoTPTransformer`): \[N, T, width\] → the same.
+pub struct Transformer {
+    site: Site,
+    layers: Vec<TransformerBlock>,
+}
+
+impl Transformer {
+    fn load(scope: &Scope, config: &ClipConfig, layout: Layout, faults: &Faults) -> Self {
+        let layer = |i| TransformerBlock::load(&scope.child(format!("layers.{i}")), config, layout, faults);
+        Self { site: scope.site(), layers: (0..config.layers).map(layer).collect() }
+    }
+
+    fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[x], || self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x, taps)))
+    }
+}
+
+impl Module for Transformer {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        self.forward(one(&self.site, inputs)?, taps)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        self.layers.iter().map(|l| l as &dyn Module).collect()
+    }
+}
+
+/// One layer (`NoTPTransformerBlock`).
+pub struct TransformerBlock {
+    site: Site,
+    layer_norm1: LayerNorm,
+    self_attn: Attention,
+    layer_norm2: LayerNorm,
+    mlp: FeedForward,
+}
+
+impl TransformerBlock {
+    fn load(scope: &Scope, config: &ClipConfig, layout: Layout, faults: &Faults) -> Self {
+        let norm = |name: &str| LayerNorm::load(&scope.child(name), config.width, config.layer_norm_eps);
+        Self {
+            site: scope.site(),
+            layer_norm1: norm("layer_norm1"),
+            self_attn: Attention::load(&scope.child("self_attn"), config, layout),
+            layer_norm2: norm("layer_norm2"),
+            mlp: FeedForward::load(&scope.child("mlp"), config, faults),
+        }
+    }
+
+    fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[x], || {
+            let x = x.add(self.self_attn.forward(&self.layer_norm1.forward(x, taps)?, taps)?)?;
+            Ok(x.add(self.mlp.forward(&self.layer_norm2.forward(&x, taps)?, taps)?)?)
+        })
+    }
+}
+
+impl Module for TransformerBlock {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        self.forward(one(&self.site, inputs)?, taps)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.layer_norm1, &self.self_attn, &self.layer_norm2, &self.mlp]
+    }
+}
+
+/// Full attention over the sequence (`NoTPAttention`): \[N, T, width\] → the same.
+pub struct Attention {
+    site: Site,
+    qkv_proj: Linear,
+    out_proj: Linear,
+    heads: i32,
+    head_dim: i32,
+}
+
+impl Attention {
+    fn load(scope: &Scope, config: &ClipConfig, layout: Layout) -> Self {
+        let (width, heads) = (config.width, config.heads);
+        let parts = (layout == Layout::Split).then_some(["q_proj", "k_proj", "v_proj"]);
+        Self {
+            site: scope.site(),
+            qkv_proj: Linear::load_packed(&scope.child("qkv_proj"), parts, width, 3 * width),
+            out_proj: Linear::load(&scope.child("out_proj"), width, width, true),
+            heads,
+            head_dim: width / heads,
+        }
+    }
+
+    fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[x], || {
+            let (batch, tokens, width) = (x.dim(0), x.dim(1), x.dim(2));
+            let qkv = self.qkv_proj.forward(x, taps)?.reshape(&[batch, tokens, 3, self.heads, self.head_dim])?;
+            let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
+            let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
+            let scale = (self.head_dim as f32).sqrt().recip();
+            let out = fast::scaled_dot_product_attention(q?, k?, v?, scale, None, None)?;
+            let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?;
+            self.out_proj.forward(&out, taps)
+        })
+    }
+}
+
+impl Module for Attention {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        self.forward(one(&self.site, inputs)?, taps)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.qkv_proj, &self.out_proj]
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        vec![Operation::Attention { head_dim: self.head_dim }]
+    }
+}
+
+/// fc2(quick_gelu(fc1(x))) (`NoTPFeedForward`); the activation is a function in PyTorch and has no tap.
+pub struct FeedForward {
+    site: Site,
+    fc1: Linear,
+    fc2: Linear,
+    activation: Operation,
+}
+
+impl FeedForward {
+    fn load(scope: &Scope, config: &ClipConfig, faults: &Faults) -> Self {
+        let (width, inner) = (config.width, config.ffn_hidden_size);
+        Self {
+            site: scope.site(),
+            fc1: Linear::load(&scope.child("fc1"), width, inner, true),
+            fc2: Linear::load(&scope.child("fc2"), inner, width, true),
+            activation: if faults.clip_exact_gelu { Operation::Gelu } else { Operation::QuickGelu },
+        }
+    }
+
+    fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[x], || {
+            let inner = self.fc1.forward(x, taps)?;
+            let inner = if self.activation == Operation::Gelu { gelu(&inner)? } else { quick_gelu(&inner)? };
+            self.fc2.forward(&inner, taps)
+        })
+    }
+}
+
+impl Module for FeedForward {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        self.forward(one(&self.site, inputs)?, taps)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.fc1, &self.fc2]
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        vec![self.activation]
+    }
+}

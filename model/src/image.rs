@@ -1,0 +1,130 @@
+//! From encoded views to rows of the decoder's input (`DeepseekOCRModel.forward` of `modeling_deepseekocr.py`).
+//!
+//! ```text
+//! tiles  [P, t², hidden] ─ laid out in their grid, row-major over the whole grid, image_newline after every row
+//! global [1, g², hidden] ─ image_newline after every row
+//! rows:  tiles, global, view_seperator        (the checkpoint's spelling)
+//! ```
+
+use mlx_rs::{Array, ops};
+
+use crate::{
+    config::LanguageConfig,
+    error::{Error, Result},
+    fault::Faults,
+    layers::Param,
+    weights::Scope,
+};
+
+/// One picture as the model gets it: a whole view and, for large pictures, tiles.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The whole picture, \[1, S, S, 3\], channels-last.
+    pub global: Array,
+    /// Tiles, \[P, s, s, 3\], channels-last, row by row; absent where the picture needs none.
+    pub tiles: Option<Array>,
+    /// Tiles across and down.
+    pub grid: TileGrid,
+}
+
+/// How many tiles a picture was cut into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TileGrid {
+    /// Tiles side by side.
+    pub across: i32,
+    /// Tiles one above the other.
+    pub down: i32,
+}
+
+/// The two learned rows between image features, \[hidden\] each.
+pub struct Assembly {
+    image_newline: Param,
+    view_seperator: Param,
+    by_column: bool,
+}
+
+impl Assembly {
+    /// Loads both rows.
+    pub fn load(scope: &Scope, config: &LanguageConfig, faults: &Faults) -> Self {
+        Self {
+            image_newline: scope.param("image_newline", &[config.hidden_size]),
+            view_seperator: scope.param("view_separator", &[config.hidden_size]),
+            by_column: faults.tiles_in_column_order,
+        }
+    }
+
+    /// Lays projected features out as rows \[n, hidden\]: tiles \[P, t², hidden\] if any, then global \[1, g², hidden\].
+    ///
+    /// # Errors
+    /// When the number of tiles is not that of the grid or a view is not square.
+    pub fn rows(&self, tiles: Option<&Array>, grid: TileGrid, global: &Array) -> Result<Array> {
+        let hidden = global.dim(2);
+        let mut parts = Vec::new();
+        if let Some(tiles) = tiles {
+            parts.push(self.tile_rows(tiles, grid)?);
+        }
+        let edge = square_edge(global)?;
+        parts.push(self.end_rows(&global.reshape(&[edge, edge, hidden])?)?);
+        parts.push(self.view_seperator.to(global.dtype())?.reshape(&[1, hidden])?);
+        Ok(ops::concatenate(&parts, 0)?)
+    }
+
+    fn tile_rows(&self, tiles: &Array, grid: TileGrid) -> Result<Array> {
+        let (edge, hidden) = (square_edge(tiles)?, tiles.dim(2));
+        let TileGrid { across, down } = grid;
+        if across < 1 || down < 1 || tiles.dim(0) != across * down {
+            let found = format!("{} tiles for a grid of {across}×{down}", tiles.dim(0));
+            return Err(Error::input("image", "as many tiles as the grid has places", found));
+        }
+        let placed = if self.by_column {
+            tiles.reshape(&[across, down, edge, edge, hidden])?.transpose_axes(&[1, 2, 0, 3, 4])?
+        } else {
+            tiles.reshape(&[down, across, edge, edge, hidden])?.transpose_axes(&[0, 2, 1, 3, 4])?
+        };
+        self.end_rows(&placed.reshape(&[down * edge, across * edge, hidden])?)
+    }
+
+    /// \[h, w, hidden\] → \[h·(w + 1), hidden\], `image_newline` after every row.
+    fn end_rows(&self, x: &Array) -> Result<Array> {
+        let (height, width, hidden) = (x.dim(0), x.dim(1), x.dim(2));
+        let newline = self.image_newline.to(x.dtype())?.reshape(&[1, 1, hidden])?;
+        let newlines = ops::broadcast_to(newline, &[height, 1, hidden])?;
+        Ok(ops::concatenate(&[x.clone(), newlines], 1)?.reshape(&[height * (width + 1), hidden])?)
+    }
+}
+
+/// The side of a square view whose features are \[N, side², hidden\].
+fn square_edge(features: &Array) -> Result<i32> {
+    let count = features.dim(1);
+    let edge = f64::from(count).sqrt().round() as i32;
+    if edge * edge == count {
+        Ok(edge)
+    } else {
+        Err(Error::input("image", "a square view", format!("{count} features")))
+    }
+}
+
+/// Puts rows \[n, hidden\] in the places of `mask` in embeddings \[1, T, hidden\] (`masked_scatter_`).
+///
+/// # Errors
+/// When the mask does not hold as many places as there are rows.
+pub fn merge(embeddings: &Array, rows: &Array, mask: &[bool]) -> Result<Array> {
+    let (tokens, hidden) = (embeddings.dim(1), embeddings.dim(2));
+    let places = mask.iter().filter(|&&m| m).count();
+    if places != rows.dim(0) as usize || mask.len() != tokens as usize {
+        let expected = format!("{} places for image features in {tokens} tokens", rows.dim(0));
+        return Err(Error::input("images_seq_mask", expected, format!("{places} in {}", mask.len())));
+    }
+    let mut next = tokens - 1;
+    let pick = |(token, &is_image): (usize, &bool)| {
+        if is_image {
+            next += 1;
+            next
+        } else {
+            token as i32
+        }
+    };
+    let order: Vec<i32> = mask.iter().enumerate().map(pick).collect();
+    let both = ops::concatenate(&[embeddings.reshape(&[tokens, hidden])?, rows.as_dtype(embeddings.dtype())?], 0)?;
+    Ok(both.take_axis(Array::from_slice(&order, &[tokens]), 0)?.reshape(&[1, tokens, hidden])?)
+}

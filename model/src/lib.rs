@@ -1,0 +1,27 @@
+//! DeepSeek-OCR on MLX, one file per system.
+//!
+//! [`DeepseekOcr`] is the whole; `sam`, `clip`, `projector`, `image`, `decoder` and `moe` are its parts, each opening with its
+//! dataflow in shapes and the upstream code it answers to. Names of fields and of taps are the checkpoint's. Loading is
+//! strict and ours (`weights`): mlx-rs's own ignores unknown keys and leaves missing weights random.
+
+pub mod cache;
+pub mod clip;
+pub mod config;
+pub mod decoder;
+pub mod error;
+pub mod fault;
+pub mod image;
+pub mod layers;
+pub mod moe;
+pub mod ocr;
+pub mod projector;
+pub mod resample;
+pub mod rotary;
+pub mod runtime;
+pub mod sam;
+pub mod sam_attention;
+pub mod tap;
+pub mod weights;
+
+pub use error::{Error, Result};
+pub use ocr::{DeepseekOcr, LoadOptions, Prompt};

@@ -1,0 +1,200 @@
+//! Router, routed experts and shared experts (`MoEGate`, `DeepseekV2MoE` of `modeling_deepseekv2.py`).
+//!
+//! ```text
+//! x [1, T, hidden] → rows [T, hidden]
+//!   gate:    scores = softmax(x Wᵀ) in float32; the k best experts of each row and their weights
+//!   experts: every expert gets the rows that chose it, in order; results × weight, summed per row
+//!   + shared_experts(x)
+//! ```
+
+use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
+
+use crate::{
+    config::{LanguageConfig, ScoringFunc, TopkMethod},
+    decoder::Mlp,
+    error::Result,
+    layers::{Linear, Param, one, scalar},
+    tap::{Kind, Module, Operation, Site, Taps},
+    weights::Scope,
+};
+
+/// The feed-forward part of a MoE layer: \[1, T, hidden\] → the same.
+pub struct Moe {
+    site: Site,
+    gate: MoeGate,
+    experts: Vec<Mlp>,
+    shared_experts: Option<Mlp>,
+}
+
+impl Moe {
+    /// Loads the router, the stacks `switch_mlp.*` (cut into experts) and the shared experts.
+    pub fn load(scope: &Scope, config: &LanguageConfig) -> Self {
+        let (hidden, inner) = (config.hidden_size, config.moe_intermediate_size);
+        let count = config.n_routed_experts.unwrap_or(0);
+        let stack = |name: &str, output, input| {
+            scope.child("switch_mlp").child(name).stacked("weight", &[count, output, input])
+        };
+        let parts = (
+            stack("gate_proj", inner, hidden),
+            stack("up_proj", inner, hidden),
+            stack("down_proj", hidden, inner),
+        );
+        let expert = |(index, ((gate, up), down)): (usize, ((Param, Param), Param))| {
+            let scope = scope.child(format!("experts.{index}"));
+            let linear = |name: &str, weight| Linear::new(scope.child(name).site(), weight);
+            Mlp::new(&scope, linear("gate_proj", gate), linear("up_proj", up), linear("down_proj", down))
+        };
+        let shared = config.n_shared_experts.filter(|&n| n > 0);
+        Self {
+            site: scope.site(),
+            gate: MoeGate::load(&scope.child("gate"), config),
+            experts: parts.0.into_iter().zip(parts.1).zip(parts.2).enumerate().map(expert).collect(),
+            shared_experts: shared.map(|n| Mlp::load(&scope.child("shared_experts"), hidden, n * inner)),
+        }
+    }
+
+    /// Applies router and experts.
+    ///
+    /// # Errors
+    /// When the width does not fit.
+    pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[x], || {
+            let (indices, weights) = self.gate.choose(x, taps)?;
+            let routed = self.routed(x, &indices, &weights, taps)?;
+            Ok(match &self.shared_experts {
+                Some(shared) => routed.add(shared.forward(x, taps)?)?,
+                None => routed,
+            })
+        })
+    }
+
+    /// Runs each expert on its rows and sums the weighted results (`moe_infer`).
+    fn routed(&self, x: &Array, indices: &Array, weights: &Array, taps: &Taps) -> Result<Array> {
+        let (tokens, chosen) = (indices.dim(0), indices.dim(1));
+        let rows = x.reshape(&[tokens, x.dim(2)])?;
+        let choices = indices.contiguous()?;
+        let choices = choices.try_as_slice::<i32>()?;
+        let mut outputs = Vec::new();
+        // Where the result of choice (token, j) ends up among the experts' concatenated outputs.
+        let mut places = vec![0i32; choices.len()];
+        let mut next = 0;
+        for (index, expert) in self.experts.iter().enumerate() {
+            let slots = (0..choices.len()).filter(|&slot| choices[slot] == index as i32).collect::<Vec<_>>();
+            if slots.is_empty() {
+                continue;
+            }
+            let mine: Vec<i32> = slots.iter().map(|&slot| slot as i32 / chosen).collect();
+            for slot in slots {
+                places[slot] = next;
+                next += 1;
+            }
+            let input = rows.take_axis(Array::from_slice(&mine, &[mine.len() as i32]), 0)?;
+            outputs.push(expert.forward(&input, taps)?);
+        }
+        let outputs = ops::concatenate(&outputs, 0)?;
+        let outputs = outputs.take_axis(Array::from_slice(&places, &[tokens, chosen]), 0)?;
+        // The release sums in the router's float32 and rounds once.
+        let weighted = outputs.as_dtype(Dtype::Float32)?.multiply(weights.expand_dims(-1)?)?;
+        Ok(weighted.sum_axis(1, false)?.as_dtype(x.dtype())?.reshape(x.shape())?)
+    }
+}
+
+impl Module for Moe {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        self.forward(one(&self.site, inputs)?, taps)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        let mut all: Vec<&dyn Module> = vec![&self.gate];
+        all.extend(self.experts.iter().map(|e| e as &dyn Module));
+        all.extend(self.shared_experts.iter().map(|s| s as &dyn Module));
+        all
+    }
+
+    /// A token meets a few experts side by side, not all of them one after the other.
+    fn chain(&self) -> Vec<Operation> {
+        self.experts.first().map(|expert| expert.chain()).unwrap_or_default()
+    }
+}
+
+/// The router (`MoEGate`): \[1, T, hidden\] → expert numbers \[T, k\], in no order. Always float32.
+pub struct MoeGate {
+    site: Site,
+    weight: Param,
+    config: LanguageConfig,
+}
+
+impl MoeGate {
+    fn load(scope: &Scope, config: &LanguageConfig) -> Self {
+        let experts = config.n_routed_experts.unwrap_or(0);
+        Self {
+            site: scope.site(),
+            weight: scope.param("weight", &[experts, config.hidden_size]),
+            config: config.clone(),
+        }
+    }
+
+    /// The chosen experts and their weights, both \[T, k\], int32 and float32.
+    fn choose(&self, x: &Array, taps: &Taps) -> Result<(Array, Array)> {
+        taps.show(self.site.path(), Kind::Input(0), || Ok(x.clone()))?;
+        let rows = x.reshape(&[-1, x.dim(-1)])?.as_dtype(Dtype::Float32)?;
+        let logits = ops::matmul(rows, self.weight.to(Dtype::Float32)?.t())?;
+        let scores = match self.config.scoring_func {
+            ScoringFunc::Softmax => ops::softmax_axis(logits, -1, true)?,
+            ScoringFunc::Sigmoid => ops::sigmoid(logits)?,
+        };
+        let eligible = match self.config.topk_method {
+            TopkMethod::Greedy => scores.clone(),
+            TopkMethod::GroupLimitedGreedy => self.within_best_groups(&scores)?,
+        };
+        taps.show(self.site.path(), Kind::Scores, || Ok(eligible.clone()))?;
+        let chosen = self.config.num_experts_per_tok.unwrap_or(1);
+        let indices = best(&eligible, chosen)?;
+        let mut weights = eligible.take_along_axis(&indices, -1)?;
+        if chosen > 1 && self.config.norm_topk_prob {
+            let sum = weights.sum_axis(-1, true)?.add(scalar(1e-20, Dtype::Float32)?)?;
+            weights = weights.divide(sum)?;
+        }
+        let weights = weights.multiply(scalar(self.config.routed_scaling_factor, Dtype::Float32)?)?;
+        taps.show(self.site.path(), Kind::Output, || Ok(indices.clone()))?;
+        Ok((indices, weights))
+    }
+
+    /// Scores with those outside the best `topk_group` groups set to 0; a group is as good as its best expert.
+    fn within_best_groups(&self, scores: &Array) -> Result<Array> {
+        let groups = self.config.n_group.unwrap_or(1);
+        let kept = self.config.topk_group.unwrap_or(1);
+        let (tokens, experts) = (scores.dim(0), scores.dim(1));
+        let by_group = scores.reshape(&[tokens, groups, experts / groups])?;
+        let kept = best(&by_group.max_axis(-1, false)?, kept)?;
+        // [T, kept, 1] against [1, 1, groups]: is this group among the kept ones?
+        let numbers = Array::from_slice(&(0..groups).collect::<Vec<_>>(), &[1, 1, groups]);
+        let mask = kept.expand_dims(-1)?.eq(numbers)?.any_axis(1, false)?;
+        let masked = ops::select(mask.expand_dims(-1)?, by_group, scalar(0.0, Dtype::Float32)?)?;
+        Ok(masked.reshape(&[tokens, experts])?)
+    }
+}
+
+/// Places of the `k` largest along the last axis, in no order, int32.
+fn best(scores: &Array, k: i32) -> Result<Array> {
+    let order = ops::argpartition_axis(scores.negative()?, k - 1, -1)?;
+    Ok(order.try_index((.., ..k))?.as_dtype(Dtype::Int32)?)
+}
+
+impl Module for MoeGate {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        Ok(self.choose(one(&self.site, inputs)?, taps)?.0)
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        vec![Operation::Product { depth: self.config.hidden_size }]
+    }
+}

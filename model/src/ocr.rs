@@ -1,0 +1,232 @@
+//! The whole model (`DeepseekOCRForCausalLM` of the release's `modeling_deepseekocr.py`).
+//!
+//! ```text
+//! pixels ─ sam_model ─┬─ vision_model ─┐
+//!                     └────────────────┴ concat ─ projector ─ rows (tiles, newlines, global, separator)
+//! ids ─ embed_tokens ─ rows in the image's places ─ layers ─ norm ─ lm_head → logits [1, T, vocab]
+//! ```
+
+use std::{collections::BTreeMap, path::Path};
+
+use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
+
+use crate::{
+    cache::KvCache,
+    clip::ClipEncoder,
+    config::Config,
+    decoder::DecoderLayer,
+    error::{Error, Result},
+    fault::Faults,
+    image::{Assembly, Image, merge},
+    layers::{Embedding, Linear, RmsNorm},
+    projector::MlpProjector,
+    rotary::{Positions, RotaryEmbedding},
+    sam::SamEncoder,
+    tap::{Kind, Module, Site, Taps},
+    weights::Weights,
+};
+
+/// The whole model.
+pub struct DeepseekOcr {
+    config: Config,
+    dtype: Dtype,
+    sam_model: SamEncoder,
+    vision_model: ClipEncoder,
+    projector: MlpProjector,
+    assembly: Assembly,
+    embed_tokens: Embedding,
+    layers: Vec<DecoderLayer>,
+    norm: RmsNorm,
+    lm_head: Linear,
+    rotary: RotaryEmbedding,
+}
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The dtype of activations: `Float32` or `Bfloat16`. Weights keep theirs and are widened when used.
+    pub dtype: Dtype,
+    /// Faults to plant; none for the model as released.
+    pub faults: Faults,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { dtype: Dtype::Float32, faults: Faults::default() }
+    }
+}
+
+/// What one prefill is given.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// Token ids, all below the vocabulary's size.
+    pub input_ids: Vec<i32>,
+    /// Which tokens stand for image features.
+    pub images_seq_mask: Vec<bool>,
+    /// The picture, if there is one.
+    pub image: Option<Image>,
+}
+
+impl DeepseekOcr {
+    /// Loads a converted model, strictly: every tensor of the files is used, every tensor of the model is there, with the
+    /// shape that `config.json` demands.
+    ///
+    /// # Errors
+    /// When config or files cannot be read or do not fit each other; all violations are listed.
+    pub fn load(dir: &Path, options: LoadOptions) -> Result<Self> {
+        let config = Config::load(dir)?;
+        let weights = Weights::open(dir)?;
+        let (language, vision) = (&config.language_config, &config.vision_config.width);
+        let (layout, faults) = (config.layout(), &options.faults);
+        let root = weights.root();
+        let decoder = root.enter("language_model.model", "model");
+        let model = Self {
+            sam_model: SamEncoder::load(&root.enter("sam_model", "model.sam_model"), &vision.sam, layout, faults),
+            vision_model: ClipEncoder::load(
+                &root.enter("vision_model", "model.vision_model"),
+                &vision.clip,
+                layout,
+                faults,
+            ),
+            projector: MlpProjector::load(&root.enter("projector", "model.projector"), &config.projector_config),
+            assembly: Assembly::load(&root, language, faults),
+            embed_tokens: Embedding::load(&decoder.child("embed_tokens"), language.vocab_size, language.hidden_size),
+            layers: (0..language.num_hidden_layers)
+                .map(|i| DecoderLayer::load(&decoder.child(format!("layers.{i}")), language, i))
+                .collect(),
+            norm: RmsNorm::load(&decoder.child("norm"), language.hidden_size, language.rms_norm_eps),
+            lm_head: Linear::load(
+                &root.enter("language_model.lm_head", "lm_head"),
+                language.hidden_size,
+                language.vocab_size,
+                false,
+            ),
+            rotary: RotaryEmbedding::new(Site::new("rotary"), language.head_dim(), language.rope_theta),
+            dtype: options.dtype,
+            config: config.clone(),
+        };
+        drop((root, decoder));
+        weights.finish()?;
+        Ok(model)
+    }
+
+    /// The sizes it was loaded with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The dtype of its activations.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// An empty cache for [`Self::decode`].
+    pub fn new_cache(&self) -> KvCache {
+        KvCache::new(self.layers.len())
+    }
+
+    /// Logits \[1, T, vocab\], float32, of a whole prompt; fills `cache` where one is given.
+    ///
+    /// # Errors
+    /// When prompt and model do not fit.
+    pub fn forward(&self, prompt: &Prompt, cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
+        let embeddings = self.embed(&prompt.input_ids, taps)?;
+        let embeddings = match &prompt.image {
+            Some(image) => {
+                let (tiles, global) = self.encode(image, taps)?;
+                self.place(&embeddings, tiles.as_ref(), image, &global, &prompt.images_seq_mask)?
+            }
+            None => embeddings,
+        };
+        self.decoder(&embeddings, cache, taps)
+    }
+
+    /// Logits \[1, n, vocab\], float32, of `ids` that follow what `cache` holds.
+    ///
+    /// # Errors
+    /// When an id is not in the vocabulary.
+    pub fn decode(&self, ids: &[i32], cache: &mut KvCache) -> Result<Array> {
+        let taps = Taps::none();
+        self.decoder(&self.embed(ids, &taps)?, Some(cache), &taps)
+    }
+
+    /// Rows of the token table, \[1, T, hidden\].
+    fn embed(&self, ids: &[i32], taps: &Taps) -> Result<Array> {
+        let vocabulary = self.config.language_config.vocab_size;
+        if let Some(id) = ids.iter().find(|&&id| !(0..vocabulary).contains(&id)) {
+            return Err(Error::input("input_ids", format!("ids below {vocabulary}"), format!("{id}")));
+        }
+        if ids.is_empty() {
+            return Err(Error::input("input_ids", "at least one token", "none"));
+        }
+        self.embed_tokens.forward(&Array::from_slice(ids, &[1, ids.len() as i32]), self.dtype, taps)
+    }
+
+    /// Projected features of the tiles \[P, t², hidden\], if any, and of the global view \[1, g², hidden\], in the release's
+    /// order: tiles first.
+    fn encode(&self, image: &Image, taps: &Taps) -> Result<(Option<Array>, Array)> {
+        let tiles = image.tiles.as_ref().map(|tiles| self.encode_views(tiles, taps)).transpose()?;
+        Ok((tiles, self.encode_views(&image.global, taps)?))
+    }
+
+    /// \[N, S, S, 3\] → \[N, (S/64)², hidden\].
+    fn encode_views(&self, pixels: &Array, taps: &Taps) -> Result<Array> {
+        let pixels = pixels.as_dtype(self.dtype)?;
+        let sam = self.sam_model.forward(&pixels, taps)?;
+        let clip = self.vision_model.forward(&pixels, &sam, taps)?;
+        let rows = sam.reshape(&[sam.dim(0), sam.dim(1) * sam.dim(2), sam.dim(3)])?;
+        let features = ops::concatenate(&[clip.try_index((.., 1..))?, rows], 2)?;
+        self.projector.forward(&features, taps)
+    }
+
+    /// Puts projected features in the image's places of the embeddings: the decoder's input \[1, T, hidden\].
+    ///
+    /// # Errors
+    /// When tiles, grid and mask do not fit each other.
+    pub fn place(
+        &self,
+        embeddings: &Array,
+        tiles: Option<&Array>,
+        image: &Image,
+        global: &Array,
+        mask: &[bool],
+    ) -> Result<Array> {
+        merge(embeddings, &self.assembly.rows(tiles, image.grid, global)?, mask)
+    }
+
+    fn decoder(&self, embeddings: &Array, mut cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
+        let start = cache.as_ref().map_or(0, |c| c.tokens());
+        let positions = self.positions(start, embeddings.dim(1))?;
+        let mut x = embeddings.clone();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let layer_cache = cache.as_mut().and_then(|c| c.layer(index));
+            x = layer.forward(&x, &positions, layer_cache, taps)?;
+        }
+        let x = self.norm.forward(&x, taps)?;
+        taps.show("model", Kind::Output, || Ok(x.clone()))?;
+        let logits = self.lm_head.forward(&x, taps)?.as_dtype(Dtype::Float32)?;
+        taps.show("logits", Kind::Output, || Ok(logits.clone()))?;
+        Ok(logits)
+    }
+
+    fn positions(&self, start: i32, tokens: i32) -> Result<Positions> {
+        let ids: Vec<i32> = (start..start + tokens).collect();
+        self.rotary.positions(&Array::from_slice(&ids, &[1, tokens]))
+    }
+
+    /// Every module that can be run on its own, by PyTorch path.
+    pub fn modules(&self) -> BTreeMap<&str, &dyn Module> {
+        fn add<'a>(module: &'a dyn Module, all: &mut BTreeMap<&'a str, &'a dyn Module>) {
+            all.insert(module.site().path(), module);
+            module.children().into_iter().for_each(|child| add(child, all));
+        }
+        let mut all = BTreeMap::new();
+        for module in [&self.embed_tokens as &dyn Module, &self.sam_model, &self.vision_model, &self.projector] {
+            add(module, &mut all);
+        }
+        self.layers.iter().for_each(|layer| add(layer, &mut all));
+        add(&self.norm, &mut all);
+        add(&self.lm_head, &mut all);
+        all
+    }
+}

@@ -1,0 +1,106 @@
+//! Rotary positions (`LlamaRotaryEmbedding`, `apply_rotary_pos_emb` of transformers 4.46.3).
+//!
+//! The release computes angles, cosines and sines in float32 whatever the model's dtype, and an angle of hundreds of radians
+//! keeps only the rounding it was given. So the tables are made on the host in the same float32 steps; the cosines and sines
+//! of those angles are exact to the last bit.
+
+use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
+
+use crate::{
+    error::{Error, Result},
+    layers::one,
+    tap::{Kind, Module, Operation, Site, Taps},
+};
+
+/// The frequencies of one attention module.
+pub struct RotaryEmbedding {
+    site: Site,
+    inverse_frequencies: Vec<f32>,
+}
+
+impl RotaryEmbedding {
+    /// Frequencies `base^(-2i/head_dim)`.
+    pub fn new(site: Site, head_dim: i32, base: f64) -> Self {
+        let frequency = |i: i32| {
+            let exponent = (2 * i) as f32 / head_dim as f32;
+            1.0 / (base.powf(f64::from(exponent)) as f32)
+        };
+        Self { site, inverse_frequencies: (0..head_dim / 2).map(frequency).collect() }
+    }
+
+    /// Tables for position ids \[1, T\].
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn positions(&self, ids: &Array) -> Result<Positions> {
+        let list = ids.as_dtype(Dtype::Int32)?;
+        let list = list.contiguous()?;
+        let list: Vec<i32> = list.try_as_slice::<i32>()?.to_vec();
+        let angles: Vec<f32> = list
+            .iter()
+            .flat_map(|&p| {
+                let row = self.inverse_frequencies.iter().map(move |f| f * p as f32);
+                row.clone().chain(row)
+            })
+            .collect();
+        let table = |f: fn(f64) -> f64| {
+            let values: Vec<f32> = angles.iter().map(|&a| f(f64::from(a)) as f32).collect();
+            Array::from_slice(&values, &[1, list.len() as i32, 2 * self.inverse_frequencies.len() as i32])
+        };
+        Ok(Positions { ids: ids.clone(), cos: table(f64::cos), sin: table(f64::sin) })
+    }
+
+    /// Shows the taps of PyTorch's module, which is given the values only for their dtype.
+    pub(crate) fn show(&self, values: &Array, positions: &Positions, taps: &Taps) -> Result<()> {
+        let path = self.site.path();
+        taps.show(path, Kind::Input(0), || Ok(values.clone()))?;
+        taps.show(path, Kind::Input(1), || Ok(positions.ids.clone()))?;
+        taps.show(path, Kind::Output, || Ok(positions.cos.clone()))
+    }
+}
+
+impl Module for RotaryEmbedding {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Cosines \[1, T, head_dim\] for (values, position ids): PyTorch returns the sines, too; the recordings keep the first.
+    fn call(&self, inputs: &[Array], _taps: &Taps) -> Result<Array> {
+        let _values = one(&self.site, inputs)?;
+        match inputs {
+            [_, ids, ..] => Ok(self.positions(ids)?.cos),
+            _ => Err(Error::input(self.site.path(), "values and position ids", "1 input")),
+        }
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        vec![Operation::Rope { head_dim: 2 * self.inverse_frequencies.len() as i32 }]
+    }
+}
+
+/// Cosines and sines of a run of positions, both \[1, T, head_dim\], float32.
+#[derive(Debug, Clone)]
+pub struct Positions {
+    ids: Array,
+    cos: Array,
+    sin: Array,
+}
+
+impl Positions {
+    /// The position ids, \[1, T\].
+    pub fn ids(&self) -> &Array {
+        &self.ids
+    }
+
+    /// Rotates x \[B, heads, T, head_dim\]: x·cos + (−x₂, x₁)·sin, halves apart (not interleaved).
+    ///
+    /// # Errors
+    /// When the tokens do not fit.
+    pub fn rotate(&self, x: &Array) -> Result<Array> {
+        let half = x.dim(3) / 2;
+        let (first, second) = (x.try_index((.., .., .., ..half))?, x.try_index((.., .., .., half..))?);
+        let turned = ops::concatenate(&[second.negative()?, first], 3)?;
+        let table = |t: &Array| -> Result<Array> { Ok(t.as_dtype(x.dtype())?.expand_dims(1)?) };
+        Ok(x.multiply(table(&self.cos)?)?.add(turned.multiply(table(&self.sin)?)?)?)
+    }
+}

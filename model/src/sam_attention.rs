@@ -1,0 +1,151 @@
+//! SAM's attention: windows of patches, and decomposed relative positions (`Attention`, `window_partition`,
+//! `add_decomposed_rel_pos` of the release's `deepencoder.py`).
+//!
+//! ```text
+//! x [B, h, w, C] ─ qkv → q, k, v [B, heads, h·w, d]
+//!   bias[i, j] = q[i]·rel_pos_h[row(i) - row(j)] + q[i]·rel_pos_w[col(i) - col(j)]        (q unscaled)
+//!   softmax(q kᵀ / √d + bias) v ─ proj → [B, h, w, C]
+//! ```
+
+use mlx_rs::{Array, Dtype, fast, ops, ops::indexing::TryIndexOp};
+
+use crate::{
+    config::{Layout, SamConfig},
+    error::Result,
+    layers::{Linear, Param, one},
+    resample::linear_rows,
+    tap::{Module, Operation, Site, Taps},
+    weights::Scope,
+};
+
+/// Attention over the patches of a window or of the whole image: \[B, h, w, C\] → the same.
+pub struct Attention {
+    site: Site,
+    qkv: Linear,
+    proj: Linear,
+    rel_pos_h: Param,
+    rel_pos_w: Param,
+    heads: i32,
+    head_dim: i32,
+}
+
+impl Attention {
+    /// Loads the weights; `edge` is the number of patches per side that the relative positions were made for.
+    pub fn load(scope: &Scope, config: &SamConfig, edge: i32, layout: Layout) -> Self {
+        let (width, heads) = (config.width, config.heads);
+        let head_dim = width / heads;
+        let parts = (layout == Layout::Split).then_some(["q_proj", "k_proj", "v_proj"]);
+        Self {
+            site: scope.site(),
+            qkv: Linear::load_packed(&scope.child("qkv"), parts, width, 3 * width),
+            proj: Linear::load(&scope.child("proj"), width, width, true),
+            rel_pos_h: scope.param("rel_pos_h", &[2 * edge - 1, head_dim]),
+            rel_pos_w: scope.param("rel_pos_w", &[2 * edge - 1, head_dim]),
+            heads,
+            head_dim,
+        }
+    }
+
+    /// Applies attention within each of the B images or windows.
+    ///
+    /// # Errors
+    /// When the width does not fit.
+    pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[x], || {
+            let (batch, h, w, width) = (x.dim(0), x.dim(1), x.dim(2), x.dim(3));
+            let qkv = self.qkv.forward(x, taps)?.reshape(&[batch, h * w, 3, self.heads, self.head_dim])?;
+            let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
+            let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
+            let (q, k, v) = (q?, k?, v?);
+            let bias = self.bias(&q, h, w)?;
+            let scale = (self.head_dim as f32).sqrt().recip();
+            let out = fast::scaled_dot_product_attention(q, k, v, scale, &bias, None)?;
+            let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, h, w, width])?;
+            self.proj.forward(&out, taps)
+        })
+    }
+
+    /// What the relative positions add to the scores: \[B, heads, h·w, h·w\], from q \[B, heads, h·w, d\].
+    fn bias(&self, q: &Array, h: i32, w: i32) -> Result<Array> {
+        let (batch, heads) = (q.dim(0), q.dim(1));
+        let rows = relative_rows(self.rel_pos_h.stored(), h, q.dtype())?;
+        let cols = relative_rows(self.rel_pos_w.stored(), w, q.dtype())?;
+        let q = q.reshape(&[batch * heads, h, w, self.head_dim])?;
+        // bhwc,hkc→bhwk: each row of patches has its own table of distances to the rows k.
+        let by_row = ops::matmul(&q, rows.transpose_axes(&[0, 2, 1])?)?;
+        // bhwc,wkc→bhwk: the same with columns leading.
+        let by_col = ops::matmul(q.transpose_axes(&[0, 2, 1, 3])?, cols.transpose_axes(&[0, 2, 1])?)?;
+        let by_col = by_col.transpose_axes(&[0, 2, 1, 3])?;
+        let sum = by_row.expand_dims(-1)?.add(by_col.expand_dims(-2)?)?;
+        Ok(sum.reshape(&[batch, heads, h * w, h * w])?)
+    }
+}
+
+impl Module for Attention {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        self.forward(one(&self.site, inputs)?, taps)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.qkv, &self.proj]
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        vec![Operation::Attention { head_dim: self.head_dim }]
+    }
+}
+
+/// The table's row for every pair of places on one axis, \[size, size, d\]: `get_rel_pos`, for queries and keys alike.
+fn relative_rows(table: &Array, size: i32, dtype: Dtype) -> Result<Array> {
+    let rows = linear_rows(table, 2 * size - 1, dtype)?;
+    let distances: Vec<i32> = (0..size).flat_map(|q| (0..size).map(move |k| q - k + size - 1)).collect();
+    Ok(rows.take_axis(Array::from_slice(&distances, &[size, size]), 0)?)
+}
+
+/// How an image was cut into windows.
+#[derive(Debug, Clone, Copy)]
+pub struct Windows {
+    batch: i32,
+    height: i32,
+    width: i32,
+    size: i32,
+}
+
+impl Windows {
+    /// Cuts \[N, H, W, C\] into windows \[N·nh·nw, size, size, C\], zeros padding the bottom and the right
+    /// (`window_partition`).
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn partition(x: &Array, size: i32) -> Result<(Array, Self)> {
+        let (batch, height, width, channels) = (x.dim(0), x.dim(1), x.dim(2), x.dim(3));
+        let cut = Self { batch, height, width, size };
+        let (rows, cols) = cut.counts();
+        let padding = [(0, 0), (0, rows * size - height), (0, cols * size - width), (0, 0)];
+        let x = ops::pad(x, &padding[..], None, None)?;
+        let x = x.reshape(&[batch, rows, size, cols, size, channels])?.transpose_axes(&[0, 1, 3, 2, 4, 5])?;
+        Ok((x.reshape(&[batch * rows * cols, size, size, channels])?, cut))
+    }
+
+    /// Puts the windows back together and cuts the padding off (`window_unpartition`).
+    ///
+    /// # Errors
+    /// When the windows are not those of this cut.
+    pub fn join(self, windows: &Array) -> Result<Array> {
+        let (rows, cols) = self.counts();
+        let channels = windows.dim(3);
+        let x = windows.reshape(&[self.batch, rows, cols, self.size, self.size, channels])?;
+        let x = x.transpose_axes(&[0, 1, 3, 2, 4, 5])?;
+        let x = x.reshape(&[self.batch, rows * self.size, cols * self.size, channels])?;
+        Ok(x.try_index((.., ..self.height, ..self.width))?)
+    }
+
+    fn counts(self) -> (i32, i32) {
+        let windows = |edge: i32| (edge + self.size - 1) / self.size;
+        (windows(self.height), windows(self.width))
+    }
+}

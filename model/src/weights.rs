@@ -1,0 +1,195 @@
+//! Strict loading: the model asks for each tensor by name and shape; what is missing, of another shape or dtype, or never
+//! asked for is a violation, and all of them are reported together.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
+use mlxport_convert::{
+    checkpoint::{Checkpoint, TensorSource},
+    error::ConvertError,
+};
+use safetensors::Dtype as Stored;
+
+use crate::{
+    error::{Error, Result},
+    layers::Param,
+    tap::Site,
+};
+
+/// The tensors of a converted model, while it is being loaded.
+pub struct Weights {
+    state: Rc<State>,
+}
+
+struct State {
+    dir: PathBuf,
+    checkpoint: Checkpoint,
+    unclaimed: RefCell<BTreeSet<String>>,
+    violations: RefCell<Vec<String>>,
+}
+
+impl Weights {
+    /// Reads the headers of a model's safetensors files.
+    ///
+    /// # Errors
+    /// When a file is missing, truncated or malformed, or index and headers disagree.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let scan = Checkpoint::scan(dir)?;
+        ConvertError::unless_empty(scan.violations)?;
+        let checkpoint = scan.checkpoint;
+        let unclaimed = RefCell::new(checkpoint.tensors().keys().cloned().collect());
+        let violations = RefCell::new(Vec::new());
+        Ok(Self { state: Rc::new(State { dir: dir.to_owned(), checkpoint, unclaimed, violations }) })
+    }
+
+    /// Where tensors are asked for.
+    pub fn root(&self) -> Scope {
+        Scope { state: Rc::clone(&self.state), key: String::new(), path: String::new() }
+    }
+
+    /// Ends loading.
+    ///
+    /// # Errors
+    /// With every violation, if there was one.
+    pub fn finish(self) -> Result<()> {
+        let mut violations = self.state.violations.take();
+        let unknown = self.state.unclaimed.take();
+        violations.extend(unknown.into_iter().map(|key| format!("{key}: unknown: the model has no such tensor")));
+        if violations.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Weights { dir: self.state.dir.clone(), violations })
+        }
+    }
+}
+
+/// A place in the model: the prefix of its weights' keys and its path in PyTorch.
+pub struct Scope {
+    state: Rc<State>,
+    key: String,
+    path: String,
+}
+
+impl Scope {
+    /// A place below, under the same name in the files and in PyTorch.
+    #[must_use]
+    pub fn child(&self, name: impl AsRef<str>) -> Self {
+        self.enter(name.as_ref(), name.as_ref())
+    }
+
+    /// A place below, under different names in the files and in PyTorch.
+    #[must_use]
+    pub fn enter(&self, key: &str, path: &str) -> Self {
+        Self { state: Rc::clone(&self.state), key: join(&self.key, key), path: join(&self.path, path) }
+    }
+
+    /// A place beside this one in the files.
+    #[must_use]
+    pub fn sibling(&self, name: &str) -> Self {
+        let parent = self.key.rsplit_once('.').map_or("", |(parent, _)| parent);
+        Self { state: Rc::clone(&self.state), key: join(parent, name), path: self.path.clone() }
+    }
+
+    /// The tap site of the module that lives here.
+    pub fn site(&self) -> Site {
+        Site::new(self.path.clone())
+    }
+
+    /// The tensor `name` of this shape. A violation is noted and told by [`Weights::finish`]; the result then is a stand-in
+    /// that is never computed with.
+    pub fn param(&self, name: &str, shape: &[i32]) -> Param {
+        Param::new(self.tensor(name, shape).unwrap_or_else(stand_in))
+    }
+
+    /// The slices of the tensor `name` of this shape along its first axis.
+    pub fn stacked(&self, name: &str, shape: &[i32]) -> Vec<Param> {
+        let count = shape.first().copied().unwrap_or(0);
+        let Some(stack) = self.tensor(name, shape) else {
+            return (0..count).map(|_| Param::new(stand_in())).collect();
+        };
+        let slice = |i: i32| match stack.try_index(i) {
+            Ok(slice) => Param::new(slice),
+            Err(error) => {
+                self.violation(name, &error.to_string());
+                Param::new(stand_in())
+            }
+        };
+        (0..count).map(slice).collect()
+    }
+
+    /// Tensors joined along their first axis.
+    pub fn join(&self, parts: &[Array]) -> Param {
+        if parts.iter().any(|p| p.ndim() == 0) {
+            return Param::new(stand_in());
+        }
+        Param::new(ops::concatenate(parts, 0).unwrap_or_else(|error| {
+            self.violation("(joined)", &error.to_string());
+            stand_in()
+        }))
+    }
+
+    fn violation(&self, name: &str, text: &str) {
+        self.state.violations.borrow_mut().push(format!("{}: {text}", join(&self.key, name)));
+    }
+
+    fn tensor(&self, name: &str, shape: &[i32]) -> Option<Array> {
+        let key = join(&self.key, name);
+        let Some(info) = self.state.checkpoint.tensors().get(&key) else {
+            self.violation(name, &format!("missing: expected shape {shape:?}"));
+            return None;
+        };
+        self.state.unclaimed.borrow_mut().remove(&key);
+        if !info.shape.iter().copied().eq(shape.iter().map(|&d| d.max(0) as u64)) {
+            self.violation(name, &format!("shape {:?}: expected {shape:?}", info.shape));
+            return None;
+        }
+        let dtype = match info.dtype {
+            Stored::F32 => Dtype::Float32,
+            Stored::F16 => Dtype::Float16,
+            Stored::BF16 => Dtype::Bfloat16,
+            other => {
+                self.violation(name, &format!("dtype {other:?}: expected F32, F16 or BF16"));
+                return None;
+            }
+        };
+        self.read(&key, shape, dtype).map_err(|error| self.violation(name, &error)).ok()
+    }
+
+    /// Reads one tensor into MLX; its bytes pass through one buffer of the tensor's own size.
+    fn read(&self, key: &str, shape: &[i32], dtype: Dtype) -> std::result::Result<Array, String> {
+        let mut bytes = vec![0; byte_len(shape, dtype)];
+        self.state.checkpoint.read_at(key, 0, &mut bytes).map_err(|e| e.to_string())?;
+        Ok(array_from_bytes(&bytes, shape, dtype))
+    }
+}
+
+/// Bytes of a float tensor. The reader has checked that the file holds as many, so the product cannot overflow.
+fn byte_len(shape: &[i32], dtype: Dtype) -> usize {
+    let item = if dtype == Dtype::Float32 { 4 } else { 2 };
+    shape.iter().map(|&d| d as usize).product::<usize>() * item
+}
+
+/// Copies little-endian bytes into an MLX array. The caller has checked that they are as many as shape and dtype demand.
+#[allow(unsafe_code, reason = "mlx-rs has no safe constructor for 16-bit floats from bytes")]
+fn array_from_bytes(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Array {
+    assert_eq!(bytes.len(), byte_len(shape, dtype), "the buffer was made for this shape and dtype");
+    // SAFETY: `bytes` holds exactly the bytes that shape and dtype describe (asserted above), and MLX copies them.
+    unsafe { Array::from_raw_data(bytes.as_ptr().cast(), shape, dtype) }
+}
+
+fn stand_in() -> Array {
+    Array::from_f32(f32::NAN)
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    match (prefix, name) {
+        ("", name) => name.to_owned(),
+        (prefix, "") => prefix.to_owned(),
+        (prefix, name) => format!("{prefix}.{name}"),
+    }
+}

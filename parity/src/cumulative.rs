@@ -1,0 +1,118 @@
+//! The cumulative mode: one forward pass from the fixture's inputs, every tap judged as it appears.
+//!
+//! Nothing is kept: a tap is evaluated, compared and let go, so memory does not grow with the number of taps.
+
+use std::collections::HashMap;
+
+use mlx_rs::Array;
+use mlxport_fixtures::{Fixture, Kind as PointKind, Point};
+use mlxport_model::{
+    DeepseekOcr,
+    tap::{Kind, Listener, Taps},
+};
+use mlxport_verdict::{Failure, Mode, TapRecord};
+
+use crate::{
+    error::{Error, Result},
+    inputs,
+    judge::Judge,
+    select::Selection,
+};
+
+/// Runs the whole model once and judges what it shows. Records come in the fixture's order.
+///
+/// # Errors
+/// When the fixture cannot be read; a model that fails on the way is a failed record for every tap it never reached.
+pub fn run<'j>(
+    model: &DeepseekOcr,
+    fixture: &'j Fixture,
+    selection: &Selection,
+    judge: &mut Judge<'j>,
+    mapped: impl Fn(&Point) -> bool,
+) -> Result<Vec<TapRecord>> {
+    let prompt = inputs::prompt(fixture)?;
+    let wanted = fixture.points().iter().enumerate().filter(|(_, p)| selection.holds(&p.point) && mapped(p));
+    let mut ear = Ear::new(wanted, judge);
+    let outcome = model.forward(&prompt, None, &Taps::to(&mut ear)).map(drop);
+    let Ear { mut records, points, error, .. } = ear;
+    if let Some(error) = error {
+        return Err(error);
+    }
+    let failure = match outcome {
+        Ok(()) => Failure::Missing,
+        Err(error) => Failure::RunFailed { message: error.to_string() },
+    };
+    for (order, point) in points.into_values() {
+        records.push((order, judge.failed(point, Mode::Cumulative, failure.clone())));
+    }
+    records.sort_by_key(|(order, _)| *order);
+    Ok(records.into_iter().map(|(_, record)| record).collect())
+}
+
+/// Which tensor: module path, call, place.
+type Key = (String, u32, PointKind);
+
+/// Hears every tap of one forward pass.
+struct Ear<'a, 'j> {
+    judge: &'a mut Judge<'j>,
+    /// Points not heard yet, with their place in the fixture's order.
+    points: HashMap<Key, (usize, &'j Point)>,
+    /// Paths that the fixture records; others are not asked for.
+    paths: HashMap<String, ()>,
+    /// How often each tap was heard.
+    calls: HashMap<(String, Kind), u32>,
+    /// The last scores shown, by router path.
+    scores: HashMap<String, Array>,
+    records: Vec<(usize, TapRecord)>,
+    error: Option<Error>,
+}
+
+impl<'a, 'j> Ear<'a, 'j> {
+    fn new(wanted: impl Iterator<Item = (usize, &'j Point)>, judge: &'a mut Judge<'j>) -> Self {
+        let points: HashMap<Key, _> =
+            wanted.map(|(order, p)| ((p.point.clone(), p.call, p.kind), (order, p))).collect();
+        let paths = points.keys().map(|(path, ..)| (path.clone(), ())).collect();
+        let (calls, scores) = (HashMap::new(), HashMap::new());
+        Self { judge, points, paths, calls, scores, records: Vec::new(), error: None }
+    }
+
+    fn hear(&mut self, path: &str, kind: Kind, value: &Array) -> Result<()> {
+        let place = match kind {
+            Kind::Input(index) => PointKind::In(index),
+            Kind::Output => PointKind::Out,
+            Kind::Scores => {
+                self.scores.insert(path.to_owned(), value.clone());
+                return Ok(());
+            }
+        };
+        let calls = self.calls.entry((path.to_owned(), kind)).or_default();
+        let call = *calls;
+        *calls += 1;
+        // A module that PyTorch called less often, or with fewer inputs, was heard too often here.
+        let Some((order, point)) = self.points.remove(&(path.to_owned(), call, place)) else {
+            self.records.push((usize::MAX, self.judge.extra(path, call, place, value)));
+            return Ok(());
+        };
+        let scores = if kind == Kind::Output { self.scores.remove(path) } else { None };
+        let record = self.judge.judge(point, Mode::Cumulative, value, scores.as_ref())?;
+        self.records.push((order, record));
+        Ok(())
+    }
+}
+
+impl Listener for Ear<'_, '_> {
+    fn tap(&mut self, path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
+        self.hear(path, kind, &value).map_err(|error| {
+            let told = mlxport_model::Error::Listener(error.to_string().into());
+            // A model error inside a tap is the model's; a fixture that cannot be read ends the run.
+            if !matches!(error, Error::Model(_) | Error::Mlx(_) | Error::Slice(_)) {
+                self.error = Some(error);
+            }
+            told
+        })
+    }
+
+    fn wants(&self, path: &str) -> bool {
+        self.paths.contains_key(path)
+    }
+}

@@ -1,0 +1,123 @@
+//! Taps inside routed experts: which token each row is, and what a handful of rows can tell.
+//!
+//! PyTorch hands an expert its tokens in the order of an unstable `argsort`, so the order of rows is the recording machine's;
+//! the port keeps the tokens' own order. The recording says which row is which: a row of `experts.N.in` is, bit for bit, a
+//! row of `gate.in`.
+
+use std::collections::HashMap;
+
+use mlx_rs::Array;
+use mlxport_fixtures::{Data, Fixture, Kind, Point};
+
+use crate::error::Result;
+
+/// What the fixture says of the experts of all layers.
+#[derive(Debug, Default)]
+pub struct Experts {
+    /// By the expert's path and call: for each recorded row, its place among the expert's tokens in token order.
+    ranks: HashMap<(String, u32), Vec<i32>>,
+    /// By layer, tensor inside the expert and call: the relative floor over the rows of all experts.
+    floors: HashMap<(String, String, u32, Kind), f64>,
+}
+
+/// `model.layers.1.mlp.experts.5.up_proj` → (`model.layers.1.mlp`, `5`, `up_proj`).
+fn split(path: &str) -> Option<(&str, &str, &str)> {
+    let (layer, rest) = path.split_once(".experts.")?;
+    Some(match rest.split_once('.') {
+        Some((number, inside)) => (layer, number, inside),
+        None => (layer, rest, ""),
+    })
+}
+
+impl Experts {
+    /// Reads the order of rows and pools the floors.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn read(fixture: &Fixture) -> Result<Self> {
+        let mut experts = Self { floors: pooled_floors(fixture.points()), ..Self::default() };
+        for point in fixture.points().iter().filter(|p| p.kind == Kind::In(0)) {
+            let Some((layer, _, "")) = split(&point.point) else { continue };
+            let gate = fixture.points().iter().find(|p| {
+                p.call == point.call && p.kind == Kind::In(0) && p.point.strip_suffix(".gate") == Some(layer)
+            });
+            let Some(gate) = gate else { continue };
+            let (Data::F32(rows), Data::F32(tokens)) = (fixture.recorded(point)?.data, fixture.recorded(gate)?.data)
+            else {
+                continue;
+            };
+            let width = point.shape.last().copied().unwrap_or(1).max(1);
+            if let Some(ranks) = ranks(&rows, &tokens, width) {
+                experts.ranks.insert((point.point.clone(), point.call), ranks);
+            }
+        }
+        Ok(experts)
+    }
+
+    /// Puts the port's rows in the recording's order. A tap that is not an expert's stays as it is; so does one whose rows
+    /// cannot be told apart or are not as many (the comparison then says so).
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn in_recorded_order(&self, point: &Point, candidate: &Array) -> Result<Array> {
+        let Some((layer, number, _)) = split(&point.point) else { return Ok(candidate.clone()) };
+        let ranks = self.ranks.get(&(format!("{layer}.experts.{number}"), point.call));
+        match ranks.filter(|ranks| candidate.ndim() == 2 && ranks.len() == candidate.dim(0) as usize) {
+            Some(ranks) => Ok(candidate.take_axis(Array::from_slice(ranks, &[ranks.len() as i32]), 0)?),
+            None => Ok(candidate.clone()),
+        }
+    }
+
+    /// The floor at this place over the rows of all experts of the layer: one expert's few rows are too few to measure one.
+    pub fn pooled_floor(&self, point: &Point) -> Option<f64> {
+        let (layer, _, inside) = split(&point.point)?;
+        self.floors.get(&(layer.to_owned(), inside.to_owned(), point.call, point.kind)).copied()
+    }
+}
+
+/// For each row, its token's place among the tokens of all rows; nothing when a row is no token's.
+fn ranks(rows: &[f32], tokens: &[f32], width: usize) -> Option<Vec<i32>> {
+    let bits = |row: &[f32]| row.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+    let mut places: HashMap<Vec<u32>, Vec<usize>> = HashMap::new();
+    for (token, row) in tokens.chunks_exact(width).enumerate().rev() {
+        places.entry(bits(row)).or_default().push(token);
+    }
+    // Equal tokens are taken in turn: whichever is which, their rows are equal.
+    let order: Option<Vec<usize>> = rows.chunks_exact(width).map(|row| places.get_mut(&bits(row))?.pop()).collect();
+    let order = order?;
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    Some(order.iter().map(|token| sorted.partition_point(|t| t < token) as i32).collect())
+}
+
+fn pooled_floors(points: &[Point]) -> HashMap<(String, String, u32, Kind), f64> {
+    let mut sums: HashMap<_, (f64, f64)> = HashMap::new();
+    for point in points {
+        let Some((layer, _, inside)) = split(&point.point) else { continue };
+        let sum = sums.entry((layer.to_owned(), inside.to_owned(), point.call, point.kind)).or_default();
+        let count = point.numel() as f64;
+        sum.0 += count * point.noise_floor.rms.powi(2);
+        sum.1 += count * point.noise_floor.ref_rms.powi(2);
+    }
+    let floor = |(error, reference): (f64, f64)| if reference > 0.0 { (error / reference).sqrt() } else { 0.0 };
+    sums.into_iter().map(|(key, sum)| (key, floor(sum))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_told_by_their_bits_and_equal_tokens_are_taken_in_turn() {
+        let tokens = [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 1.0, 1.5];
+        assert_eq!(ranks(&[3.0, 3.5, 1.0, 1.5, 1.0, 1.5], &tokens, 2), Some(vec![1, 0, 2]));
+        assert_eq!(ranks(&[9.0, 9.0], &tokens, 2), None);
+    }
+
+    #[test]
+    fn a_path_is_split_at_the_experts_number() {
+        assert_eq!(split("a.mlp.experts.12.up_proj"), Some(("a.mlp", "12", "up_proj")));
+        assert_eq!(split("a.mlp.experts.3"), Some(("a.mlp", "3", "")));
+        assert_eq!(split("a.mlp.gate"), None);
+    }
+}

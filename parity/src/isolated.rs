@@ -1,0 +1,132 @@
+//! The isolated mode: every module run on the inputs that PyTorch's was given, so that only its own error shows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use mlx_rs::Array;
+use mlxport_fixtures::{Fixture, Kind as PointKind, Point};
+use mlxport_model::{
+    DeepseekOcr,
+    tap::{Kind, Listener, Module, Taps},
+};
+use mlxport_verdict::{Failure, Mode, NotCompared, TapRecord};
+
+use crate::{
+    error::Result,
+    host, inputs,
+    judge::Judge,
+    select::Selection,
+};
+
+/// The outcome: records and the outputs that could not be had.
+pub type Outcome = (Vec<TapRecord>, Vec<NotCompared>);
+
+/// Runs every module that the fixture has inputs and output of. Records come in the fixture's order.
+///
+/// # Errors
+/// When the fixture cannot be read; a module that cannot be run is a failed record.
+pub fn run(
+    model: &DeepseekOcr,
+    modules: &BTreeMap<&str, &dyn Module>,
+    fixture: &Fixture,
+    selection: &Selection,
+    judge: &mut Judge,
+) -> Result<Outcome> {
+    let mut inputs: HashMap<(&str, u32), Vec<(u8, &Point)>> = HashMap::new();
+    for point in fixture.points() {
+        if let PointKind::In(index) = point.kind {
+            inputs.entry((&point.point, point.call)).or_default().push((index, point));
+        }
+    }
+    let (mut records, mut not_compared) = (Vec::new(), Vec::new());
+    for point in fixture.points().iter().filter(|p| selection.holds(&p.point)) {
+        if is_decoder_input(point) {
+            records.extend(placed(model, fixture, point, judge)?);
+        }
+        if point.kind != PointKind::Out {
+            continue;
+        }
+        let Some(module) = modules.get(point.point.as_str()) else {
+            not_compared.push(skipped(point, "no module that can be run on its own: compared cumulatively"));
+            continue;
+        };
+        match inputs.get_mut(&(point.point.as_str(), point.call)) {
+            Some(given) => {
+                given.sort_by_key(|(index, _)| *index);
+                records.push(module_record(*module, fixture, given, model.dtype(), point, judge)?);
+            }
+            None => not_compared.push(skipped(point, "no recorded input")),
+        }
+    }
+    Ok((records, not_compared))
+}
+
+fn skipped(point: &Point, reason: &str) -> NotCompared {
+    NotCompared {
+        point: point.point.clone(),
+        call: point.call,
+        kind: point.kind.to_string(),
+        mode: Some(Mode::Isolated),
+        reason: reason.to_owned(),
+    }
+}
+
+fn module_record(
+    module: &dyn Module,
+    fixture: &Fixture,
+    given: &[(u8, &Point)],
+    dtype: mlx_rs::Dtype,
+    point: &Point,
+    judge: &mut Judge,
+) -> Result<TapRecord> {
+    let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
+    let mut scores = Scores { path: &point.point, value: None };
+    match module.call(&given, &Taps::to(&mut scores)) {
+        Ok(output) => judge.judge(point, Mode::Isolated, &output, scores.value.as_ref()),
+        Err(error) => {
+            Ok(judge.failed(point, Mode::Isolated, Failure::RunFailed { message: error.to_string() }))
+        }
+    }
+}
+
+/// Keeps a router's scores.
+struct Scores<'a> {
+    path: &'a str,
+    value: Option<Array>,
+}
+
+impl Listener for Scores<'_> {
+    fn tap(&mut self, _path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
+        if kind == Kind::Scores {
+            self.value = Some(value);
+        }
+        Ok(())
+    }
+
+    fn wants(&self, path: &str) -> bool {
+        path == self.path
+    }
+}
+
+/// The point where the image's features, laid out in rows, stand among the token embeddings. PyTorch has no module for that
+/// step, so the first thing that sees its result stands for it.
+fn is_decoder_input(point: &Point) -> bool {
+    point.point == "model.layers.0.input_layernorm" && point.kind == PointKind::In(0)
+}
+
+/// Lays out the recorded projector outputs and embeddings and judges the decoder's input by itself.
+fn placed(model: &DeepseekOcr, fixture: &Fixture, point: &Point, judge: &mut Judge) -> Result<Option<TapRecord>> {
+    let prompt = inputs::prompt(fixture)?;
+    let Some(image) = &prompt.image else { return Ok(None) };
+    let output = |path: &str, call: u32| -> Result<Option<Array>> {
+        let found = fixture.points().iter().find(|p| p.point == path && p.call == call && p.kind == PointKind::Out);
+        found.map(|p| host::array(&fixture.recorded(p)?, model.dtype())).transpose()
+    };
+    let tiles = if image.tiles.is_some() { output("model.projector", 0)? } else { None };
+    let global = output("model.projector", u32::from(tiles.is_some()))?;
+    let (Some(embeddings), Some(global)) = (output("model.embed_tokens", 0)?, global) else { return Ok(None) };
+    let record = match model.place(&embeddings, tiles.as_ref(), image, &global, &prompt.images_seq_mask) {
+        Ok(rows) => judge.judge(point, Mode::Isolated, &rows, None)?,
+        Err(error) => judge.failed(point, Mode::Isolated, Failure::RunFailed { message: error.to_string() }),
+    };
+    Ok(Some(record))
+}

@@ -1,0 +1,188 @@
+//! One tap, judged: candidate and reference to metrics, floors to tolerance, both to a record.
+
+use std::collections::BTreeMap;
+
+use mlx_rs::{Array, Dtype};
+use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
+use mlxport_model::tap::Module;
+use mlxport_verdict::{
+    Failure, Floors, Header, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, compare, compare_exact,
+    compare_sets, ulp_floor,
+};
+
+use crate::{calibrate::Calibration, error::Result, experts::Experts, host};
+
+/// Judges taps against one fixture.
+pub struct Judge<'a> {
+    fixture: &'a Fixture,
+    modules: &'a BTreeMap<&'a str, &'a dyn Module>,
+    calibration: Calibration,
+    experts: Experts,
+    k: f64,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge that allows `k` floors.
+    ///
+    /// # Errors
+    /// When the fixture cannot be read.
+    pub fn new(
+        fixture: &'a Fixture,
+        modules: &'a BTreeMap<&'a str, &'a dyn Module>,
+        calibration: Calibration,
+        k: f64,
+    ) -> Result<Self> {
+        Ok(Self { fixture, modules, calibration, experts: Experts::read(fixture)?, k })
+    }
+
+    /// Judges the candidate for `point`. Cumulative runs are held against the float64 truth where the fixture has it; isolated
+    /// ones start from a float32 recording and are held against what float32 PyTorch made of it.
+    ///
+    /// # Errors
+    /// When fixture or MLX cannot be read; a candidate that is wrong is a failed record, not an error.
+    pub fn judge(
+        &mut self,
+        point: &Point,
+        mode: Mode,
+        candidate: &Array,
+        scores: Option<&Array>,
+    ) -> Result<TapRecord> {
+        let truth = if mode == Mode::Cumulative { self.fixture.truth(point)? } else { None };
+        let (kind, reference) = match truth {
+            Some(truth) => (ReferenceKind::Truth, truth),
+            None => (ReferenceKind::Recorded, self.fixture.recorded(point)?),
+        };
+        let header = header(point, mode, kind);
+        let found: Vec<usize> = candidate.shape().iter().map(|&d| d as usize).collect();
+        if found != reference.shape {
+            let expected = reference.shape;
+            return Ok(TapRecord::failed(header, Failure::ShapeMismatch { expected, found }));
+        }
+        match &reference.data {
+            Data::F32(_) | Data::F64(_) => self.floats(point, header, &reference, candidate),
+            Data::I64(values) if scores.is_some() => chosen(header, &reference, values, candidate, scores),
+            Data::I64(values) => integers(header, &reference.shape, values, candidate),
+            Data::Bool(values) => {
+                let values: Vec<i64> = values.iter().map(|&v| i64::from(v)).collect();
+                integers(header, &reference.shape, &values, candidate)
+            }
+        }
+    }
+
+    /// The record of a tap for which there is no candidate.
+    pub fn failed(&self, point: &Point, mode: Mode, failure: Failure) -> TapRecord {
+        TapRecord::failed(header(point, mode, ReferenceKind::Recorded), failure)
+    }
+
+    /// The record of a tap that the run produced and PyTorch did not.
+    pub fn extra(&self, path: &str, call: u32, kind: PointKind, value: &Array) -> TapRecord {
+        let header = Header {
+            id: TapId { point: path.to_owned(), call, kind: kind.to_string() },
+            mode: Mode::Cumulative,
+            shape: value.shape().iter().map(|&d| d as usize).collect(),
+            dtype: format!("{:?}", value.dtype()).to_lowercase(),
+            reference: ReferenceKind::Recorded,
+        };
+        TapRecord::failed(header, Failure::Extra)
+    }
+
+    fn floats(
+        &mut self,
+        point: &Point,
+        header: Header,
+        reference: &Tensor,
+        candidate: &Array,
+    ) -> Result<TapRecord> {
+        if !is_float(candidate.dtype()) {
+            let failure = Failure::DtypeMismatch {
+                expected: header.dtype.clone(),
+                found: format!("{:?}", candidate.dtype()).to_lowercase(),
+            };
+            return Ok(TapRecord::failed(header, failure));
+        }
+        let candidate = match header.mode {
+            Mode::Cumulative => &self.experts.in_recorded_order(point, candidate)?,
+            Mode::Isolated => candidate,
+        };
+        let values = host::floats(candidate)?;
+        let outcome = match &reference.data {
+            Data::F64(reference_values) => compare(&reference.shape, Reference::F64(reference_values), &values),
+            Data::F32(reference_values) => compare(&reference.shape, Reference::F32(reference_values), &values),
+            _ => unreachable!("the caller matched floats"),
+        };
+        let floors = self.floors(point)?;
+        Ok(TapRecord::measured(header, outcome, floors, self.k))
+    }
+
+    /// The three floors of a tap, as relative RMS.
+    fn floors(&mut self, point: &Point) -> Result<Floors> {
+        let operations = match (point.kind, self.modules.get(point.point.as_str())) {
+            (PointKind::Out, Some(module)) => module.chain(),
+            _ => Vec::new(),
+        };
+        Ok(Floors {
+            torch: point.relative_floor().max(self.experts.pooled_floor(point).unwrap_or(0.0)),
+            runtime: self.calibration.chain(&operations)?,
+            ulp: ulp_floor(point.noise_floor.ref_rms),
+        })
+    }
+}
+
+fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16)
+}
+
+fn header(point: &Point, mode: Mode, reference: ReferenceKind) -> Header {
+    Header {
+        id: TapId { point: point.point.clone(), call: point.call, kind: point.kind.to_string() },
+        mode,
+        shape: point.shape.clone(),
+        dtype: point.dtype.to_string(),
+        reference,
+    }
+}
+
+fn integers(header: Header, shape: &[usize], reference: &[i64], candidate: &Array) -> Result<TapRecord> {
+    if is_float(candidate.dtype()) {
+        let failure = Failure::DtypeMismatch {
+            expected: header.dtype.clone(),
+            found: format!("{:?}", candidate.dtype()).to_lowercase(),
+        };
+        return Ok(TapRecord::failed(header, failure));
+    }
+    Ok(TapRecord::exact(header, compare_exact(shape, reference, &host::integers(candidate)?)))
+}
+
+/// Expert choices: equal as sets, unless the scores were closer than float32 can tell.
+fn chosen(
+    header: Header,
+    reference: &Tensor,
+    values: &[i64],
+    candidate: &Array,
+    scores: Option<&Array>,
+) -> Result<TapRecord> {
+    let [rows, k] = reference.shape[..] else {
+        let failure = Failure::NotComparable { message: format!("choices of shape {:?}", reference.shape) };
+        return Ok(TapRecord::failed(header, failure));
+    };
+    let margins = scores.map(|scores| margins(scores, k)).transpose()?;
+    let margins = margins.as_ref().map(|(per_row, floor)| Margins { per_row, floor: *floor });
+    Ok(TapRecord::chosen(header, compare_sets(rows, k, values, &host::integers(candidate)?, margins)))
+}
+
+/// Each row's distance between the k-th and the next score, and the distance that float32 cannot tell apart.
+fn margins(scores: &Array, k: usize) -> Result<(Vec<f64>, f64)> {
+    let experts = scores.dim(-1) as usize;
+    let mut values = host::floats(scores)?;
+    let largest = values.iter().fold(0.0_f32, |top, v| top.max(v.abs()));
+    let margin = |row: &mut [f32]| {
+        row.sort_by(|a, b| b.total_cmp(a));
+        if k < experts { f64::from(row[k - 1]) - f64::from(row[k]) } else { f64::INFINITY }
+    };
+    let per_row = values.chunks_exact_mut(experts).map(margin).collect();
+    Ok((per_row, NEAR_TIE_ULPS * f64::from(f32::EPSILON) * f64::from(largest)))
+}
+
+/// Scores closer than this many ulps of the largest are a tie that either side may break: what one float32 softmax over
+/// one float32 product is off by, a few ulps on either side.
+const NEAR_TIE_ULPS: f64 = 8.0;

@@ -1,0 +1,19 @@
+//! Runs the MLX model against a fixture, tap by tap.
+//!
+//! [`run`](run::run) is the whole: it opens fixture and model, measures the runtime's floors (`calibrate`), runs the modes
+//! (`cumulative`, `isolated`), has every tap judged (`judge`) and returns the versioned record.
+
+pub mod calibrate;
+mod cumulative;
+pub mod error;
+mod experts;
+pub mod host;
+mod inputs;
+mod isolated;
+mod judge;
+pub mod run;
+pub mod select;
+
+pub use error::{Error, Result};
+pub use run::{Request, run};
+pub use select::Selection;

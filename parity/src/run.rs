@@ -1,0 +1,179 @@
+//! A whole parity run: model and fixture in, record out.
+
+use std::path::{Path, PathBuf};
+
+use mlx_rs::Dtype;
+use mlxport_convert::checkpoint::MAX_JSON_BYTE_LEN;
+use mlxport_fixtures::{Fixture, Point};
+use mlxport_model::{
+    DeepseekOcr, LoadOptions,
+    config::Layout,
+    fault::Faults,
+    runtime::{self, Place},
+};
+use mlxport_verdict::{
+    Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Run, SCHEMA, Summary, TapRecord, Tool,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    calibrate::Calibration,
+    cumulative,
+    error::{Error, Result},
+    isolated,
+    judge::Judge,
+    select::Selection,
+};
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The converted model's directory.
+    pub model: PathBuf,
+    /// The fixture's directory.
+    pub fixture: PathBuf,
+    /// Which modes, in the order of the record.
+    pub modes: Vec<Mode>,
+    /// Which taps.
+    pub selection: Selection,
+    /// Where to run.
+    pub place: Place,
+    /// Faults to plant; none for a verdict on the model.
+    pub faults: Faults,
+}
+
+/// Runs and judges. Float32 throughout: the recordings have no other floors yet.
+///
+/// # Errors
+/// When model, fixture or device cannot be used; a model that computes something else is a failing record, not an error.
+pub fn run(request: &Request) -> Result<Run> {
+    let fixture = Fixture::open(&request.fixture)?;
+    runtime::use_device(request.place)
+        .map_err(|e| Error::Environment(format!("this MLX cannot run on {}: {e}", place_name(request.place))))?;
+    let model =
+        DeepseekOcr::load(&request.model, LoadOptions { dtype: Dtype::Float32, faults: request.faults })?;
+    let modules = model.modules();
+    let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
+    let mut judge = Judge::new(&fixture, &modules, Calibration::new(model.dtype(), tokens), K)?;
+    let mapped = |point: &Point| modules.contains_key(point.point.as_str()) || WHOLE.contains(&&*point.point);
+    let (mut taps, mut not_compared) = (Vec::new(), not_covered(&fixture, request, mapped));
+    let selection = &request.selection;
+    for mode in &request.modes {
+        match mode {
+            Mode::Cumulative => taps.extend(cumulative::run(&model, &fixture, selection, &mut judge, &mapped)?),
+            Mode::Isolated => {
+                let (records, skipped) = isolated::run(&model, &modules, &fixture, selection, &mut judge)?;
+                taps.extend(records);
+                not_compared.extend(skipped);
+            }
+        }
+    }
+    let points = Points {
+        recorded: fixture.points().len(),
+        mapped: fixture.points().iter().filter(|p| mapped(p)).count(),
+    };
+    record(request, &fixture, &model, taps, not_compared, points)
+}
+
+/// Outputs of the whole, which are shown but are no module that could be run alone.
+const WHOLE: [&str; 2] = ["model", "logits"];
+
+/// Points that no mode of this run is going to compare, with the reason.
+fn not_covered(fixture: &Fixture, request: &Request, mapped: impl Fn(&Point) -> bool) -> Vec<NotCompared> {
+    let isolated_only = !request.modes.contains(&Mode::Cumulative);
+    let reason = |point: &Point| {
+        if !request.selection.holds(&point.point) {
+            Some("not selected")
+        } else if !mapped(point) {
+            Some("not mapped: the port has no such module")
+        } else if isolated_only && point.kind != mlxport_fixtures::Kind::Out {
+            Some("an input: given in isolated mode, compared in cumulative mode")
+        } else {
+            None
+        }
+    };
+    let entry = |point: &Point| {
+        reason(point).map(|reason| NotCompared {
+            point: point.point.clone(),
+            call: point.call,
+            kind: point.kind.to_string(),
+            mode: None,
+            reason: reason.to_owned(),
+        })
+    };
+    fixture.points().iter().filter_map(entry).collect()
+}
+
+fn record(
+    request: &Request,
+    fixture: &Fixture,
+    model: &DeepseekOcr,
+    taps: Vec<TapRecord>,
+    not_compared: Vec<NotCompared>,
+    points: Points,
+) -> Result<Run> {
+    let run = Run {
+        schema: SCHEMA,
+        tool: Tool { name: "mlxport".into(), version: env!("CARGO_PKG_VERSION").into() },
+        environment: environment(request.place),
+        fixture: FixtureId {
+            name: fixture.name().to_owned(),
+            manifest_sha256: fixture.manifest_sha256().to_owned(),
+            checkpoint_sha256: fixture.checkpoint_sha256().to_owned(),
+            torch: fixture.torch().to_owned(),
+        },
+        model: model_id(&request.model, model)?,
+        modes: request.modes.clone(),
+        k: K,
+        summary: Summary::of(&request.modes, &taps, &not_compared, points),
+        taps,
+        not_compared,
+    };
+    Ok(run.concluded(points))
+}
+
+fn place_name(place: Place) -> &'static str {
+    match place {
+        Place::Cpu => "cpu",
+        Place::Gpu => "gpu",
+    }
+}
+
+fn environment(place: Place) -> Environment {
+    Environment {
+        mlx_version: runtime::mlx_version(),
+        mlx_rs_version: MLX_RS_VERSION.into(),
+        device: place_name(place).into(),
+        dtype: "f32".into(),
+        tf32: std::env::var("MLX_ENABLE_TF32").unwrap_or_else(|_| "unset".into()),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        os: std::env::consts::OS.into(),
+        arch: std::env::consts::ARCH.into(),
+        blas: None,
+    }
+}
+
+/// The bindings that the workspace pins.
+const MLX_RS_VERSION: &str = "0.33.0";
+
+/// What was run: hashes of config.json and of the conversion's manifest, which holds every weight's hash.
+fn model_id(dir: &Path, model: &DeepseekOcr) -> Result<ModelId> {
+    let config = mlxport_convert::files::read_bounded(&dir.join("config.json"), MAX_JSON_BYTE_LEN).ok();
+    let manifest = dir.join(mlxport_convert::manifest::MANIFEST_FILE);
+    let manifest = mlxport_convert::files::read_bounded(&manifest, MAX_JSON_BYTE_LEN).ok();
+    let provenance = model.config().mlxport.as_ref();
+    let layout = match model.config().layout() {
+        Layout::MlxVlm => "mlx-vlm",
+        Layout::Split => "split",
+    };
+    Ok(ModelId {
+        config_sha256: config.map(|bytes| sha256_hex(&bytes)),
+        weights_hash: manifest.map_or_else(|| "unknown".into(), |bytes| sha256_hex(&bytes)),
+        layout: layout.into(),
+        recipe: provenance.and_then(|p| p.recipe.clone()).unwrap_or_else(|| "unknown".into()),
+    })
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,51 @@
+//! Why a record could not be read or a report not be written.
+
+use std::path::PathBuf;
+
+/// Why a record could not be read or a report not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The text is no record.
+    #[error("line {line}, column {column}: {message}")]
+    Parse {
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What was expected and found.
+        message: String,
+    },
+    /// The record has a version that this program does not read.
+    #[error("the record has schema {found}, expected {expected}")]
+    Schema {
+        /// What the record says.
+        found: String,
+        /// What this program reads.
+        expected: u32,
+    },
+    /// The record contradicts itself.
+    #[error("the record contradicts itself:{}", listed(violations))]
+    Contradiction {
+        /// Every contradiction: where, what was expected and found.
+        violations: Vec<String>,
+    },
+    /// A file could not be written.
+    #[error("{}: {source}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// How many contradictions a message spells out.
+const SPELLED_OUT: usize = 20;
+
+fn listed(violations: &[String]) -> String {
+    let mut text: String = violations.iter().take(SPELLED_OUT).map(|violation| format!("\n  - {violation}")).collect();
+    if violations.len() > SPELLED_OUT {
+        text.push_str(&format!("\n  … and {} more", violations.len() - SPELLED_OUT));
+    }
+    text
+}

@@ -1,0 +1,155 @@
+//! What every format tells: counts, picks and their order. Formats only lay it out.
+
+use mlxport_verdict::{Mode, Run, TapRecord, TapRef, Verdict};
+
+use crate::system::{ALL, System};
+
+/// One line of the table by system.
+pub(crate) struct SystemRow<'a> {
+    pub system: System,
+    pub mode: Mode,
+    pub taps: usize,
+    pub failed: usize,
+    /// The tap to look at: the largest ratio, or a failure that has no ratio.
+    pub worst: Option<&'a TapRecord>,
+}
+
+/// The table by system: one row per system and mode that has taps.
+pub(crate) fn system_rows(run: &Run) -> Vec<SystemRow<'_>> {
+    let mut rows = Vec::new();
+    for system in ALL {
+        for mode in [Mode::Cumulative, Mode::Isolated] {
+            let taps: Vec<&TapRecord> =
+                run.taps.iter().filter(|tap| tap.mode == mode && System::of(&tap.point) == system).collect();
+            if taps.is_empty() {
+                continue;
+            }
+            rows.push(SystemRow {
+                system,
+                mode,
+                taps: taps.len(),
+                failed: taps.iter().filter(|tap| !tap.passed()).count(),
+                worst: most_telling(&taps),
+            });
+        }
+    }
+    rows
+}
+
+fn most_telling<'a>(taps: &[&'a TapRecord]) -> Option<&'a TapRecord> {
+    let unmeasured = taps.iter().find(|tap| !tap.passed() && tap.ratio.is_none());
+    let worst = mlxport_verdict::worst(taps.iter().copied(), 1).into_iter().next();
+    match (unmeasured, worst) {
+        // A measured failure says more; a measured pass says less.
+        (Some(unmeasured), Some(worst)) if worst.passed() => Some(unmeasured),
+        (Some(unmeasured), None) => Some(unmeasured),
+        (_, worst) => worst,
+    }
+}
+
+/// Points that were not compared, counted by mode and reason, in order of first appearance.
+pub(crate) struct Reason<'a> {
+    pub mode: Option<Mode>,
+    pub reason: &'a str,
+    pub entries: Vec<&'a mlxport_verdict::NotCompared>,
+}
+
+/// Groups the points that were not compared.
+pub(crate) fn reasons(run: &Run) -> Vec<Reason<'_>> {
+    let mut places = std::collections::HashMap::new();
+    let mut reasons: Vec<Reason<'_>> = Vec::new();
+    for entry in &run.not_compared {
+        let place = *places.entry((entry.mode, entry.reason.as_str())).or_insert(reasons.len());
+        if place == reasons.len() {
+            let (mode, reason) = (entry.mode, entry.reason.as_str());
+            reasons.push(Reason { mode, reason, entries: Vec::new() });
+        }
+        reasons[place].entries.push(entry);
+    }
+    reasons
+}
+
+/// The whole record of a tap that the summary names.
+pub(crate) fn tap<'a>(run: &'a Run, named: &TapRef) -> Option<&'a TapRecord> {
+    run.taps.iter().find(|tap| tap.mode == named.mode && tap.id() == named.id())
+}
+
+/// The verdict as one word.
+pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "PASS",
+        Verdict::Fail => "FAIL",
+        Verdict::NothingCompared => "NOTHING COMPARED",
+    }
+}
+
+/// The verdict's reason in one sentence.
+pub(crate) fn verdict_sentence(run: &Run) -> String {
+    let summary = &run.summary;
+    let (all, failed) =
+        (summary.cumulative.taps + summary.isolated.taps, summary.cumulative.failed + summary.isolated.failed);
+    let lost = summary.points_unaccounted;
+    match summary.verdict {
+        Verdict::Pass => format!("all {all} comparisons within {} × the measured floor", run.k),
+        Verdict::Fail if failed == 0 => {
+            format!("{lost} recorded points are neither compared nor listed as not compared")
+        }
+        Verdict::Fail => format!("{failed} of {all} comparisons failed"),
+        Verdict::NothingCompared => "a mode that was asked for compared nothing".to_owned(),
+    }
+}
+
+/// Where the error comes from, in one sentence, once there is a divergence.
+pub(crate) fn origin(run: &Run) -> Option<String> {
+    let summary = &run.summary;
+    summary.first_divergence.as_ref()?;
+    let ran_isolated = run.modes.contains(&Mode::Isolated) && summary.isolated.taps > 0;
+    Some(match &summary.first_isolated_failure {
+        Some(_) if summary.isolated.failed > 1 => {
+            format!("{} taps fail on their own recorded inputs; this is the first", summary.isolated.failed)
+        }
+        Some(_) => "the only tap that fails on its own recorded input".to_owned(),
+        None if ran_isolated => "no module fails on its own recorded input: the error arises between modules \
+                                 (wiring, order, assembly) or builds up within the tolerance of each"
+            .to_owned(),
+        None => "not known: the isolated mode did not run".to_owned(),
+    })
+}
+
+/// What to do next, one line each.
+pub(crate) fn next_steps(run: &Run) -> Vec<String> {
+    let summary = &run.summary;
+    match summary.verdict {
+        Verdict::Pass => vec!["Nothing: at every compared point the port computes what PyTorch recorded.".to_owned()],
+        Verdict::NothingCompared => vec![
+            "Check what was selected (--select, --shard, --mode), and that the fixture has points the port maps."
+                .to_owned(),
+        ],
+        Verdict::Fail => failing_steps(run),
+    }
+}
+
+fn failing_steps(run: &Run) -> Vec<String> {
+    let summary = &run.summary;
+    let mut steps = Vec::new();
+    if summary.points_unaccounted > 0 {
+        steps.push("Account for every recorded point: a point that is lost silently proves nothing.".to_owned());
+    }
+    match (&summary.first_isolated_failure, &summary.first_divergence) {
+        (Some(tap), _) => steps.push(format!(
+            "Look at {} first: given PyTorch's own input it is off by itself.",
+            crate::words::clean(&tap.point)
+        )),
+        (None, Some(tap)) if summary.isolated.taps == 0 => steps.push(format!(
+            "Run again with --mode both: it tells whether {} adds the error or inherits it.",
+            crate::words::clean(&tap.point)
+        )),
+        (None, Some(tap)) => steps.push(format!(
+            "Look at what feeds {}: every module passes alone, so suspect wiring, order or assembly before it.",
+            crate::words::clean(&tap.point)
+        )),
+        (None, None) => {}
+    }
+    steps.push("Fix the first one only, then run again: later taps inherit its error.".to_owned());
+    steps
+}

@@ -1,0 +1,26 @@
+//! Records to terminal, JSON and Markdown.
+//!
+//! One file per format; a new format is one new file. No metric is computed here: every number shown is in the record, this
+//! crate only counts, picks and words. Names in a record are data, so they are cleaned before they reach a terminal or a page.
+
+mod error;
+mod facts;
+mod json;
+mod markdown;
+mod system;
+mod terminal;
+mod words;
+mod write;
+
+pub use error::ReportError;
+pub use json::{from_json, json};
+pub use markdown::markdown;
+pub use system::System;
+pub use terminal::{Style, terminal};
+pub use write::write_report;
+
+/// What this crate's fallible functions return.
+pub type Result<T> = std::result::Result<T, ReportError>;
+
+#[cfg(test)]
+mod samples;

@@ -1,0 +1,172 @@
+//! Numbers, hashes and names as people read them.
+
+use mlxport_verdict::{ReferenceKind, Run, TapRecord};
+
+/// `7.4e-2`; exact zero, NaN and infinities in words.
+pub(crate) fn scientific(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "∞" } else { "-∞" }.to_owned()
+    } else if value == 0.0 {
+        "0".to_owned()
+    } else {
+        format!("{value:.1e}")
+    }
+}
+
+/// A ratio: two decimals around 1, more where two would hide on which side of 1 it is, none when large, a power when tiny.
+pub(crate) fn ratio(value: f64) -> String {
+    if !(0.01..1e6).contains(&value) {
+        scientific(value)
+    } else if value >= 10.0 {
+        grouped(value.round() as u64)
+    } else if value != 1.0 && (0.995..1.005).contains(&value) {
+        format!("{value:.6}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// `23,871`.
+pub(crate) fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A name with nothing in it that a terminal would obey.
+pub(crate) fn clean(name: &str) -> String {
+    name.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Control characters, and those that reorder text.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
+/// At most `width` characters, the end kept: the end of a module path says more than its start.
+pub(crate) fn clip_start(text: &str, width: usize) -> String {
+    let count = text.chars().count();
+    if count <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    std::iter::once('…').chain(text.chars().skip(count - kept)).collect()
+}
+
+/// At most `width` characters, the start kept.
+pub(crate) fn clip_end(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(std::iter::once('…')).collect()
+}
+
+/// The first 12 digits of a hash.
+pub(crate) fn short_hash(hash: &str) -> String {
+    clean(&hash.chars().take(12).collect::<String>())
+}
+
+/// `model.norm#0.out`, cleaned.
+pub(crate) fn tap_name(tap: &TapRecord) -> String {
+    clean(&tap.id().to_string())
+}
+
+/// The line that says where it ran.
+pub(crate) fn environment(run: &Run) -> String {
+    let e = &run.environment;
+    let mut parts = vec![
+        e.dtype.clone(),
+        e.device.clone(),
+        format!("MLX {} (mlx-rs {})", e.mlx_version, e.mlx_rs_version),
+        format!("TF32 {}", e.tf32),
+        format!("{} thread{}", e.threads, if e.threads == 1 { "" } else { "s" }),
+        format!("{}/{}", e.os, e.arch),
+    ];
+    parts.extend(e.blas.clone());
+    clean(&parts.join(" · "))
+}
+
+/// The numbers of one tap, one fact a line.
+pub(crate) fn numbers(tap: &TapRecord) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let (Some(metrics), Some(tolerance)) = (&tap.metrics, &tap.tolerance) {
+        let times = tap.ratio.map_or_else(String::new, |r| format!(" · {} × tolerance", ratio(r)));
+        lines.push(format!("error {} · tolerance {}{times}", scientific(metrics.rel_rms), scientific(tolerance.value)));
+        lines.push(format!(
+            "worst element {:?}: off by {} ({} × the reference's RMS); worst row {:?}: {}",
+            metrics.max_abs.coordinate,
+            scientific(metrics.max_abs.value),
+            ratio(metrics.max_abs.over_ref_rms),
+            metrics.worst_row.row,
+            scientific(metrics.worst_row.rel_l2)
+        ));
+    }
+    if let Some(choices) = &tap.choices
+        && let Some(first) = choices.first.first()
+    {
+        lines.push(format!(
+            "experts of {} of {} tokens; token {}: {:?}, recorded {:?}",
+            choices.differing_rows, choices.rows, first.row, first.candidate, first.reference
+        ));
+    }
+    if let Some(exact) = &tap.exact
+        && let Some(first) = exact.first.first()
+    {
+        lines.push(format!(
+            "{} of {} integers; at {:?}: {}, recorded {}",
+            exact.differing, exact.numel, first.coordinate, first.candidate, first.reference
+        ));
+    }
+    if let Some(failure) = &tap.failure {
+        let against = match tap.reference {
+            ReferenceKind::Truth => "float64",
+            ReferenceKind::Recorded => "recorded",
+        };
+        let shape = &tap.shape;
+        lines.push(clean(&format!("{failure}; {} {shape:?} against the {against} values", tap.dtype)));
+    }
+    if let Some(amplification) = tap.amplification {
+        lines.push(format!("own error ÷ inherited error: {}", ratio(amplification)));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_never_hide_on_which_side_of_the_tolerance_they_are() {
+        assert_eq!(ratio(0.424), "0.42");
+        assert_eq!(ratio(1.0), "1.00");
+        assert_eq!(ratio(0.0), "0");
+        assert_eq!(ratio(3e-4), "3.0e-4");
+        assert_eq!(ratio(1.001), "1.001000");
+        assert_eq!(ratio(0.9999), "0.999900");
+        assert_eq!(ratio(23_871.4), "23,871");
+        assert_eq!(ratio(f64::NAN), "NaN");
+        assert_eq!(ratio(f64::INFINITY), "∞");
+        assert_eq!(ratio(2.5e9), "2.5e9");
+        assert_eq!(scientific(0.074), "7.4e-2");
+        assert_eq!(scientific(0.0), "0");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(123), "123");
+    }
+
+    #[test]
+    fn names_cannot_command_a_terminal() {
+        assert_eq!(clean("a\u{1b}[31mb\u{202e}"), "a\u{fffd}[31mb\u{fffd}");
+        assert_eq!(clip_start("model.layers.0", 6), "…ers.0");
+        assert_eq!(clip_end("abcdef", 4), "abc…");
+        assert_eq!(clip_start("ab", 2), "ab");
+    }
+}

@@ -1,0 +1,79 @@
+//! A report directory: record.json, report.md, report.txt.
+
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use mlxport_verdict::Run;
+
+use crate::error::ReportError;
+use crate::terminal::Style;
+use crate::{Result, json, markdown, terminal};
+
+/// The width of report.txt.
+const TEXT_WIDTH: usize = 120;
+
+/// Writes `record.json`, `report.md` and `report.txt` into `dir`, which is made if needed. Each file is replaced as a whole: a
+/// reader sees the old one or the new one, never half of one. The record comes last, so where it is new, all are.
+///
+/// # Errors
+/// A directory or file could not be written.
+pub fn write_report(dir: impl AsRef<Path>, run: &Run) -> Result<()> {
+    let dir = dir.as_ref();
+    let failed = |source| ReportError::Write { path: dir.to_owned(), source };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    replace(&dir.join("report.txt"), &terminal(run, &Style { color: false, width: TEXT_WIDTH }))?;
+    replace(&dir.join("report.md"), &markdown(run))?;
+    replace(&dir.join("record.json"), &json(run))
+}
+
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let failed = |source| ReportError::Write { path: path.to_owned(), source };
+    let dir = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".report-")
+        // Readable like any other file, as far as the umask allows.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn a_report_is_three_whole_files_and_no_leftovers() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let out = dir.path().join("a/b");
+        write_report(&out, &samples::failing()).expect("writable");
+        write_report(&out, &samples::passing()).expect("replaceable");
+        let mut names: Vec<_> = std::fs::read_dir(&out)
+            .expect("made")
+            .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
+            .collect();
+        names.sort();
+        assert_eq!(names, ["record.json", "report.md", "report.txt"]);
+        let read = |name| std::fs::read_to_string(out.join(name)).expect("written");
+        assert_eq!(crate::from_json(&read("record.json")).expect("sound"), samples::passing());
+        assert!(read("report.md").starts_with("# PASS: sample\n"));
+        assert!(read("report.txt").starts_with("PASS sample: "));
+        let mode = std::fs::metadata(out.join("record.json")).expect("there").permissions().mode();
+        assert_eq!(mode & 0o400, 0o400);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").expect("writable");
+        let error = write_report(&file, &samples::passing()).expect_err("no directory");
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+}

@@ -1,0 +1,124 @@
+//! `mlxport inspect`: keys, shapes and dtypes of a checkpoint, and which recipe fits.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use mlxport_convert::inspect::{Inspection, Verdict};
+use mlxport_convert::{inspect, show_byte_len};
+use serde_json::json;
+
+/// The schema of `--json`.
+const SCHEMA: &str = "mlxport.inspect/1";
+/// How many violations of a recipe are shown to a person; `--json` has all.
+const SHOWN: usize = 20;
+
+/// Show what a checkpoint holds and which recipe fits.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Checkpoint directory, or one .safetensors file.
+    path: PathBuf,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command: exit code 0 when the files are sound, 2 when they are not.
+///
+/// # Errors
+/// When stdout or stderr cannot be written.
+pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let inspection = match inspect(&args.path) {
+        Ok(inspection) => inspection,
+        Err(error) => {
+            writeln!(std::io::stderr(), "error: {error}")?;
+            if args.json {
+                let object = json!({
+                    "schema": SCHEMA,
+                    "ok": false,
+                    "error": error.to_string(),
+                    "violations": error.violations(),
+                });
+                writeln!(std::io::stdout(), "{object}")?;
+            }
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let sound = inspection.violations.is_empty();
+    if args.json {
+        let mut object = json!({ "schema": SCHEMA, "ok": sound, "path": args.path });
+        let found = serde_json::to_value(&inspection)?;
+        if let (Some(object), Some(found)) = (object.as_object_mut(), found.as_object()) {
+            object.extend(found.clone());
+        }
+        writeln!(std::io::stdout(), "{object}")?;
+    } else {
+        write!(std::io::stdout(), "{}", text(&inspection))?;
+    }
+    for violation in &inspection.violations {
+        writeln!(std::io::stderr(), "{violation}")?;
+    }
+    Ok(ExitCode::from(if sound { 0 } else { 2 }))
+}
+
+fn text(inspection: &Inspection) -> String {
+    let mut out = String::new();
+    let dtypes: Vec<String> = inspection
+        .dtypes
+        .iter()
+        .map(|(dtype, count)| format!("{count} {dtype}"))
+        .collect();
+    out.push_str(&format!(
+        "{} tensors ({}), {} in {} files, model_type {}{}\n",
+        inspection.tensors,
+        dtypes.join(", "),
+        show_byte_len(inspection.byte_len),
+        inspection.files.len(),
+        inspection.model_type.as_deref().unwrap_or("not stated"),
+        if inspection.converted {
+            ", converted by mlxport"
+        } else {
+            ""
+        },
+    ));
+    let width = inspection
+        .groups
+        .iter()
+        .map(|group| group.pattern.len())
+        .max()
+        .unwrap_or(0);
+    for group in &inspection.groups {
+        out.push_str(&format!(
+            "{:>6} x  {:width$}  {:5} {:?}\n",
+            group.count, group.pattern, group.dtype, group.shape
+        ));
+    }
+    inspection
+        .recipes
+        .iter()
+        .for_each(|verdict| out.push_str(&verdict_text(verdict)));
+    out
+}
+
+fn verdict_text(verdict: &Verdict) -> String {
+    let name = &verdict.recipe;
+    if verdict.fits {
+        return format!("recipe {name}: fits\n");
+    }
+    if let Some(reason) = &verdict.reason {
+        return format!("recipe {name}: does not fit: {reason}\n");
+    }
+    let mut out = format!(
+        "recipe {name}: does not fit: {} violations\n",
+        verdict.violations.len()
+    );
+    for violation in verdict.violations.iter().take(SHOWN) {
+        out.push_str(&format!("  {violation}\n"));
+    }
+    if verdict.violations.len() > SHOWN {
+        let more = verdict.violations.len() - SHOWN;
+        out.push_str(&format!("  and {more} more (--json lists all)\n"));
+    }
+    out
+}

@@ -1,0 +1,6 @@
+//! One file per command: its flags, and the wiring of the rooms that do the work.
+
+pub mod convert;
+pub mod inspect;
+pub mod parity;
+pub mod verify;

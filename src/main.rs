@@ -1,0 +1,53 @@
+//! The command line: parse, wire, print, exit code. Nothing else in this project prints or exits.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the room that prints")]
+
+mod cmd;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Converts a PyTorch release to MLX-ready safetensors and proves the port layer by layer.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show keys, shapes and dtypes of a checkpoint, and which recipe fits
+    Inspect(cmd::inspect::Args),
+    /// Write a PyTorch checkpoint as MLX-ready safetensors
+    Convert(cmd::convert::Args),
+    /// Re-hash a converted directory against its manifest
+    Verify(cmd::verify::Args),
+    /// Run a converted model against a recording of PyTorch, layer by layer
+    Parity(cmd::parity::Args),
+}
+
+fn main() -> ExitCode {
+    forbid_tf32();
+    let outcome = match Cli::parse().command {
+        Command::Inspect(args) => cmd::inspect::run(&args),
+        Command::Convert(args) => cmd::convert::run(&args),
+        Command::Verify(args) => cmd::verify::run(&args),
+        Command::Parity(args) => cmd::parity::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        exit::code_of(&error)
+    })
+}
+
+/// MLX rounds float32 operands of products to TF32 on recent GPUs unless told not to: 8e-4 instead of 3e-7. It reads the
+/// variable once, before its first product.
+#[allow(unsafe_code, reason = "set_var is unsafe where threads may read the environment")]
+fn forbid_tf32() {
+    if std::env::var_os("MLX_ENABLE_TF32").is_none() {
+        // SAFETY: first statement of main; no other thread exists yet.
+        unsafe { std::env::set_var("MLX_ENABLE_TF32", "0") };
+    }
+}

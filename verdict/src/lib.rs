@@ -1,0 +1,32 @@
+//! Metrics, tolerance and the versioned records of a parity run.
+//!
+//! ```text
+//! reference, candidate → metrics / exact / choices → TapRecord (tolerance applied) → Summary → Run
+//! ```
+//!
+//! Pure computation: nothing here reads a file, prints, or knows about MLX or PyTorch. The rule of the whole crate is that
+//! doubt fails: a NaN, an Inf, an empty comparison, a missing or an extra tap, a floor that makes no sense never yield a pass.
+
+pub mod amplification;
+pub mod check;
+pub mod choices;
+pub mod exact;
+pub mod metrics;
+mod nonfinite;
+pub mod record;
+pub mod run;
+pub mod summary;
+pub mod tolerance;
+
+pub use amplification::{fill_amplification, fill_amplification_with};
+pub use check::Violation;
+pub use choices::{ChoiceDifference, Choices, Margins, compare_sets};
+pub use exact::{Exact, ExactDifference, compare_exact};
+pub use metrics::{CompareError, Finite, MaxAbs, Metrics, Reference, WorstRow, compare};
+pub use record::{Failure, Header, Mode, ReferenceKind, Status, TapId, TapRecord};
+pub use run::{Environment, FixtureId, ModelId, NotCompared, Run, SCHEMA, Tool};
+pub use summary::{ModeCounts, Points, Summary, TapRef, Verdict, worst};
+pub use tolerance::{Floors, K, Tolerance, ulp_floor};
+
+#[cfg(test)]
+mod record_tests;

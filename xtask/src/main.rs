@@ -1,0 +1,57 @@
+//! `cargo xtask …`: the project's chores. Each subcommand is one module; this file only parses and sets the exit code.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to a person at a terminal")]
+
+mod cargo;
+mod demo;
+mod setup;
+mod stages;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Fetch MLX and make it ready for Rust, inside this folder only (Linux; nothing to do on macOS).
+    Setup {
+        /// Take MLX for NVIDIA GPUs (CUDA 13) instead of the CPU build.
+        #[arg(long)]
+        cuda: bool,
+    },
+    /// Convert a small checkpoint that lies in the repository, run it, compare every layer, write a report.
+    Demo,
+    /// Everything that must hold before a change goes in: setup, fmt, clippy, test.
+    Test,
+    /// The house rules that no compiler checks.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    run(Arguments::parse().chore).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(chore: Chore) -> Result<ExitCode> {
+    match chore {
+        Chore::Setup { cuda } => {
+            let flavour = if cuda { setup::Flavour::Cuda } else { setup::Flavour::Cpu };
+            setup::run(Some(flavour)).map(|()| ExitCode::SUCCESS)
+        }
+        Chore::Demo => demo::run(),
+        Chore::Test => test::run(),
+        Chore::Tidy => tidy::run(),
+    }
+}

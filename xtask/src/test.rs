@@ -1,0 +1,24 @@
+//! `cargo xtask test`: everything that must hold before a change goes in. `.ci/run` runs just this.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::stages::{Stages, succeed};
+use crate::{cargo, setup};
+
+/// Runs all stages.
+///
+/// # Errors
+/// The first stage that fails, by name.
+pub fn run() -> Result<ExitCode> {
+    let mut stages = Stages::begin("test");
+    stages.run("setup", || setup::run(None))?;
+    stages.run("fmt", || succeed(cargo::command().args(["fmt", "--all", "--check"])))?;
+    stages.run("clippy", || {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+        succeed(cargo::command().args(arguments))
+    })?;
+    stages.run("test", || succeed(cargo::command().args(["test", "--workspace", "--locked"])))?;
+    stages.end()
+}
