@@ -89,13 +89,7 @@ impl Violation {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> Self {
-        Self {
-            kind,
-            place: place.into(),
-            expected: expected.into(),
-            found: found.into(),
-            rule: None,
-        }
+        Self { kind, place: place.into(), expected: expected.into(), found: found.into(), rule: None }
     }
 
     /// The same, with the rule that demands it.
@@ -108,11 +102,7 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            out,
-            "{}: {}: expected {}, found {}",
-            self.kind, self.place, self.expected, self.found
-        )?;
+        write!(out, "{}: {}: expected {}, found {}", self.kind, self.place, self.expected, self.found)?;
         match &self.rule {
             Some(rule) => write!(out, " ({rule})"),
             None => Ok(()),
@@ -128,14 +118,8 @@ pub struct Violations(pub Vec<Violation>);
 impl fmt::Display for Violations {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
-        write!(
-            out,
-            "{count} violation{}",
-            if count == 1 { "" } else { "s" }
-        )?;
-        self.0
-            .iter()
-            .try_for_each(|violation| write!(out, "\n  {violation}"))
+        write!(out, "{count} violation{}", if count == 1 { "" } else { "s" })?;
+        self.0.iter().try_for_each(|violation| write!(out, "\n  {violation}"))
     }
 }
 
@@ -211,11 +195,7 @@ impl ConvertError {
     /// Wraps a system error with what was being done to which path.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     /// `Ok` when nothing is wrong, else all of it as one error.
@@ -223,11 +203,7 @@ impl ConvertError {
     /// # Errors
     /// [`ConvertError::Violations`] when the list is not empty.
     pub fn unless_empty(violations: Vec<Violation>) -> Result<(), Self> {
-        if violations.is_empty() {
-            Ok(())
-        } else {
-            Err(Self::Violations(Violations(violations)))
-        }
+        if violations.is_empty() { Ok(()) } else { Err(Self::Violations(Violations(violations))) }
     }
 
     /// The violations behind this error (empty when it is of another kind).

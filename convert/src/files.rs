@@ -7,10 +7,7 @@ use std::path::{Component, Path};
 /// Whether `name` is the plain name of a file in a directory: one normal component, no separator of any system, no NUL.
 pub fn is_plain_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
-    matches!(
-        (parts.next(), parts.next()),
-        (Some(Component::Normal(_)), None)
-    ) && !name.contains(['/', '\\', '\0'])
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) && !name.contains(['/', '\\', '\0'])
 }
 
 /// Reads a regular file of at most `max_byte_len` bytes whole.
@@ -19,15 +16,10 @@ pub fn is_plain_name(name: &str) -> bool {
 /// The system's error, or `InvalidData` when the path is not a regular file or the file is longer.
 pub fn read_bounded(path: &Path, max_byte_len: u64) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not a regular file",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(max_byte_len + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(max_byte_len + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_byte_len {
         let message = format!("longer than {max_byte_len} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -44,9 +36,7 @@ mod tests {
         for good in ["model.safetensors", "a b", "..x", "…"] {
             assert!(is_plain_name(good), "{good:?}");
         }
-        for bad in [
-            "", ".", "..", "/x", "a/b", "a/", "./a", "../a", "a\\b", "a\0b",
-        ] {
+        for bad in ["", ".", "..", "/x", "a/b", "a/", "./a", "../a", "a\\b", "a\0b"] {
             assert!(!is_plain_name(bad), "{bad:?}");
         }
     }

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, SourceFile, TensorSource};
+use crate::checkpoint::{Checkpoint, Scan, SourceFile, TensorSource};
 use crate::dtype::{DtypeChoice, byte_len};
 use crate::error::{ConvertError, Violation};
 use crate::manifest::MANIFEST_FILE;
 use crate::plan::plan;
-use crate::survey::{read_config, verdicts};
+use crate::recipe::Recipe;
+use crate::survey::{Fit, read_config, verdicts};
 
 /// What a path holds.
 #[derive(Debug, Clone, Serialize)]
@@ -68,52 +70,27 @@ pub struct Verdict {
 /// # Errors
 /// [`ConvertError::NoSuchSource`], or when a built-in recipe cannot be parsed.
 pub fn inspect(path: &Path) -> Result<Inspection, ConvertError> {
-    let scan = Checkpoint::scan(path)?;
-    let tensors = scan.checkpoint.tensors();
-    let config = read_config(&scan.checkpoint);
-    let mut recipes = Vec::new();
-    let mut violations = scan.violations;
-    let mut model_type = None;
-    match config {
-        Err(violation) => violations.push(violation),
+    let mut scan = Checkpoint::scan(path)?;
+    let converted = scan.checkpoint.root().join(MANIFEST_FILE).is_file();
+    let (mut recipes, mut model_type) = (Vec::new(), None);
+    match read_config(&scan.checkpoint) {
+        Err(violation) => scan.violations.push(violation),
         Ok(config) => {
-            model_type = config
-                .get("model_type")
-                .and_then(|value| value.as_str())
-                .map(str::to_owned);
-            for (recipe, verdict) in verdicts(&config)? {
-                let found = if verdict.is_ok() {
-                    let normalized = recipe.config.normalize(&config);
-                    let layout = recipe.layout(None)?;
-                    let keep = DtypeChoice::Keep;
-                    plan(
-                        &recipe,
-                        &layout,
-                        keep,
-                        normalized,
-                        tensors,
-                        &scan.unreadable,
-                    )
-                    .1
-                } else {
-                    Vec::new()
-                };
-                recipes.push(Verdict {
-                    recipe: recipe.name,
-                    fits: verdict.is_ok() && found.is_empty() && violations.is_empty(),
-                    reason: verdict.err(),
-                    violations: found,
-                });
+            let named = config.get("model_type").and_then(|value| value.as_str());
+            model_type = named.map(str::to_owned);
+            for (recipe, fit) in verdicts(&config)? {
+                let fit = if converted { Err("mlxport has converted this directory already".to_owned()) } else { fit };
+                recipes.push(verdict(&scan, &config, &recipe, fit)?);
             }
         }
     }
+    let violations = scan.violations;
+    let tensors = scan.checkpoint.tensors();
     let mut dtypes = BTreeMap::new();
     for info in tensors.values() {
         *dtypes.entry(info.dtype.to_string()).or_default() += 1;
     }
-    let sizes = tensors
-        .values()
-        .filter_map(|info| byte_len(info.dtype, &info.shape));
+    let sizes = tensors.values().filter_map(|info| byte_len(info.dtype, &info.shape));
     Ok(Inspection {
         files: scan.checkpoint.files().to_vec(),
         tensors: tensors.len(),
@@ -121,8 +98,25 @@ pub fn inspect(path: &Path) -> Result<Inspection, ConvertError> {
         dtypes,
         groups: groups(&scan.checkpoint),
         model_type,
-        converted: scan.checkpoint.root().join(MANIFEST_FILE).is_file(),
+        converted,
         recipes,
+        violations,
+    })
+}
+
+/// The recipe's verdict: a plan that nothing is wrong with, or the reasons.
+fn verdict(scan: &Scan, config: &Value, recipe: &Recipe, fit: Fit) -> Result<Verdict, ConvertError> {
+    let mut violations = Vec::new();
+    if fit.is_ok() {
+        let normalized = recipe.config.normalize(config);
+        let (layout, keep) = (recipe.layout(None)?, DtypeChoice::Keep);
+        let tensors = scan.checkpoint.tensors();
+        violations = plan(recipe, &layout, keep, normalized, tensors, &scan.unreadable).1;
+    }
+    Ok(Verdict {
+        recipe: recipe.name.clone(),
+        fits: fit.is_ok() && violations.is_empty() && scan.violations.is_empty(),
+        reason: fit.err(),
         violations,
     })
 }
@@ -135,13 +129,7 @@ fn groups(checkpoint: &Checkpoint) -> Vec<Group> {
         let dtype = info.dtype.to_string();
         groups
             .entry((pattern.clone(), dtype.clone(), info.shape.clone()))
-            .or_insert_with(|| Group {
-                pattern,
-                dtype,
-                shape: info.shape.clone(),
-                count: 0,
-                first: key.clone(),
-            })
+            .or_insert_with(|| Group { pattern, dtype, shape: info.shape.clone(), count: 0, first: key.clone() })
             .count += 1;
     }
     let mut groups: Vec<Group> = groups.into_values().collect();

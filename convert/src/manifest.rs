@@ -132,21 +132,13 @@ impl Manifest {
             return Err(ConvertError::NoManifest(directory.to_owned()));
         }
         let bytes = read_bounded(&path, MAX_BYTE_LEN).map_err(ConvertError::io("read", &path))?;
-        let invalid = |why: String| {
-            ConvertError::io("use", &path)(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                why,
-            ))
-        };
-        let manifest: Self =
-            serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+        let invalid =
+            |why: String| ConvertError::io("use", &path)(std::io::Error::new(std::io::ErrorKind::InvalidData, why));
+        let manifest: Self = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
         if manifest.schema == SCHEMA {
             Ok(manifest)
         } else {
-            Err(invalid(format!(
-                "schema {}, this build reads {SCHEMA}",
-                manifest.schema
-            )))
+            Err(invalid(format!("schema {}, this build reads {SCHEMA}", manifest.schema)))
         }
     }
 }

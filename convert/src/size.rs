@@ -34,19 +34,11 @@ pub fn parse_byte_len(text: &str) -> Result<u64, ConvertError> {
 
 /// A number of bytes for people: three digits and a decimal unit.
 pub fn show_byte_len(byte_len: u64) -> String {
-    let (name, unit) = [
-        ("GB", 1_000_000_000_u64),
-        ("MB", 1_000_000),
-        ("KB", 1_000),
-    ]
-    .into_iter()
-    .find(|(_, unit)| byte_len >= *unit)
-    .unwrap_or(("B", 1));
-    if unit == 1 {
-        format!("{byte_len} B")
-    } else {
-        format!("{:.2} {name}", byte_len as f64 / unit as f64)
-    }
+    let (name, unit) = [("GB", 1_000_000_000_u64), ("MB", 1_000_000), ("KB", 1_000)]
+        .into_iter()
+        .find(|(_, unit)| byte_len >= *unit)
+        .unwrap_or(("B", 1));
+    if unit == 1 { format!("{byte_len} B") } else { format!("{:.2} {name}", byte_len as f64 / unit as f64) }
 }
 
 #[cfg(test)]
@@ -55,18 +47,11 @@ mod tests {
 
     #[test]
     fn sizes_as_people_write_them() {
-        for (text, expected) in [
-            ("5GB", 5_000_000_000),
-            ("512 MiB", 512 << 20),
-            ("1kb", 1000),
-            ("7B", 7),
-            ("123", 123),
-        ] {
+        for (text, expected) in [("5GB", 5_000_000_000), ("512 MiB", 512 << 20), ("1kb", 1000), ("7B", 7), ("123", 123)]
+        {
             assert_eq!(parse_byte_len(text).expect(text), expected);
         }
-        for text in [
-            "", "GB", "0", "-1GB", "1.5GB", "1TBx", "99999999999999999999", "99999999999GB",
-        ] {
+        for text in ["", "GB", "0", "-1GB", "1.5GB", "1TBx", "99999999999999999999", "99999999999GB"] {
             assert!(parse_byte_len(text).is_err(), "{text}");
         }
         assert_eq!(show_byte_len(6_672_547_120), "6.67 GB");

@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN};
 use crate::dtype::DtypeChoice;
 use crate::error::{ConvertError, Violation, ViolationKind};
 use crate::files::read_bounded;
-use crate::manifest::Manifest;
+use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::plan::{Plan, plan};
 use crate::recipe::Recipe;
 use crate::writer::{self, WriteOptions};
@@ -53,14 +53,19 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let mut scan = Checkpoint::scan(&request.source)?;
     let config = read_config(&scan.checkpoint);
     let config = config.map_err(|violation| scan.violations.push(violation));
-    let mut survey = Survey {
-        checkpoint: scan.checkpoint,
-        plan: None,
-        violations: scan.violations,
-    };
+    let mut survey = Survey { checkpoint: scan.checkpoint, plan: None, violations: scan.violations };
     let Ok(config) = config else {
         return Ok(survey);
     };
+    if survey.checkpoint.root().join(MANIFEST_FILE).is_file() {
+        survey.violations.push(Violation::new(
+            ViolationKind::Unsupported,
+            survey.checkpoint.root().display().to_string(),
+            "a PyTorch checkpoint",
+            "a directory that mlxport has converted already",
+        ));
+        return Ok(survey);
+    }
     let recipe = match named.map_or_else(|| fitting(&config), Ok) {
         Ok(recipe) => recipe,
         Err(violation) => {
@@ -71,14 +76,7 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let layout = recipe.layout(request.layout.as_deref())?;
     let normalized = recipe.config.normalize(&config);
     let tensors = crate::checkpoint::TensorSource::tensors(&survey.checkpoint);
-    let (plan, violations) = plan(
-        &recipe,
-        &layout,
-        request.dtype,
-        normalized,
-        tensors,
-        &scan.unreadable,
-    );
+    let (plan, violations) = plan(&recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable);
     survey.plan = Some(plan);
     survey.violations.extend(violations);
     Ok(survey)
@@ -100,14 +98,9 @@ impl Survey {
     pub fn into_prepared(self) -> Result<Prepared, ConvertError> {
         ConvertError::unless_empty(self.violations)?;
         match self.plan {
-            Some(plan) => Ok(Prepared {
-                checkpoint: self.checkpoint,
-                plan,
-            }),
+            Some(plan) => Ok(Prepared { checkpoint: self.checkpoint, plan }),
             // Without a plan there is a violation that says why.
-            None => Err(ConvertError::Violations(crate::error::Violations(
-                Vec::new(),
-            ))),
+            None => Err(ConvertError::Violations(crate::error::Violations(Vec::new()))),
         }
     }
 
@@ -133,27 +126,17 @@ pub(crate) fn read_config(checkpoint: &Checkpoint) -> Result<Value, Violation> {
     let path = checkpoint.root().join("config.json");
     let bytes = read_bounded(&path, MAX_JSON_BYTE_LEN).map_err(|error| {
         let kind = ViolationKind::MissingFile;
-        Violation::new(
-            kind,
-            "config.json",
-            "a config beside the weights",
-            error.to_string(),
-        )
+        Violation::new(kind, "config.json", "a config beside the weights", error.to_string())
     })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Violation::new(
-            ViolationKind::Config,
-            "config.json",
-            "JSON",
-            error.to_string(),
-        )
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Violation::new(ViolationKind::Config, "config.json", "JSON", error.to_string()))
 }
 
+/// `Ok`, or why a recipe is not for a config.
+pub(crate) type Fit = Result<(), String>;
+
 /// Every built-in recipe with its verdict on a config: `Ok`, or why it does not fit.
-pub(crate) fn verdicts(
-    config: &Value,
-) -> Result<Vec<(Recipe, Result<(), String>)>, ConvertError> {
+pub(crate) fn verdicts(config: &Value) -> Result<Vec<(Recipe, Fit)>, ConvertError> {
     let mut verdicts = Vec::new();
     for name in Recipe::builtin_names() {
         let recipe = Recipe::named(name)?;

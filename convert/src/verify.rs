@@ -45,15 +45,9 @@ pub fn verify(directory: &Path) -> Result<VerifyReport, ConvertError> {
         byte_len: 0,
         differences: Vec::new(),
     };
-    let known: BTreeSet<&str> = manifest
-        .files
-        .iter()
-        .map(|file| file.name.as_str())
-        .collect();
+    let known: BTreeSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
     for file in tensors.keys().filter(|file| !known.contains(*file)) {
-        report
-            .differences
-            .push(differs(file, "a record of the file", "tensors only"));
+        report.differences.push(differs(file, "a record of the file", "tensors only"));
     }
     report.differences.extend(unknown_files(directory, &known)?);
     let checked: Vec<(u64, Vec<Violation>)> = manifest
@@ -76,37 +70,27 @@ fn differs(place: &str, expected: impl Into<String>, found: impl Into<String>) -
 }
 
 /// Weight files that the manifest does not know: a loader that takes `*.safetensors` would load them too.
-fn unknown_files(
-    directory: &Path,
-    known: &BTreeSet<&str>,
-) -> Result<Vec<Violation>, ConvertError> {
+fn unknown_files(directory: &Path, known: &BTreeSet<&str>) -> Result<Vec<Violation>, ConvertError> {
     let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(directory).map_err(ConvertError::io("list", directory))? {
         let entry = entry.map_err(ConvertError::io("list", directory))?;
         names.insert(entry.file_name().to_string_lossy().into_owned());
     }
-    let unknown = names.iter().filter(|name| {
-        !known.contains(name.as_str()) && *name != MANIFEST_FILE && name.ends_with(".safetensors")
-    });
-    Ok(unknown
-        .map(|name| differs(name, "no such file", "it"))
-        .collect())
+    let unknown = names
+        .iter()
+        .filter(|name| !known.contains(name.as_str()) && *name != MANIFEST_FILE && name.ends_with(".safetensors"));
+    Ok(unknown.map(|name| differs(name, "no such file", "it")).collect())
 }
 
 /// One file: its length, its hash, and for weights the header and each tensor's hash.
-fn check_file(
-    directory: &Path,
-    record: &FileRecord,
-    tensors: &[&TensorRecord],
-) -> (u64, Vec<Violation>) {
+fn check_file(directory: &Path, record: &FileRecord, tensors: &[&TensorRecord]) -> (u64, Vec<Violation>) {
     let name = record.name.as_str();
     if !is_plain_name(name) {
         let found = format!("{name:?}");
         return (0, vec![differs(name, "a plain file name", found)]);
     }
     let path = directory.join(name);
-    let opened = std::fs::metadata(&path)
-        .and_then(|meta| Ok((meta.is_file(), meta.len(), File::open(&path)?)));
+    let opened = std::fs::metadata(&path).and_then(|meta| Ok((meta.is_file(), meta.len(), File::open(&path)?)));
     let (file, byte_len) = match opened {
         Ok((true, byte_len, file)) => (file, byte_len),
         Ok((false, ..)) => return (0, vec![differs(name, "a regular file", "something else")]),
@@ -115,11 +99,7 @@ fn check_file(
     let mut differences = Vec::new();
     if byte_len != record.byte_len {
         let (expected, found) = (record.byte_len, byte_len);
-        differences.push(differs(
-            name,
-            format!("{expected} bytes"),
-            format!("{found} bytes"),
-        ));
+        differences.push(differs(name, format!("{expected} bytes"), format!("{found} bytes")));
     }
     let mut spans = Vec::new();
     if name.ends_with(".safetensors") {
@@ -148,10 +128,8 @@ fn check_header<'a>(
     tensors: &[&'a TensorRecord],
     differences: &mut Vec<Violation>,
 ) -> Vec<Span<'a>> {
-    let mut records: BTreeMap<&str, &TensorRecord> = tensors
-        .iter()
-        .map(|tensor| (tensor.name.as_str(), *tensor))
-        .collect();
+    let mut records: BTreeMap<&str, &TensorRecord> =
+        tensors.iter().map(|tensor| (tensor.name.as_str(), *tensor)).collect();
     let mut spans = Vec::new();
     for entry in &header.sound {
         let place = format!("{name}: {}", entry.key);
@@ -166,11 +144,7 @@ fn check_header<'a>(
             spans.push((at(begin), at(end), record));
         } else {
             let expected = format!("{} {:?}", record.dtype, record.shape);
-            differences.push(differs(
-                &place,
-                expected,
-                format!("{} {shape:?}", entry.info.dtype),
-            ));
+            differences.push(differs(&place, expected, format!("{} {shape:?}", entry.info.dtype)));
         }
     }
     for missing in records.values() {
@@ -182,11 +156,7 @@ fn check_header<'a>(
 }
 
 /// Reads the file once, hashing it whole and tensor by tensor.
-fn hash_file(
-    mut file: File,
-    record: &FileRecord,
-    spans: &[Span<'_>],
-) -> std::io::Result<Vec<Violation>> {
+fn hash_file(mut file: File, record: &FileRecord, spans: &[Span<'_>]) -> std::io::Result<Vec<Violation>> {
     let mut differences = Vec::new();
     let mut whole = blake3::Hasher::new();
     let mut part = blake3::Hasher::new();
@@ -204,12 +174,7 @@ fn hash_file(
             if *to > end {
                 break;
             }
-            check_hash(
-                &format!("{}: {}", record.name, tensor.name),
-                &tensor.blake3,
-                &part,
-                &mut differences,
-            );
+            check_hash(&format!("{}: {}", record.name, tensor.name), &tensor.blake3, &part, &mut differences);
             part.reset();
             next += 1;
         }
@@ -222,12 +187,7 @@ fn hash_file(
     Ok(differences)
 }
 
-fn check_hash(
-    place: &str,
-    expected: &str,
-    hasher: &blake3::Hasher,
-    differences: &mut Vec<Violation>,
-) {
+fn check_hash(place: &str, expected: &str, hasher: &blake3::Hasher, differences: &mut Vec<Violation>) {
     let found = hasher.finalize().to_hex();
     if found.as_str() != expected {
         let expected = format!("blake3 {expected}");

@@ -69,6 +69,13 @@ pub(crate) fn reasons(run: &Run) -> Vec<Reason<'_>> {
     reasons
 }
 
+/// Tokens whose experts differ by a tolerated near tie: a pass, but one to know of.
+pub(crate) fn near_ties(run: &Run) -> Option<String> {
+    let count: usize = run.taps.iter().filter_map(|tap| tap.choices.as_ref()).map(|choices| choices.near_ties).sum();
+    let things = if count == 1 { "token's choice was" } else { "tokens' choices were" };
+    (count > 0).then(|| format!("{count} {things} a near tie of the router, within its floor"))
+}
+
 /// The whole record of a tap that the summary names.
 pub(crate) fn tap<'a>(run: &'a Run, named: &TapRef) -> Option<&'a TapRecord> {
     run.taps.iter().find(|tap| tap.mode == named.mode && tap.id() == named.id())

@@ -2,7 +2,7 @@
 
 use mlxport_verdict::{Run, TapRecord};
 
-use crate::facts::{next_steps, origin, reasons, system_rows, tap, verdict_sentence, verdict_word};
+use crate::facts::{near_ties, next_steps, origin, reasons, system_rows, tap, verdict_sentence, verdict_word};
 use crate::words::{clean, clip_end, clip_start, numbers, ratio, scientific, tap_name};
 
 /// Rows of the table of the worst taps.
@@ -109,6 +109,9 @@ fn systems(page: &mut Page, run: &Run) {
             &worst,
             &at,
         ]);
+    }
+    if let Some(ties) = near_ties(run) {
+        page.line(&format!("\n{}.", capital(&ties)));
     }
 }
 

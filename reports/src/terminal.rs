@@ -2,7 +2,9 @@
 
 use mlxport_verdict::{Run, TapRecord, Verdict};
 
-use crate::facts::{SystemRow, next_steps, origin, reasons, system_rows, tap, verdict_sentence, verdict_word};
+use crate::facts::{
+    SystemRow, near_ties, next_steps, origin, reasons, system_rows, tap, verdict_sentence, verdict_word,
+};
 use crate::words::{clean, clip_end, clip_start, environment, numbers, ratio, short_hash, tap_name};
 
 /// Cells of a full bar: one tolerance.
@@ -143,6 +145,9 @@ fn systems(run: &Run, style: &Style) -> Vec<String> {
     let summary = &run.summary;
     let legend = format!("worst: error ÷ tolerance; tolerance: {} × the largest measured floor", run.k);
     lines.extend(style.wrapped(&legend, 0).iter().map(|line| style.paint(Paint::Dim, line)));
+    if let Some(ties) = near_ties(run) {
+        lines.extend(style.wrapped(&ties, 0).iter().map(|line| style.paint(Paint::Yellow, line)));
+    }
     if summary.points_unaccounted > 0 {
         let text = format!("{} recorded points are unaccounted for", summary.points_unaccounted);
         lines.push(style.paint(Paint::Red, &text));
@@ -308,6 +313,18 @@ mod tests {
         for over in [1.000_001, f64::INFINITY, f64::NAN] {
             assert_eq!(bar(over), format!("{}▶", "█".repeat(20)));
         }
+    }
+
+    #[test]
+    fn tolerated_near_ties_and_lost_points_are_told() {
+        let mut run = samples::passing();
+        let choices = run.taps.iter_mut().find_map(|tap| tap.choices.as_mut()).expect("a router");
+        (choices.differing_rows, choices.near_ties) = (2, 2);
+        let run = run.concluded(mlxport_verdict::Points { recorded: 28, mapped: 20 });
+        let text = terminal(&run, &PLAIN);
+        assert!(text.contains("2 tokens' choices were a near tie"), "{text}");
+        assert!(text.contains("FAIL sample: 1 recorded points are neither compared nor listed"), "{text}");
+        assert!(text.contains("1 recorded points are unaccounted for"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Args;
 use mlxport_convert::manifest::Manifest;
 use mlxport_convert::plan::Plan;
 use mlxport_convert::{
@@ -13,12 +12,14 @@ use mlxport_convert::{
 };
 use serde_json::{Value, json};
 
+use crate::exit;
+
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.convert/1";
 
 /// Convert a PyTorch checkpoint to MLX-ready safetensors.
-#[derive(Debug, Args)]
-pub struct ConvertArgs {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// Checkpoint directory, or one .safetensors file with config.json beside it.
     source: PathBuf,
     /// Directory to make.
@@ -46,11 +47,11 @@ pub struct ConvertArgs {
     json: bool,
 }
 
-/// Runs the command. Input errors are reported here and give exit code 2.
+/// Runs the command. Input errors are reported here and give exit code 2, a full disk 3.
 ///
 /// # Errors
 /// When stdout or stderr cannot be written.
-pub fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let (report, code) = match attempt(args) {
         Ok(Outcome::Planned(survey)) => planned(args, &survey)?,
@@ -64,7 +65,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         Err(error) => {
             writeln!(std::io::stderr(), "error: {error}")?;
             let report = json!({ "error": error.to_string(), "violations": error.violations() });
-            (report, ExitCode::from(2))
+            (report, exit::code_of(&error.into()))
         }
     };
     if args.json {
@@ -78,7 +79,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         if let (Some(object), Value::Object(report)) = (object.as_object_mut(), report) {
             object.extend(report);
         }
-        writeln!(std::io::stdout(), "{object}")?;
+        to_stdout(&format!("{object}\n"))?;
     }
     Ok(code)
 }
@@ -88,7 +89,7 @@ enum Outcome {
     Written(Box<Manifest>),
 }
 
-fn attempt(args: &ConvertArgs) -> Result<Outcome, ConvertError> {
+fn attempt(args: &Args) -> Result<Outcome, ConvertError> {
     let survey = survey(&Request {
         source: args.source.clone(),
         recipe: args.recipe.clone(),
@@ -98,26 +99,29 @@ fn attempt(args: &ConvertArgs) -> Result<Outcome, ConvertError> {
     if args.dry_run {
         return Ok(Outcome::Planned(Box::new(survey)));
     }
-    let options = WriteOptions {
-        force: args.force,
-        max_shard_byte_len: args.max_shard_size,
-        ..WriteOptions::to(&args.target)
-    };
+    let options =
+        WriteOptions { force: args.force, max_shard_byte_len: args.max_shard_size, ..WriteOptions::to(&args.target) };
     let manifest = survey.into_prepared()?.write(&options)?;
     Ok(Outcome::Written(Box::new(manifest)))
 }
 
 /// Text for a person: stdout, or stderr where stdout carries the JSON object.
 fn people(json: bool, text: &str) -> std::io::Result<()> {
-    if json {
-        write!(std::io::stderr(), "{text}")
-    } else {
-        write!(std::io::stdout(), "{text}")
+    if json { write!(std::io::stderr(), "{text}") } else { to_stdout(text) }
+}
+
+/// Writes text to stdout. A reader that went away (`| head`) has seen enough: that is no error.
+pub(super) fn to_stdout(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }
 
 /// Prints the plan and the violations of a dry run.
-fn planned(args: &ConvertArgs, survey: &Survey) -> std::io::Result<(Value, ExitCode)> {
+fn planned(args: &Args, survey: &Survey) -> std::io::Result<(Value, ExitCode)> {
     let mut report = json!({ "violations": survey.violations });
     if let Some(plan) = &survey.plan {
         let mut text = plan.table();
@@ -142,7 +146,7 @@ fn planned(args: &ConvertArgs, survey: &Survey) -> std::io::Result<(Value, ExitC
     for violation in &survey.violations {
         writeln!(stderr, "  {violation}")?;
     }
-    Ok((report, ExitCode::from(2)))
+    Ok((report, ExitCode::from(exit::INPUT)))
 }
 
 fn plan_json(plan: &Plan) -> Value {
@@ -210,12 +214,10 @@ fn operations(manifest: &Manifest) -> std::collections::BTreeMap<&str, usize> {
     counts
 }
 
-fn summary(args: &ConvertArgs, manifest: &Manifest, seconds: f64) -> String {
+fn summary(args: &Args, manifest: &Manifest, seconds: f64) -> String {
     let byte_len: u64 = manifest.tensors.iter().map(|tensor| tensor.byte_len).sum();
-    let operations: Vec<String> = operations(manifest)
-        .into_iter()
-        .map(|(name, count)| format!("{count} {name}"))
-        .collect();
+    let operations: Vec<String> =
+        operations(manifest).into_iter().map(|(name, count)| format!("{count} {name}")).collect();
     let mut text = String::new();
     for note in &manifest.notes {
         text.push_str(&format!("note: {note}\n"));

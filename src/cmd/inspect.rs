@@ -4,10 +4,12 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
 use mlxport_convert::inspect::{Inspection, Verdict};
 use mlxport_convert::{inspect, show_byte_len};
 use serde_json::json;
+
+use super::convert::to_stdout;
+use crate::exit;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.inspect/1";
@@ -15,8 +17,8 @@ const SCHEMA: &str = "mlxport.inspect/1";
 const SHOWN: usize = 20;
 
 /// Show what a checkpoint holds and which recipe fits.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// Checkpoint directory, or one .safetensors file.
     path: PathBuf,
     /// Print one JSON object on stdout.
@@ -28,7 +30,7 @@ pub struct InspectArgs {
 ///
 /// # Errors
 /// When stdout or stderr cannot be written.
-pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let inspection = match inspect(&args.path) {
         Ok(inspection) => inspection,
         Err(error) => {
@@ -40,9 +42,9 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
                     "error": error.to_string(),
                     "violations": error.violations(),
                 });
-                writeln!(std::io::stdout(), "{object}")?;
+                to_stdout(&format!("{object}\n"))?;
             }
-            return Ok(ExitCode::from(2));
+            return Ok(exit::code_of(&error.into()));
         }
     };
     let sound = inspection.violations.is_empty();
@@ -52,23 +54,19 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         if let (Some(object), Some(found)) = (object.as_object_mut(), found.as_object()) {
             object.extend(found.clone());
         }
-        writeln!(std::io::stdout(), "{object}")?;
+        to_stdout(&format!("{object}\n"))?;
     } else {
-        write!(std::io::stdout(), "{}", text(&inspection))?;
+        to_stdout(&text(&inspection))?;
     }
     for violation in &inspection.violations {
         writeln!(std::io::stderr(), "{violation}")?;
     }
-    Ok(ExitCode::from(if sound { 0 } else { 2 }))
+    Ok(ExitCode::from(if sound { exit::PASS } else { exit::INPUT }))
 }
 
 fn text(inspection: &Inspection) -> String {
     let mut out = String::new();
-    let dtypes: Vec<String> = inspection
-        .dtypes
-        .iter()
-        .map(|(dtype, count)| format!("{count} {dtype}"))
-        .collect();
+    let dtypes: Vec<String> = inspection.dtypes.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
     out.push_str(&format!(
         "{} tensors ({}), {} in {} files, model_type {}{}\n",
         inspection.tensors,
@@ -76,28 +74,13 @@ fn text(inspection: &Inspection) -> String {
         show_byte_len(inspection.byte_len),
         inspection.files.len(),
         inspection.model_type.as_deref().unwrap_or("not stated"),
-        if inspection.converted {
-            ", converted by mlxport"
-        } else {
-            ""
-        },
+        if inspection.converted { ", converted by mlxport" } else { "" },
     ));
-    let width = inspection
-        .groups
-        .iter()
-        .map(|group| group.pattern.len())
-        .max()
-        .unwrap_or(0);
+    let width = inspection.groups.iter().map(|group| group.pattern.len()).max().unwrap_or(0);
     for group in &inspection.groups {
-        out.push_str(&format!(
-            "{:>6} x  {:width$}  {:5} {:?}\n",
-            group.count, group.pattern, group.dtype, group.shape
-        ));
+        out.push_str(&format!("{:>6} x  {:width$}  {:5} {:?}\n", group.count, group.pattern, group.dtype, group.shape));
     }
-    inspection
-        .recipes
-        .iter()
-        .for_each(|verdict| out.push_str(&verdict_text(verdict)));
+    inspection.recipes.iter().for_each(|verdict| out.push_str(&verdict_text(verdict)));
     out
 }
 
@@ -109,10 +92,7 @@ fn verdict_text(verdict: &Verdict) -> String {
     if let Some(reason) = &verdict.reason {
         return format!("recipe {name}: does not fit: {reason}\n");
     }
-    let mut out = format!(
-        "recipe {name}: does not fit: {} violations\n",
-        verdict.violations.len()
-    );
+    let mut out = format!("recipe {name}: does not fit: {} violations\n", verdict.violations.len());
     for violation in verdict.violations.iter().take(SHOWN) {
         out.push_str(&format!("  {violation}\n"));
     }

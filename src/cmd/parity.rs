@@ -102,14 +102,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// People's text to stdout, or to stderr where stdout is for the record.
 fn print(args: &Args, record: &Run) -> anyhow::Result<()> {
-    let colour_allowed = std::env::var_os("NO_COLOR").is_none();
+    let text = |is_terminal: bool| {
+        let color = is_terminal && std::env::var_os("NO_COLOR").is_none();
+        let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
+        terminal(record, &Style { color, width })
+    };
     if args.json {
-        let style = Style { color: colour_allowed && std::io::stderr().is_terminal(), ..Style::default() };
-        eprint!("{}", terminal(record, &style));
+        eprint!("{}", text(std::io::stderr().is_terminal()));
         std::io::stdout().write_all(json(record).as_bytes())?;
     } else {
-        let style = Style { color: colour_allowed && std::io::stdout().is_terminal(), ..Style::default() };
-        std::io::stdout().write_all(terminal(record, &style).as_bytes())?;
+        std::io::stdout().write_all(text(std::io::stdout().is_terminal()).as_bytes())?;
     }
     Ok(())
 }

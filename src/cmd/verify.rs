@@ -4,16 +4,18 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
-use mlxport_convert::{show_byte_len, verify};
-use serde_json::json;
+use mlxport_convert::{VerifyReport, show_byte_len, verify};
+use serde_json::{Value, json};
+
+use super::convert::to_stdout;
+use crate::exit;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.verify/1";
 
 /// Hash a converted directory again and compare with its manifest.
-#[derive(Debug, Args)]
-pub struct VerifyArgs {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// A directory that `mlxport convert` wrote.
     directory: PathBuf,
     /// Print one JSON object on stdout.
@@ -21,57 +23,55 @@ pub struct VerifyArgs {
     json: bool,
 }
 
-/// Runs the command: exit code 0 when nothing differs, else 2.
+/// Runs the command: exit code 0 when nothing differs, 1 when something does, 2 when there is nothing to compare with.
 ///
 /// # Errors
 /// When stdout or stderr cannot be written.
-pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let (object, sound) = match verify(&args.directory) {
-        Ok(report) => {
-            let sound = report.differences.is_empty();
-            for difference in &report.differences {
-                writeln!(std::io::stderr(), "{difference}")?;
-            }
-            if !args.json {
-                writeln!(
-                    std::io::stdout(),
-                    "{}: {} files, {} tensors, {}: {}",
-                    args.directory.display(),
-                    report.files,
-                    report.tensors,
-                    show_byte_len(report.byte_len),
-                    if sound {
-                        "as the manifest says".to_owned()
-                    } else {
-                        format!("{} differences", report.differences.len())
-                    }
-                )?;
-            }
-            let object = json!({
-                "schema": SCHEMA,
-                "ok": sound,
-                "directory": args.directory,
-                "files": report.files,
-                "tensors": report.tensors,
-                "byte_len": report.byte_len,
-                "differences": report.differences,
-            });
-            (object, sound)
-        }
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (report, code) = match verify(&args.directory) {
+        Ok(report) => differences(args, &report)?,
         Err(error) => {
             writeln!(std::io::stderr(), "error: {error}")?;
-            let object = json!({
-                "schema": SCHEMA,
-                "ok": false,
-                "directory": args.directory,
-                "error": error.to_string(),
-                "differences": [],
-            });
-            (object, false)
+            let report = json!({ "error": error.to_string(), "differences": [] });
+            (report, exit::code_of(&error.into()))
         }
     };
     if args.json {
-        writeln!(std::io::stdout(), "{object}")?;
+        let ok = code == ExitCode::SUCCESS;
+        let mut object = json!({ "schema": SCHEMA, "ok": ok, "directory": args.directory });
+        if let (Some(object), Value::Object(report)) = (object.as_object_mut(), report) {
+            object.extend(report);
+        }
+        to_stdout(&format!("{object}\n"))?;
     }
-    Ok(ExitCode::from(if sound { 0 } else { 2 }))
+    Ok(code)
+}
+
+/// Prints what was checked and what differs.
+fn differences(args: &Args, report: &VerifyReport) -> std::io::Result<(Value, ExitCode)> {
+    let sound = report.differences.is_empty();
+    for difference in &report.differences {
+        writeln!(std::io::stderr(), "{difference}")?;
+    }
+    if !args.json {
+        let verdict = match report.differences.len() {
+            0 => "as the manifest says".to_owned(),
+            count => format!("{count} differences"),
+        };
+        to_stdout(&format!(
+            "{}: {} files, {} tensors, {}: {verdict}\n",
+            args.directory.display(),
+            report.files,
+            report.tensors,
+            show_byte_len(report.byte_len),
+        ))?;
+    }
+    let object = json!({
+        "files": report.files,
+        "tensors": report.tensors,
+        "byte_len": report.byte_len,
+        "differences": report.differences,
+    });
+    let code = if sound { exit::PASS } else { exit::DIVERGENCE };
+    Ok((object, ExitCode::from(code)))
 }

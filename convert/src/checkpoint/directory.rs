@@ -26,19 +26,12 @@ impl Checkpoint {
     /// # Errors
     /// [`ConvertError::NoSuchSource`] when `path` is nothing; [`ConvertError::Io`] when the directory cannot be listed.
     pub fn scan(path: &Path) -> Result<Scan, ConvertError> {
-        let meta = std::fs::metadata(path)
-            .map_err(|_| ConvertError::NoSuchSource(path.display().to_string()))?;
+        let meta = std::fs::metadata(path).map_err(|_| ConvertError::NoSuchSource(path.display().to_string()))?;
         if meta.is_dir() {
             return scan_directory(path);
         }
-        let root = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let name = path
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if !meta.is_file() || !name.ends_with(".safetensors") {
             return Err(ConvertError::Violations(Violations(vec![Violation::new(
                 ViolationKind::Unsupported,
@@ -105,10 +98,7 @@ fn scan_directory(root: &Path) -> Result<Scan, ConvertError> {
         let found = if names.pickles.is_empty() {
             "none".to_owned()
         } else {
-            format!(
-                "only PyTorch pickles, which are not supported yet: {}",
-                names.pickles.join(", ")
-            )
+            format!("only PyTorch pickles, which are not supported yet: {}", names.pickles.join(", "))
         };
         scan.unreadable.any = true;
         scan.violations.push(Violation::new(
@@ -137,15 +127,10 @@ fn list(root: &Path) -> Result<Names, ConvertError> {
         all.insert(entry.file_name().to_string_lossy().into_owned());
     }
     let ending = |ends: &[&str]| -> Vec<String> {
-        let keep = |name: &&String| {
-            !name.starts_with('.') && ends.iter().any(|end| name.ends_with(end))
-        };
+        let keep = |name: &&String| !name.starts_with('.') && ends.iter().any(|end| name.ends_with(end));
         all.iter().filter(keep).cloned().collect()
     };
-    Ok(Names {
-        safetensors: ending(&[".safetensors"]),
-        pickles: ending(&[".bin", ".pt", ".pth"]),
-    })
+    Ok(Names { safetensors: ending(&[".safetensors"]), pickles: ending(&[".bin", ".pt", ".pth"]) })
 }
 
 /// Opens the shards an index names and holds index and headers against each other.
@@ -178,21 +163,14 @@ fn scan_indexed(scan: &mut Scan) {
                 mismatch(scan, key, format!("it in {file}, as the index says"), found);
             }
             None if scan.unreadable.keys.contains(key) => {}
-            None => mismatch(
-                scan,
-                key,
-                format!("it in {file}, as the index says"),
-                "no such key in that file".into(),
-            ),
+            None => mismatch(scan, key, format!("it in {file}, as the index says"), "no such key in that file".into()),
         }
     }
     let unlisted: Vec<(String, usize)> = scan
         .checkpoint
         .tensors
         .iter()
-        .filter(|(key, _)| {
-            !index.weight_map.contains_key(*key) && !scan.unreadable.keys.contains(*key)
-        })
+        .filter(|(key, _)| !index.weight_map.contains_key(*key) && !scan.unreadable.keys.contains(*key))
         .map(|(key, info)| (key.clone(), info.file))
         .collect();
     for (key, file) in unlisted {
@@ -202,26 +180,14 @@ fn scan_indexed(scan: &mut Scan) {
 }
 
 fn mismatch(scan: &mut Scan, key: &str, expected: String, found: String) {
-    scan.violations.push(Violation::new(
-        ViolationKind::IndexMismatch,
-        key,
-        expected,
-        found,
-    ));
+    scan.violations.push(Violation::new(ViolationKind::IndexMismatch, key, expected, found));
 }
 
 /// Opens one file and adds its tensors, or says why it cannot.
 fn add_file(scan: &mut Scan, name: &str) {
     let path = scan.checkpoint.root.join(name);
     let opened = open_regular(&path)
-        .map_err(|found| {
-            vec![Violation::new(
-                ViolationKind::MissingFile,
-                name,
-                "a regular file",
-                found,
-            )]
-        })
+        .map_err(|found| vec![Violation::new(ViolationKind::MissingFile, name, "a regular file", found)])
         .and_then(|(file, byte_len)| {
             let (header, violations) = header::read(&file, name, byte_len)?;
             Ok((file, byte_len, header, violations))

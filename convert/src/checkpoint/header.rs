@@ -48,19 +48,8 @@ pub struct Header {
 ///
 /// # Errors
 /// The violations alone when no entry can be known; otherwise the header comes with those that concern single entries or the length.
-pub fn read(
-    file: &File,
-    name: &str,
-    file_byte_len: u64,
-) -> Result<(Header, Vec<Violation>), Vec<Violation>> {
-    let bad = |expected: String, found: String| {
-        vec![Violation::new(
-            ViolationKind::BadHeader,
-            name,
-            expected,
-            found,
-        )]
-    };
+pub fn read(file: &File, name: &str, file_byte_len: u64) -> Result<(Header, Vec<Violation>), Vec<Violation>> {
+    let bad = |expected: String, found: String| vec![Violation::new(ViolationKind::BadHeader, name, expected, found)];
     let mut length = [0_u8; LENGTH_BYTE_LEN as usize];
     if file_byte_len < LENGTH_BYTE_LEN {
         return Err(vec![Violation::new(
@@ -89,18 +78,12 @@ pub fn read(
     }
     // Bounded by the two checks above.
     let mut json = vec![0_u8; json_byte_len as usize];
-    file.read_exact_at(&mut json, LENGTH_BYTE_LEN)
-        .map_err(system)?;
+    file.read_exact_at(&mut json, LENGTH_BYTE_LEN).map_err(system)?;
     let data_start = LENGTH_BYTE_LEN + json_byte_len;
     let mut hasher = blake3::Hasher::new();
     hasher.update(&length).update(&json);
     let (sound, broken, violations) = parse(&json, file_byte_len - data_start, name)?;
-    let header = Header {
-        data_start,
-        sound,
-        broken,
-        hash: hasher.finalize(),
-    };
+    let header = Header { data_start, sound, broken, hash: hasher.finalize() };
     Ok((header, violations))
 }
 
@@ -139,15 +122,9 @@ pub fn parse(json: &[u8], data_byte_len: u64, name: &str) -> Result<Parsed, Vec<
         }
     }
     sound.sort_by(|a, b| (a.info.data_offsets, &a.key).cmp(&(b.info.data_offsets, &b.key)));
-    violations.extend(check_cover(
-        &sound,
-        broken.is_empty(),
-        data_byte_len,
-        name,
-    ));
-    let (inside, outside): (Vec<_>, Vec<_>) = sound
-        .into_iter()
-        .partition(|entry| entry.info.data_offsets.1 as u64 <= data_byte_len);
+    violations.extend(check_cover(&sound, broken.is_empty(), data_byte_len, name));
+    let (inside, outside): (Vec<_>, Vec<_>) =
+        sound.into_iter().partition(|entry| entry.info.data_offsets.1 as u64 <= data_byte_len);
     broken.extend(outside.into_iter().map(|entry| entry.key));
     Ok((inside, broken, violations))
 }
@@ -173,19 +150,11 @@ fn check_size(entry: &Entry, name: &str) -> Result<(), Violation> {
 
 /// The entries, in offset order, must cover the tensors' bytes without gap or overlap. Gaps mean nothing while broken entries hide
 /// what lies there.
-fn check_cover(
-    sorted: &[Entry],
-    all_known: bool,
-    data_byte_len: u64,
-    name: &str,
-) -> Vec<Violation> {
+fn check_cover(sorted: &[Entry], all_known: bool, data_byte_len: u64, name: &str) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut at = 0_u64;
     for entry in sorted {
-        let (begin, end) = (
-            entry.info.data_offsets.0 as u64,
-            entry.info.data_offsets.1 as u64,
-        );
+        let (begin, end) = (entry.info.data_offsets.0 as u64, entry.info.data_offsets.1 as u64);
         if begin < at || (begin > at && all_known) {
             let what = if begin < at { "an overlap" } else { "a gap" };
             violations.push(Violation::new(
@@ -248,9 +217,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
             if !seen.insert(key.clone()) {
                 repeated.push(key);
             } else if list.len() == MAX_TENSORS {
-                return Err(serde::de::Error::custom(format!(
-                    "more than {MAX_TENSORS} tensors"
-                )));
+                return Err(serde::de::Error::custom(format!("more than {MAX_TENSORS} tensors")));
             } else {
                 list.push(Entry { key, info });
             }

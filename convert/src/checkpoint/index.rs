@@ -1,6 +1,7 @@
 //! `model.safetensors.index.json`: which shard has which key, read without trusting it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::path::Path;
 
@@ -28,12 +29,7 @@ pub struct Index {
 pub fn read(path: &Path) -> (Index, Vec<Violation>) {
     let bad = |found: String| {
         let expected = "a JSON object with a weight_map of file names by key";
-        vec![Violation::new(
-            ViolationKind::IndexMismatch,
-            INDEX_FILE,
-            expected,
-            found,
-        )]
+        vec![Violation::new(ViolationKind::IndexMismatch, INDEX_FILE, expected, found)]
     };
     let bytes = match read_bounded(path, MAX_JSON_BYTE_LEN) {
         Ok(bytes) => bytes,
@@ -58,15 +54,18 @@ fn check(map: Pairs) -> (Index, Vec<Violation>) {
                 format!("{file:?}"),
             ));
             index.unusable.push(key);
-        } else if index.weight_map.contains_key(&key) {
-            violations.push(Violation::new(
+            continue;
+        }
+        match index.weight_map.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(file);
+            }
+            Entry::Occupied(entry) => violations.push(Violation::new(
                 ViolationKind::DuplicateKey,
-                format!("{INDEX_FILE}: {key}"),
+                format!("{INDEX_FILE}: {}", entry.key()),
                 "each key once in weight_map",
                 "the key again",
-            ));
-        } else {
-            index.weight_map.insert(key, file);
+            )),
         }
     }
     (index, violations)

@@ -7,7 +7,7 @@ use crate::recipe::expr::{Dims, EvalError};
 use crate::recipe::{IndexSet, Recipe};
 
 /// The most keys that one row may demand: far above any model, and a bound on what a hostile config can cost.
-pub const MAX_KEYS_PER_ROW: usize = 200_000;
+pub const MAX_KEYS_PER_ROW: usize = 50_000;
 
 /// Every index set of the recipe as numbers; `None` where the config field behind it is wrong.
 pub fn index_sets<'a>(
@@ -22,12 +22,7 @@ pub fn index_sets<'a>(
             Err(EvalError::Unset) => None,
             Err(EvalError::Bad(why)) => {
                 let expected = format!("a range for index {name} ({})", set.count);
-                violations.push(Violation::new(
-                    ViolationKind::Config,
-                    "config.json",
-                    expected,
-                    why,
-                ));
+                violations.push(Violation::new(ViolationKind::Config, "config.json", expected, why));
                 None
             }
         };
@@ -39,9 +34,7 @@ pub fn index_sets<'a>(
 fn numbers(set: &IndexSet, dims: &Dims) -> Result<Vec<u64>, EvalError> {
     let count = set.count.eval(dims, None)?;
     if count > MAX_KEYS_PER_ROW as i128 {
-        return Err(EvalError::Bad(format!(
-            "{count}, more than {MAX_KEYS_PER_ROW}"
-        )));
+        return Err(EvalError::Bad(format!("{count}, more than {MAX_KEYS_PER_ROW}")));
     }
     let mut numbers = Vec::new();
     for i in 0..count.max(0) {
@@ -56,16 +49,25 @@ fn numbers(set: &IndexSet, dims: &Dims) -> Result<Vec<u64>, EvalError> {
     Ok(numbers)
 }
 
-/// Every combination of numbers for `names`, the last name running fastest; `None` when there would be too many.
-pub fn combinations<'a>(
-    names: &[&'a str],
-    sets: &BTreeMap<&str, Option<Vec<u64>>>,
-) -> Option<Vec<BTreeMap<&'a str, u64>>> {
+/// The outcome of [`combinations`].
+pub enum Combinations<'a> {
+    /// All of them.
+    All(Vec<BTreeMap<&'a str, u64>>),
+    /// A config field behind an index set is wrong.
+    Unknown,
+    /// More than the limit.
+    TooMany,
+}
+
+/// Every combination of numbers for `names`, the last name running fastest.
+pub fn combinations<'a>(names: &[&'a str], sets: &BTreeMap<&str, Option<Vec<u64>>>, limit: usize) -> Combinations<'a> {
     let mut all = vec![BTreeMap::new()];
     for name in names {
-        let numbers = sets.get(name)?.as_ref()?;
-        if all.len().checked_mul(numbers.len())? > MAX_KEYS_PER_ROW {
-            return None;
+        let Some(Some(numbers)) = sets.get(name) else {
+            return Combinations::Unknown;
+        };
+        if all.len().saturating_mul(numbers.len()) > limit {
+            return Combinations::TooMany;
         }
         let extend = |chosen: &BTreeMap<&'a str, u64>| {
             let chosen = chosen.clone();
@@ -77,5 +79,5 @@ pub fn combinations<'a>(
         };
         all = all.iter().flat_map(extend).collect();
     }
-    Some(all)
+    Combinations::All(all)
 }

@@ -4,6 +4,7 @@
 //! found by name and never by guess.
 
 mod expand;
+mod operate;
 mod render;
 mod rows;
 
@@ -14,10 +15,10 @@ use serde_json::Value;
 
 use crate::checkpoint::{TensorInfo, Unreadable};
 use crate::dtype::{DtypeChoice, byte_len};
-use crate::error::Violation;
+use crate::error::{Violation, ViolationKind};
 use crate::recipe::Recipe;
 use crate::recipe::config::Normalized;
-use crate::transforms::Assembly;
+use crate::transforms::{Assembly, View};
 
 /// One source tensor of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,13 @@ pub struct PlannedSource {
     pub dtype: Dtype,
     /// Shape as stored.
     pub shape: Vec<u64>,
+}
+
+impl PlannedSource {
+    /// The whole of it, as it is stored.
+    fn view(&self) -> View {
+        View::whole(&self.key, self.dtype, &self.shape)
+    }
 }
 
 /// One tensor that will be written.
@@ -104,16 +112,16 @@ pub fn plan(
     tensors: &BTreeMap<String, TensorInfo>,
     unreadable: &Unreadable,
 ) -> (Plan, Vec<Violation>) {
-    let Normalized {
-        json,
-        dims,
-        notes,
-        mut violations,
-    } = normalized;
+    let Normalized { json, dims, notes, mut violations } = normalized;
     let mut planner = rows::Planner::new(recipe, layout, dtype, &dims, tensors, unreadable);
     planner.all_rows();
+    let blind = planner.is_blind();
     let (outputs, dropped, found) = planner.finish();
     violations.extend(found);
+    if blind && violations.is_empty() {
+        // A row that could not be expanded always has a reason on the list; if ever it has not, the plan must still not pass.
+        violations.push(Violation::new(ViolationKind::Recipe, &recipe.name, "every row expanded", "one that was not"));
+    }
     let mut plan = Plan {
         recipe: recipe.name.clone(),
         recipe_hash: recipe.hash.clone(),

@@ -18,11 +18,7 @@ impl Plan {
                     tensor.dtype.to_string(),
                     shape(&tensor.shape),
                     tensor.op.clone(),
-                    if more == 0 {
-                        first.to_owned()
-                    } else {
-                        format!("{first} and {more} more")
-                    },
+                    if more == 0 { first.to_owned() } else { format!("{first} and {more} more") },
                     tensor.row.to_string(),
                 ]
             })
@@ -37,18 +33,12 @@ impl Plan {
         }
         for row in [&heads].into_iter().chain(&rows) {
             let cells = row.iter().zip(widths);
-            let line: Vec<String> = cells
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect();
+            let line: Vec<String> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{}", line.join("  ").trim_end());
         }
         for dropped in &self.dropped {
-            let _ = writeln!(
-                out,
-                "left out: {} (row {}: {})",
-                dropped.key, dropped.row, dropped.reason
-            );
+            let _ = writeln!(out, "left out: {} (row {}: {})", dropped.key, dropped.row, dropped.reason);
         }
         out
     }

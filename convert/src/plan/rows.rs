@@ -6,12 +6,14 @@ use crate::checkpoint::{TensorInfo, Unreadable};
 use crate::dtype::{DtypeChoice, byte_len, element_count};
 use crate::error::{Violation, ViolationKind};
 use crate::recipe::expr::{Dims, EvalError, Expr};
-use crate::recipe::pattern::Pattern;
 use crate::recipe::{Action, Op, Recipe, Row};
-use crate::transforms::{Assembly, View};
 
-use super::expand::{combinations, index_sets};
+use super::expand::{Combinations, MAX_KEYS_PER_ROW, combinations, index_sets};
+use super::operate::results;
 use super::{Dropped, OutputTensor, PlannedSource};
+
+/// After this many a plan stops looking: the config has nothing to do with the weights.
+const MAX_VIOLATIONS: usize = 20_000;
 
 type Numbers<'a> = BTreeMap<&'a str, u64>;
 
@@ -61,80 +63,108 @@ impl<'a> Planner<'a> {
 
     pub fn all_rows(&mut self) {
         for row in &self.recipe.rows {
-            match row.when.as_ref().map(|when| when.eval(self.dims, None)) {
-                Some(Ok(0)) => {}
-                Some(Err(_)) => self.blind = true,
-                _ => self.row(row),
+            let holds = match &row.when {
+                Some(when) => self.value(when, "whether a row holds"),
+                None => Some(1),
+            };
+            match holds {
+                Some(0) => {}
+                Some(_) => self.row(row),
+                None => self.blind = true,
+            }
+            if self.violations.len() > MAX_VIOLATIONS {
+                let found = format!("{} so far; the rest is not listed", self.violations.len());
+                self.violations.push(Violation::new(
+                    ViolationKind::Config,
+                    "config.json",
+                    "a config that has to do with the weights",
+                    found,
+                ));
+                self.blind = true;
+                return;
             }
         }
     }
 
-    /// The results, with a violation for every key that no row claimed.
+    /// The results, with a violation for every key that no row claimed. While rows could not be expanded, keys of their form are not
+    /// held against anyone; something has been reported then, or is now.
     pub fn finish(mut self) -> (Vec<OutputTensor>, Vec<Dropped>, Vec<Violation>) {
-        for key in self.tensors.keys() {
-            if self.claimed.contains_key(key) {
-                continue;
-            }
-            let near = self.recipe.rows.iter().find_map(|row| {
-                let (pattern, _) = row
-                    .sources
-                    .iter()
-                    .find(|(p, _)| p.captures(key).is_some())?;
-                Some((row, pattern))
-            });
+        for key in self.tensors.keys().filter(|key| !self.claimed.contains_key(*key)) {
+            let fits = |row: &&Row| row.sources.iter().any(|(pattern, _)| pattern.captures(key).is_some());
+            let near = self.recipe.rows.iter().find(fits);
             if self.blind && near.is_some() {
                 continue;
             }
-            let violation = Violation::new(
-                ViolationKind::ExtraKey,
-                key,
-                "a row of the recipe to claim it",
-                "none",
-            );
+            let violation = Violation::new(ViolationKind::ExtraKey, key, "a row of the recipe to claim it", "none");
             self.violations.push(match near {
-                Some((row, _)) => violation.by(format!(
-                    "it has the form of {}, but the config has no such number there",
-                    row.label()
-                )),
+                Some(row) => {
+                    violation.by(format!("it has the form of {}, but the config has no such number there", row.label()))
+                }
                 None => violation,
             });
         }
         (self.outputs, self.dropped, self.violations)
     }
 
+    /// Whether a row could not be expanded. It must not pass for a row that matches nothing.
+    pub fn is_blind(&self) -> bool {
+        self.blind
+    }
+
+    /// An expression's value; one that has none is reported, unless the config value behind it has been.
+    fn value(&mut self, expr: &Expr, what: &str) -> Option<i128> {
+        match expr.eval(self.dims, None) {
+            Ok(value) => Some(value),
+            Err(EvalError::Unset) => None,
+            Err(EvalError::Bad(why)) => {
+                self.config_violation(format!("a value for {expr} ({what})"), why);
+                None
+            }
+        }
+    }
+
+    fn config_violation(&mut self, expected: String, found: String) {
+        self.violations.push(Violation::new(ViolationKind::Config, "config.json", expected, found));
+    }
+
     fn row(&mut self, row: &'a Row) {
         let Some(action) = row.actions.get(self.layout) else {
             return;
         };
+        let names: Vec<&str> = row.sources[0].0.indices().collect();
+        if let Some(empty) = names.iter().find(|name| self.is_wrongly_empty(name)) {
+            let expected = format!("at least one number for index {empty} ({})", row.label());
+            self.config_violation(expected, "none: the row would match nothing".into());
+            return;
+        }
         let stacked = match &action.op {
             Op::Stack { over } => Some(over.as_str()),
             _ => None,
         };
-        let names: Vec<&str> = row.sources[0].0.indices().collect();
-        if let Some(empty) = names.iter().find(|name| self.is_wrongly_empty(name)) {
-            let place = format!("index {empty}");
-            let violation = Violation::new(
-                ViolationKind::Config,
-                place,
-                "at least one number",
-                "none: the row would match nothing",
-            );
-            self.violations.push(violation.by(row.label()));
-            return;
-        }
-        let free: Vec<&str> = names
-            .iter()
-            .copied()
-            .filter(|name| Some(*name) != stacked)
-            .collect();
-        let Some(all) = combinations(&free, &self.sets) else {
-            self.blind = true;
-            return;
+        let stack = match stacked.map(|over| self.sets.get(over)) {
+            None => Vec::new(),
+            Some(Some(Some(numbers))) => numbers.clone(),
+            Some(_) => {
+                self.blind = true;
+                return;
+            }
         };
-        for numbers in all {
-            let sources = self.claim(row, &numbers, stacked);
-            if let Some(sources) = sources {
-                self.output(row, action, &numbers, sources);
+        let free: Vec<&str> = names.into_iter().filter(|name| Some(*name) != stacked).collect();
+        match combinations(&free, &self.sets, MAX_KEYS_PER_ROW / stack.len().max(1)) {
+            Combinations::All(all) => {
+                let shapes: Vec<_> = row.sources.iter().map(|(_, shape)| self.shape(shape)).collect();
+                for numbers in all {
+                    let sources = self.claim(row, &shapes, &numbers, stacked.map(|over| (over, stack.as_slice())));
+                    if let Some(sources) = sources {
+                        self.output(row, action, &numbers, sources);
+                    }
+                }
+            }
+            Combinations::Unknown => self.blind = true,
+            Combinations::TooMany => {
+                let expected = format!("at most {MAX_KEYS_PER_ROW} keys of one form ({})", row.label());
+                self.config_violation(expected, "more".into());
+                self.blind = true;
             }
         }
     }
@@ -144,20 +174,27 @@ impl<'a> Planner<'a> {
         empty && self.recipe.indices.get(name).is_some_and(|set| !set.may_be_empty)
     }
 
-    /// The source tensors of one output, claimed and checked; `None` when any of them cannot be used.
+    /// The source tensors of one output, claimed and checked; `None` when any of them cannot be used. A stack has one per number.
     fn claim(
         &mut self,
         row: &'a Row,
+        shapes: &[Option<Vec<u64>>],
         numbers: &Numbers<'a>,
-        stacked: Option<&'a str>,
+        stack: Option<(&'a str, &[u64])>,
     ) -> Option<Vec<PlannedSource>> {
         let mut sources = Vec::new();
         let mut usable = true;
-        for (pattern, shape) in &row.sources {
-            let shape = self.shape(shape);
-            let keys = match stacked {
+        for ((pattern, _), shape) in row.sources.iter().zip(shapes) {
+            let keys = match stack {
                 None => vec![pattern.key(numbers)],
-                Some(over) => self.stacked_keys(pattern, numbers, over)?,
+                Some((over, stack)) => {
+                    let with = |&number: &u64| {
+                        let mut numbers = numbers.clone();
+                        numbers.insert(over, number);
+                        pattern.key(&numbers)
+                    };
+                    stack.iter().map(with).collect()
+                }
             };
             for key in keys {
                 match self.source(row, key, shape.as_deref()) {
@@ -169,50 +206,26 @@ impl<'a> Planner<'a> {
         usable.then_some(sources)
     }
 
-    fn stacked_keys(
-        &mut self,
-        pattern: &Pattern,
-        numbers: &Numbers<'a>,
-        over: &'a str,
-    ) -> Option<Vec<String>> {
-        let Some(Some(stack)) = self.sets.get(over) else {
-            self.blind = true;
-            return None;
-        };
-        let key = |&number: &u64| {
-            let mut numbers = numbers.clone();
-            numbers.insert(over, number);
-            pattern.key(&numbers)
-        };
-        Some(stack.iter().map(key).collect())
-    }
-
     /// The shape the config demands; `None` when a config value behind it is wrong.
     fn shape(&mut self, exprs: &[Expr]) -> Option<Vec<u64>> {
         let mut shape = Vec::new();
         for expr in exprs {
-            match expr.eval(self.dims, None) {
-                Ok(value) if (0..=i128::from(u32::MAX)).contains(&value) => {
-                    shape.push(value as u64);
-                }
-                Err(EvalError::Unset) => return None,
-                other => {
-                    let found = other.map_or_else(|why| why.to_string(), |value| value.to_string());
-                    let violation = Violation::new(
-                        ViolationKind::Config,
-                        "config.json",
-                        format!("a size for {expr}"),
-                        found,
-                    );
-                    if !self.violations.contains(&violation) {
-                        self.violations.push(violation);
-                    }
-                    return None;
-                }
+            let value = self.value(expr, "a size")?;
+            if !(0..=i128::from(u32::MAX)).contains(&value) {
+                self.config_violation(format!("a size for {expr}"), value.to_string());
+                return None;
             }
+            shape.push(value as u64);
         }
-        let known = element_count(&shape).is_some_and(|count| count < u64::MAX / 16);
-        known.then_some(shape)
+        if element_count(&shape).is_none_or(|count| count > u64::MAX / 16) {
+            let sizes: Vec<String> = exprs.iter().map(ToString::to_string).collect();
+            self.config_violation(
+                format!("a shape of {} that can be counted", sizes.join(" x ")),
+                format!("{shape:?}"),
+            );
+            return None;
+        }
+        Some(shape)
     }
 
     fn source(&mut self, row: &Row, key: String, shape: Option<&[u64]>) -> Option<PlannedSource> {
@@ -233,8 +246,7 @@ impl<'a> Planner<'a> {
                     Some(shape) => format!("a tensor of shape {shape:?}"),
                     None => "a tensor".into(),
                 };
-                let violation =
-                    Violation::new(ViolationKind::MissingKey, &key, expected, "nothing");
+                let violation = Violation::new(ViolationKind::MissingKey, &key, expected, "nothing");
                 self.violations.push(violation.by(rule));
             }
             return None;
@@ -243,47 +255,25 @@ impl<'a> Planner<'a> {
         if let Some(shape) = shape
             && shape != info.shape
         {
-            let violation = Violation::new(
-                ViolationKind::WrongShape,
-                &key,
-                format!("{shape:?}"),
-                format!("{:?}", info.shape),
-            );
+            let violation =
+                Violation::new(ViolationKind::WrongShape, &key, format!("{shape:?}"), format!("{:?}", info.shape));
             self.violations.push(violation.by(rule.clone()));
             usable = false;
         }
         if !row.dtypes.contains(&info.dtype) {
             let names: Vec<String> = row.dtypes.iter().map(ToString::to_string).collect();
-            let violation = Violation::new(
-                ViolationKind::WrongDtype,
-                &key,
-                names.join(" or "),
-                info.dtype.to_string(),
-            );
+            let violation = Violation::new(ViolationKind::WrongDtype, &key, names.join(" or "), info.dtype.to_string());
             self.violations.push(violation.by(rule));
             usable = false;
         }
-        (usable && shape.is_some()).then(|| PlannedSource {
-            key,
-            dtype: info.dtype,
-            shape: info.shape.clone(),
-        })
+        (usable && shape.is_some()).then(|| PlannedSource { key, dtype: info.dtype, shape: info.shape.clone() })
     }
 
     /// Adds what the action makes of the sources.
-    fn output(
-        &mut self,
-        row: &Row,
-        action: &Action,
-        numbers: &Numbers<'_>,
-        sources: Vec<PlannedSource>,
-    ) {
+    fn output(&mut self, row: &Row, action: &Action, numbers: &Numbers<'_>, sources: Vec<PlannedSource>) {
         if let Op::Drop { reason } = &action.op {
-            let dropped = sources.into_iter().map(|source| Dropped {
-                key: source.key,
-                row: row.number,
-                reason: reason.clone(),
-            });
+            let dropped =
+                sources.into_iter().map(|source| Dropped { key: source.key, row: row.number, reason: reason.clone() });
             self.dropped.extend(dropped);
             return;
         }
@@ -292,10 +282,7 @@ impl<'a> Planner<'a> {
             None => return,
         };
         let dtype = self.dtype.apply(first.dtype);
-        if let Some(other) = sources
-            .iter()
-            .find(|source| self.dtype.apply(source.dtype) != dtype)
-        {
+        if let Some(other) = sources.iter().find(|source| self.dtype.apply(source.dtype) != dtype) {
             let violation = Violation::new(
                 ViolationKind::WrongDtype,
                 &other.key,
@@ -305,7 +292,7 @@ impl<'a> Planner<'a> {
             self.violations.push(violation.by(row.label()));
             return;
         }
-        match self.results(&action.op, &sources) {
+        match results(&action.op, &sources, self.dims) {
             Ok(results) => {
                 for (target, (shape, assembly)) in action.targets.iter().zip(results) {
                     self.make(OutputTensor {
@@ -320,8 +307,7 @@ impl<'a> Planner<'a> {
                 }
             }
             Err((expected, found)) => {
-                let violation =
-                    Violation::new(ViolationKind::WrongShape, first.key, expected, found);
+                let violation = Violation::new(ViolationKind::WrongShape, first.key, expected, found);
                 self.violations.push(violation.by(row.label()));
             }
         }
@@ -346,86 +332,4 @@ impl<'a> Planner<'a> {
             ));
         }
     }
-
-    /// Shape and assembly of each target, or what the operation expected and found.
-    fn results(
-        &self,
-        op: &Op,
-        sources: &[PlannedSource],
-    ) -> Result<Vec<(Vec<u64>, Assembly)>, (String, String)> {
-        let first = &sources[0];
-        let (key, dtype, shape) = (first.key.as_str(), first.dtype, &first.shape);
-        let wholes = || {
-            sources
-                .iter()
-                .map(|s| View::whole(&s.key, s.dtype, &s.shape))
-                .collect::<Vec<_>>()
-        };
-        let one = |shape: Vec<u64>, view: View| Ok(vec![(shape, Assembly::of(view))]);
-        match op {
-            Op::Copy | Op::Drop { .. } => one(shape.clone(), View::whole(key, dtype, shape)),
-            Op::ConvOihwToOhwi => one(
-                vec![shape[0], shape[2], shape[3], shape[1]],
-                View::conv_ohwi(key, dtype, shape),
-            ),
-            Op::Transpose => one(
-                vec![shape[1], shape[0]],
-                View::whole(key, dtype, shape).permuted(&[1, 0]),
-            ),
-            Op::PermuteUnfold {
-                kernel_height,
-                kernel_width,
-            } => {
-                let area = self.kernel_area(kernel_height, kernel_width);
-                let area = area.filter(|&area| area > 0 && shape[1].is_multiple_of(area));
-                let area = area.ok_or_else(|| {
-                    let expected =
-                        format!("columns in multiples of {kernel_height} x {kernel_width}");
-                    (expected, shape[1].to_string())
-                })?;
-                let view = View::unfold_columns(key, dtype, shape[0], shape[1] / area, area);
-                one(shape.clone(), view)
-            }
-            Op::SplitQkv => {
-                if !shape[0].is_multiple_of(3) {
-                    return Err(("rows in multiples of 3".into(), shape[0].to_string()));
-                }
-                let mut part = shape.clone();
-                part[0] /= 3;
-                Ok((0..3)
-                    .map(|at| View::part(key, dtype, shape, at, 3))
-                    .map(|view| (part.clone(), Assembly::of(view)))
-                    .collect())
-            }
-            Op::Stack { .. } => {
-                let mut stacked = vec![sources.len() as u64];
-                stacked.extend(shape);
-                Ok(vec![(stacked, Assembly::sequence(wholes()))])
-            }
-            Op::Concat { axis } => {
-                let joined = concat_shape(sources, *axis)?;
-                Ok(vec![(joined, Assembly::concat(wholes(), shape, *axis))])
-            }
-        }
-    }
-
-    fn kernel_area(&self, height: &Expr, width: &Expr) -> Option<u64> {
-        let side = |expr: &Expr| u64::try_from(expr.eval(self.dims, None).ok()?).ok();
-        side(height)?.checked_mul(side(width)?)
-    }
-}
-
-/// The shape of sources joined along `axis`; they must agree in every other.
-fn concat_shape(sources: &[PlannedSource], axis: usize) -> Result<Vec<u64>, (String, String)> {
-    let mut joined = sources[0].shape.clone();
-    for source in &sources[1..] {
-        let agree = source.shape.len() == joined.len()
-            && (0..joined.len()).all(|at| at == axis || source.shape[at] == joined[at]);
-        if !agree {
-            let expected = format!("{joined:?} but for axis {axis}");
-            return Err((expected, format!("{:?}", source.shape)));
-        }
-        joined[axis] += source.shape[axis];
-    }
-    Ok(joined)
 }

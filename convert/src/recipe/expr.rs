@@ -77,14 +77,7 @@ enum Op {
 const LEVELS: [&[(&str, Op)]; 5] = [
     &[("||", Op::Or)],
     &[("&&", Op::And)],
-    &[
-        ("==", Op::Eq),
-        ("!=", Op::Ne),
-        ("<=", Op::Le),
-        (">=", Op::Ge),
-        ("<", Op::Lt),
-        (">", Op::Gt),
-    ],
+    &[("==", Op::Eq), ("!=", Op::Ne), ("<=", Op::Le), (">=", Op::Ge), ("<", Op::Lt), (">", Op::Gt)],
     &[("+", Op::Add), ("-", Op::Sub)],
     &[("*", Op::Mul), ("/", Op::Div), ("%", Op::Rem)],
 ];
@@ -98,19 +91,14 @@ impl Expr {
     /// What was expected where, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MAX_BYTE_LEN {
-            return Err(format!(
-                "{text:?}: expressions are at most {MAX_BYTE_LEN} bytes"
-            ));
+            return Err(format!("{text:?}: expressions are at most {MAX_BYTE_LEN} bytes"));
         }
         let mut parser = Parser { text, at: 0 };
         let node = parser.level(0)?;
         if !parser.rest().is_empty() {
             return Err(parser.complaint("an operator or the end"));
         }
-        Ok(Self {
-            text: text.trim().to_owned(),
-            node,
-        })
+        Ok(Self { text: text.trim().to_owned(), node })
     }
 
     /// Every name it uses, as `(name, whether it is a list)`.
@@ -157,23 +145,14 @@ fn eval(node: &Node, dims: &Dims, bound: Option<i128>) -> Result<i128, EvalError
         Node::Int(value) => Ok(*value),
         Node::Name(name) => match (name.as_str(), bound) {
             ("i", Some(value)) => Ok(value),
-            _ => dims
-                .ints
-                .get(name)
-                .copied()
-                .flatten()
-                .ok_or(EvalError::Unset),
+            _ => dims.ints.get(name).copied().flatten().ok_or(EvalError::Unset),
         },
         Node::Item(name, at) => {
             let list = list_of(name, dims)?;
-            list.get(*at).copied().ok_or_else(|| {
-                EvalError::Bad(format!("{name}[{at}] of a list of {}", list.len()))
-            })
+            list.get(*at).copied().ok_or_else(|| EvalError::Bad(format!("{name}[{at}] of a list of {}", list.len())))
         }
         Node::Not(inner) => Ok(i128::from(eval(inner, dims, bound)? == 0)),
-        Node::Negate(inner) => eval(inner, dims, bound)?
-            .checked_neg()
-            .ok_or_else(overflow),
+        Node::Negate(inner) => eval(inner, dims, bound)?.checked_neg().ok_or_else(overflow),
         Node::In(inner, name) => {
             let value = eval(inner, dims, bound)?;
             Ok(i128::from(list_of(name, dims)?.contains(&value)))
@@ -191,10 +170,7 @@ fn eval(node: &Node, dims: &Dims, bound: Option<i128>) -> Result<i128, EvalError
 }
 
 fn list_of<'a>(name: &str, dims: &'a Dims) -> Result<&'a Vec<i128>, EvalError> {
-    dims.lists
-        .get(name)
-        .and_then(Option::as_ref)
-        .ok_or(EvalError::Unset)
+    dims.lists.get(name).and_then(Option::as_ref).ok_or(EvalError::Unset)
 }
 
 fn overflow() -> EvalError {
@@ -279,11 +255,7 @@ impl<'a> Parser<'a> {
         }
         if self.eat("(") {
             let node = self.level(0)?;
-            return if self.eat(")") {
-                Ok(node)
-            } else {
-                Err(self.complaint("a closing parenthesis"))
-            };
+            return if self.eat(")") { Ok(node) } else { Err(self.complaint("a closing parenthesis")) };
         }
         if self.rest().starts_with(|c: char| c.is_ascii_digit()) {
             return self.integer().map(Node::Int);
@@ -294,30 +266,20 @@ impl<'a> Parser<'a> {
         }
         let at = self.integer()?;
         let at = usize::try_from(at).map_err(|_| self.complaint("a small index"))?;
-        if self.eat("]") {
-            Ok(Node::Item(name, at))
-        } else {
-            Err(self.complaint("a closing bracket"))
-        }
+        if self.eat("]") { Ok(Node::Item(name, at)) } else { Err(self.complaint("a closing bracket")) }
     }
 
     fn integer(&mut self) -> Result<i128, String> {
         let rest = self.rest();
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let value = rest[..end]
-            .parse()
-            .map_err(|_| self.complaint("an integer"))?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let value = rest[..end].parse().map_err(|_| self.complaint("an integer"))?;
         self.at += end;
         Ok(value)
     }
 
     fn word_ahead(&mut self) -> &'a str {
         let rest = self.rest();
-        let end = rest
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         &rest[..end]
     }
 
@@ -370,11 +332,7 @@ mod tests {
     #[test]
     fn what_has_no_value_says_why() {
         assert_eq!(value("broken + 1"), Err(EvalError::Unset));
-        for text in [
-            "1/0",
-            "globals[2]",
-            "99999999999999999999999999999999999999*9",
-        ] {
+        for text in ["1/0", "globals[2]", "99999999999999999999999999999999999999*9"] {
             assert!(matches!(value(text), Err(EvalError::Bad(_))), "{text}");
         }
     }
@@ -382,9 +340,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let long = "(".repeat(1000);
-        for text in [
-            "", "1 +", "(1", "1 2", "a b", "w[", "w[x]", "1..2", "é", "in", &long,
-        ] {
+        for text in ["", "1 +", "(1", "1 2", "a b", "w[", "w[x]", "1..2", "é", "in", &long] {
             let parsed = Expr::parse(text);
             assert!(parsed.is_err() || text == "in", "{text}");
         }

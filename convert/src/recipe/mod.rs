@@ -24,10 +24,7 @@ use expr::Expr;
 use pattern::Pattern;
 
 /// The built-in recipes by name.
-const BUILTIN: &[(&str, &str)] = &[(
-    "deepseek-ocr",
-    include_str!("../../recipes/deepseek-ocr.toml"),
-)];
+const BUILTIN: &[(&str, &str)] = &[("deepseek-ocr", include_str!("../../recipes/deepseek-ocr.toml"))];
 /// The longest recipe file, in bytes.
 const MAX_BYTE_LEN: u64 = 4 << 20;
 
@@ -168,8 +165,7 @@ impl Recipe {
                 builtin: Self::builtin_names().join(", "),
             });
         }
-        let bytes =
-            read_bounded(path, MAX_BYTE_LEN).map_err(ConvertError::io("read recipe", path))?;
+        let bytes = read_bounded(path, MAX_BYTE_LEN).map_err(ConvertError::io("read recipe", path))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             ConvertError::Violations(crate::error::Violations(vec![Violation::new(
                 ViolationKind::Recipe,

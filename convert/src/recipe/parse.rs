@@ -25,12 +25,8 @@ pub(super) struct Checker {
 }
 
 pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, ConvertError> {
-    let mut checker = Checker {
-        origin: origin.to_owned(),
-        ints: BTreeSet::new(),
-        lists: BTreeSet::new(),
-        problems: Vec::new(),
-    };
+    let mut checker =
+        Checker { origin: origin.to_owned(), ints: BTreeSet::new(), lists: BTreeSet::new(), problems: Vec::new() };
     let raw: RawRecipe = match toml::from_str(text) {
         Ok(raw) => raw,
         Err(error) => {
@@ -44,24 +40,11 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, ConvertError> {
     for (name, index) in &raw.indices {
         let place = format!("index {name}");
         let count = checker.expr(&index.count, false, &place);
-        let filter = index
-            .filter
-            .as_ref()
-            .map(|text| checker.expr(text, true, &place));
-        let set = IndexSet {
-            count,
-            filter,
-            may_be_empty: index.may_be_empty,
-        };
+        let filter = index.filter.as_ref().map(|text| checker.expr(text, true, &place));
+        let set = IndexSet { count, filter, may_be_empty: index.may_be_empty };
         indices.insert(name.clone(), set);
     }
-    let rows = raw
-        .table
-        .rows
-        .iter()
-        .enumerate()
-        .map(|(at, row)| checker.row(at + 1, row, &raw))
-        .collect();
+    let rows = raw.table.rows.iter().enumerate().map(|(at, row)| checker.row(at + 1, row, &raw)).collect();
     ConvertError::unless_empty(checker.problems)?;
     Ok(Recipe {
         name: raw.name,
@@ -77,12 +60,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, ConvertError> {
 
 impl Checker {
     pub(super) fn complain(&mut self, place: &str, expected: &str, found: impl Into<String>) {
-        self.problems.push(Violation::new(
-            ViolationKind::Recipe,
-            format!("{}: {place}", self.origin),
-            expected,
-            found,
-        ));
+        self.problems.push(Violation::new(ViolationKind::Recipe, format!("{}: {place}", self.origin), expected, found));
     }
 
     /// Declares a name for later expressions.
@@ -92,11 +70,7 @@ impl Checker {
         if taken || matches!(name, "i" | "in") {
             self.complain("dims", "a new name", name);
         }
-        let names = if list {
-            &mut self.lists
-        } else {
-            &mut self.ints
-        };
+        let names = if list { &mut self.lists } else { &mut self.ints };
         names.insert(name.to_owned());
     }
 
@@ -105,7 +79,8 @@ impl Checker {
         let parsed = Expr::parse(text).and_then(|expr| {
             let unknown = expr.names().into_iter().find(|(name, list)| {
                 let known = if *list { &self.lists } else { &self.ints };
-                !known.contains(*name) && !(bound && !list && *name == "i")
+                let is_bound = bound && !list && *name == "i";
+                !(known.contains(*name) || is_bound)
             });
             match unknown {
                 Some((name, _)) => Err(format!("{text:?}: no dim is called {name}")),
@@ -148,12 +123,7 @@ impl Checker {
 
     fn row(&mut self, number: usize, row: &RawRow, raw: &RawRecipe) -> Row {
         let place = format!("row {number}");
-        let patterns: Vec<Pattern> = row
-            .from
-            .list()
-            .into_iter()
-            .map(|text| self.pattern(text, &place, raw))
-            .collect();
+        let patterns: Vec<Pattern> = row.from.list().into_iter().map(|text| self.pattern(text, &place, raw)).collect();
         let shapes: Vec<&Vec<String>> = match &row.shape {
             RawShape::Same(shape) => vec![shape; patterns.len()],
             RawShape::Each(shapes) => shapes.iter().collect(),
@@ -162,10 +132,8 @@ impl Checker {
             let found = format!("{} shapes for {} keys", shapes.len(), patterns.len());
             self.complain(&place, "a shape for every key", found);
         }
-        let shapes: Vec<Vec<Expr>> = shapes
-            .into_iter()
-            .map(|shape| shape.iter().map(|n| self.expr(n, false, &place)).collect())
-            .collect();
+        let shapes: Vec<Vec<Expr>> =
+            shapes.into_iter().map(|shape| shape.iter().map(|n| self.expr(n, false, &place)).collect()).collect();
         let sources: Vec<(Pattern, Vec<Expr>)> = patterns.into_iter().zip(shapes).collect();
         let when = row.when.as_ref().map(|text| self.expr(text, false, &place));
         let dtypes = self.dtypes(row, &place);
@@ -176,21 +144,11 @@ impl Checker {
         }
         let mut actions = BTreeMap::new();
         for layout in &raw.layouts {
-            let action = row
-                .layouts
-                .get(layout)
-                .cloned()
-                .unwrap_or_else(|| row.action());
+            let action = row.layouts.get(layout).cloned().unwrap_or_else(|| row.action());
             let checked = self.action(&action, &sources, &place, raw);
             actions.extend(checked.map(|action| (layout.clone(), action)));
         }
-        Row {
-            number,
-            sources,
-            dtypes,
-            when,
-            actions,
-        }
+        Row { number, sources, dtypes, when, actions }
     }
 
     fn dtypes(&mut self, row: &RawRow, place: &str) -> Vec<Dtype> {
@@ -214,12 +172,10 @@ impl Checker {
         place: &str,
         recipe: &RawRecipe,
     ) -> Option<Action> {
-        let targets: Vec<Pattern> = raw.to.as_ref().map_or(Vec::new(), |to| {
-            to.list()
-                .into_iter()
-                .map(|text| self.pattern(text, place, recipe))
-                .collect()
-        });
+        let targets: Vec<Pattern> = raw
+            .to
+            .as_ref()
+            .map_or(Vec::new(), |to| to.list().into_iter().map(|text| self.pattern(text, place, recipe)).collect());
         let op = self.op(raw, place)?;
         let wanted = match op {
             Op::SplitQkv => 3,
@@ -271,13 +227,9 @@ impl Checker {
             OpName::ConvOihwToOhwi => Op::ConvOihwToOhwi,
             OpName::Transpose => Op::Transpose,
             OpName::SplitQkv => Op::SplitQkv,
-            OpName::Stack => Op::Stack {
-                over: raw.over.clone()?,
-            },
+            OpName::Stack => Op::Stack { over: raw.over.clone()? },
             OpName::Concat => Op::Concat { axis: raw.axis? },
-            OpName::Drop => Op::Drop {
-                reason: raw.reason.clone()?,
-            },
+            OpName::Drop => Op::Drop { reason: raw.reason.clone()? },
             OpName::PermuteUnfold => {
                 let [height, width] = raw.kernel.as_ref()?;
                 Op::PermuteUnfold {
@@ -297,9 +249,7 @@ impl Checker {
         place: &str,
         recipe: &RawRecipe,
     ) {
-        let set = |pattern: &Pattern| -> BTreeSet<String> {
-            pattern.indices().map(str::to_owned).collect()
-        };
+        let set = |pattern: &Pattern| -> BTreeSet<String> { pattern.indices().map(str::to_owned).collect() };
         let first = sources.first().map(|(p, _)| set(p)).unwrap_or_default();
         let mut wanted = first.clone();
         if let Op::Stack { over } = op {
@@ -310,8 +260,7 @@ impl Checker {
                 self.complain(place, "to stack over a whole range", format!("{over} has a filter"));
             }
         }
-        let agree = sources.iter().all(|(p, _)| set(p) == first)
-            && targets.iter().all(|target| set(target) == wanted);
+        let agree = sources.iter().all(|(p, _)| set(p) == first) && targets.iter().all(|target| set(target) == wanted);
         if !agree {
             let found = "other ones";
             self.complain(place, "the same indices in keys and targets", found);

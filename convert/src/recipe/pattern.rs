@@ -25,9 +25,7 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, String> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some(open) = rest.find('{') {
-            let close = rest[open..]
-                .find('}')
-                .ok_or_else(|| format!("{text:?}: '{{' without '}}'"))?;
+            let close = rest[open..].find('}').ok_or_else(|| format!("{text:?}: '{{' without '}}'"))?;
             let name = &rest[open + 1..open + close];
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if name.is_empty() || !name.chars().all(plain) {
@@ -39,10 +37,7 @@ impl Pattern {
             if open > 0 {
                 parts.push(Part::Text(rest[..open].to_owned()));
             }
-            if parts
-                .iter()
-                .any(|part| matches!(part, Part::Number(seen) if seen == name))
-            {
+            if parts.iter().any(|part| matches!(part, Part::Number(seen) if seen == name)) {
                 return Err(format!("{text:?}: {{{name}}} twice"));
             }
             parts.push(Part::Number(name.to_owned()));
@@ -74,11 +69,9 @@ impl Pattern {
         for part in &self.parts {
             match part {
                 Part::Text(text) => key.push_str(text),
-                Part::Number(name) => key.push_str(
-                    &numbers
-                        .get(name.as_str())
-                        .map_or_else(|| format!("{{{name}}}"), u64::to_string),
-                ),
+                Part::Number(name) => {
+                    key.push_str(&numbers.get(name.as_str()).map_or_else(|| format!("{{{name}}}"), u64::to_string))
+                }
             }
         }
         key
@@ -91,9 +84,7 @@ impl Pattern {
             match part {
                 Part::Text(text) => rest = rest.strip_prefix(text.as_str())?,
                 Part::Number(name) => {
-                    let end = rest
-                        .find(|c: char| !c.is_ascii_digit())
-                        .unwrap_or(rest.len());
+                    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
                     let digits = &rest[..end];
                     if digits.len() > 1 && digits.starts_with('0') {
                         return None;

@@ -9,8 +9,8 @@ use safetensors::Dtype;
 use crate::checkpoint::TensorSource;
 use crate::error::ConvertError;
 
-use super::gather::{Scratch, gather};
 use super::View;
+use super::gather::{Scratch, gather};
 
 /// Elements converted at a time.
 const WINDOW_ELEMENTS: usize = 1 << 17;
@@ -33,12 +33,10 @@ pub(super) fn read_as(
         let count = piece.len() / to;
         scratch.window.resize(count * from, 0);
         gather(source, view, at, &mut scratch.window, &mut scratch.block)?;
-        convert(view.dtype, dtype, &scratch.window, piece).map_err(|value| {
-            ConvertError::Overflow {
-                key: view.key.clone(),
-                value,
-                dtype: dtype.to_string(),
-            }
+        convert(view.dtype, dtype, &scratch.window, piece).map_err(|value| ConvertError::Overflow {
+            key: view.key.clone(),
+            value,
+            dtype: dtype.to_string(),
         })?;
         at += count as u64;
     }

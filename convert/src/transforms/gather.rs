@@ -11,14 +11,35 @@ use crate::error::ConvertError;
 
 use super::{Axis, View};
 
-/// The largest block that is read whole to be permuted, in bytes.
-const MAX_BLOCK_BYTE_LEN: usize = 1 << 20;
+/// The largest block that is read whole to be permuted, in bytes, unless told otherwise.
+const BLOCK_BYTE_LEN: usize = 1 << 20;
 
-/// Buffers that one thread reuses from tensor to tensor: at most [`MAX_BLOCK_BYTE_LEN`] and one conversion window.
-#[derive(Debug, Default)]
+/// Buffers that one thread reuses from tensor to tensor: one block to permute and one conversion window, both bounded.
+#[derive(Debug)]
 pub struct Scratch {
-    pub(super) block: Vec<u8>,
+    pub(super) block: Block,
     pub(super) window: Vec<u8>,
+}
+
+/// The block buffer and its bound.
+#[derive(Debug)]
+pub(super) struct Block {
+    bytes: Vec<u8>,
+    max_byte_len: usize,
+}
+
+impl Scratch {
+    /// Buffers whose block is at most `max_byte_len` bytes (at least one element's). Results do not depend on it.
+    pub fn with_block_byte_len(max_byte_len: usize) -> Self {
+        let block = Block { bytes: Vec::new(), max_byte_len: max_byte_len.max(8) };
+        Self { block, window: Vec::new() }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::with_block_byte_len(BLOCK_BYTE_LEN)
+    }
 }
 
 /// Fills `out` with the view's elements from `first` on, in the source's dtype.
@@ -27,21 +48,11 @@ pub(super) fn gather(
     view: &View,
     first: u64,
     out: &mut [u8],
-    block: &mut Vec<u8>,
+    block: &mut Block,
 ) -> Result<(), ConvertError> {
-    let mut gather = Gather {
-        source,
-        key: &view.key,
-        size: view.dtype.bitsize() / 8,
-        block,
-    };
+    let mut gather = Gather { source, key: &view.key, size: view.dtype.bitsize() / 8, block };
     // Axes of one step say nothing about order and would hide that the rest is contiguous.
-    let axes: Vec<Axis> = view
-        .axes
-        .iter()
-        .copied()
-        .filter(|axis| axis.len != 1)
-        .collect();
+    let axes: Vec<Axis> = view.axes.iter().copied().filter(|axis| axis.len != 1).collect();
     gather.fill(view.start, &axes, first, out)
 }
 
@@ -50,23 +61,16 @@ struct Gather<'a> {
     key: &'a str,
     /// Bytes per element.
     size: usize,
-    block: &'a mut Vec<u8>,
+    block: &'a mut Block,
 }
 
 impl Gather<'_> {
     fn read(&self, element: u64, out: &mut [u8]) -> Result<(), ConvertError> {
-        self.source
-            .read_at(self.key, element * self.size as u64, out)
+        self.source.read_at(self.key, element * self.size as u64, out)
     }
 
     /// Elements `first..` of the sub-view that begins at source element `base`.
-    fn fill(
-        &mut self,
-        base: u64,
-        axes: &[Axis],
-        first: u64,
-        out: &mut [u8],
-    ) -> Result<(), ConvertError> {
+    fn fill(&mut self, base: u64, axes: &[Axis], first: u64, out: &mut [u8]) -> Result<(), ConvertError> {
         if out.is_empty() {
             return Ok(());
         }
@@ -90,11 +94,7 @@ impl Gather<'_> {
             let whole_rows = if inside == 0 { left / row } else { 0 };
             let base = base + step * outer.stride;
             let taken = self.rows_at_once(axes, whole_rows, row);
-            let count = if taken > 0 {
-                taken * row
-            } else {
-                left.min(row - inside)
-            };
+            let count = if taken > 0 { taken * row } else { left.min(row - inside) };
             let (piece, tail) = rest.split_at_mut(count as usize * self.size);
             if taken == 0 {
                 self.fill(base, inner, inside, piece)?;
@@ -112,13 +112,13 @@ impl Gather<'_> {
     }
 
     fn fits(&self, count: u64) -> bool {
-        count <= (MAX_BLOCK_BYTE_LEN / self.size) as u64
+        count <= (self.block.max_byte_len / self.size) as u64
     }
 
     /// How many of the next whole rows can be taken in one go (0: none, the row must be split further).
     fn rows_at_once(&self, axes: &[Axis], whole_rows: u64, row: u64) -> u64 {
         let (outer, inner) = (axes[0], &axes[1..]);
-        let most = (MAX_BLOCK_BYTE_LEN / self.size) as u64;
+        let most = (self.block.max_byte_len / self.size) as u64;
         if outer.stride == 1 {
             return whole_rows.min(most);
         }
@@ -129,15 +129,9 @@ impl Gather<'_> {
     }
 
     /// Reads a dense block whole and writes `range` of its elements in the view's order.
-    fn permute(
-        &mut self,
-        base: u64,
-        axes: &[Axis],
-        range: Range<u64>,
-        out: &mut [u8],
-    ) -> Result<(), ConvertError> {
+    fn permute(&mut self, base: u64, axes: &[Axis], range: Range<u64>, out: &mut [u8]) -> Result<(), ConvertError> {
         let byte_len = elements(axes) as usize * self.size;
-        let mut block = std::mem::take(self.block);
+        let mut block = std::mem::take(&mut self.block.bytes);
         block.resize(byte_len, 0);
         let read = self.read(base, &mut block);
         if read.is_ok() {
@@ -148,20 +142,14 @@ impl Gather<'_> {
                 _ => copy_permuted::<1>(&block, axes, range.start, out),
             }
         }
-        *self.block = block;
+        self.block.bytes = block;
         read
     }
 
     /// `steps` whole rows of a view whose outermost axis is the source's innermost: for each place in a row, one run of `steps`.
-    fn columns(
-        &mut self,
-        base: u64,
-        inner: &[Axis],
-        steps: usize,
-        out: &mut [u8],
-    ) -> Result<(), ConvertError> {
+    fn columns(&mut self, base: u64, inner: &[Axis], steps: usize, out: &mut [u8]) -> Result<(), ConvertError> {
         let size = self.size;
-        let mut run = std::mem::take(self.block);
+        let mut run = std::mem::take(&mut self.block.bytes);
         run.resize(steps * size, 0);
         let row_byte_len = elements(inner) as usize * size;
         let mut walk = Walk::new(inner, 0);
@@ -177,22 +165,16 @@ impl Gather<'_> {
             }
             walk.advance();
         }
-        *self.block = run;
+        self.block.bytes = run;
         result
     }
 
     /// Part of one row whose elements lie `stride` apart, read in windows that span many of them.
-    fn strided_row(
-        &mut self,
-        base: u64,
-        stride: u64,
-        first: u64,
-        out: &mut [u8],
-    ) -> Result<(), ConvertError> {
+    fn strided_row(&mut self, base: u64, stride: u64, first: u64, out: &mut [u8]) -> Result<(), ConvertError> {
         let size = self.size;
-        let most = (MAX_BLOCK_BYTE_LEN / size) as u64;
+        let most = (self.block.max_byte_len / size) as u64;
         let per_window = ((most - 1) / stride.max(1) + 1) as usize;
-        let mut window = std::mem::take(self.block);
+        let mut window = std::mem::take(&mut self.block.bytes);
         let mut at = base + first * stride;
         let mut result = Ok(());
         for piece in out.chunks_mut(per_window * size) {
@@ -209,7 +191,7 @@ impl Gather<'_> {
             }
             at += count as u64 * stride;
         }
-        *self.block = window;
+        self.block.bytes = window;
         result
     }
 }
@@ -230,11 +212,7 @@ impl<'a> Walk<'a> {
             rest /= axis.len;
             offset += index[at] * axis.stride;
         }
-        Self {
-            axes,
-            index,
-            offset,
-        }
+        Self { axes, index, offset }
     }
 
     fn advance(&mut self) {

@@ -66,12 +66,7 @@ fn row_major(shape: &[u64]) -> Vec<Axis> {
 impl View {
     /// The whole of a tensor as it is stored.
     pub fn whole(key: &str, dtype: Dtype, shape: &[u64]) -> Self {
-        Self {
-            key: key.to_owned(),
-            dtype,
-            start: 0,
-            axes: row_major(shape),
-        }
+        Self { key: key.to_owned(), dtype, start: 0, axes: row_major(shape) }
     }
 
     /// The same elements with the axes in another order: axis `k` of the result is axis `order[k]` of this.
@@ -87,13 +82,7 @@ impl View {
     }
 
     /// `[O, channels·area]` read as `[O, area, channels]`.
-    pub fn unfold_columns(
-        key: &str,
-        dtype: Dtype,
-        rows: u64,
-        channels: u64,
-        kernel_area: u64,
-    ) -> Self {
+    pub fn unfold_columns(key: &str, dtype: Dtype, rows: u64, channels: u64, kernel_area: u64) -> Self {
         Self::whole(key, dtype, &[rows, channels, kernel_area]).permuted(&[0, 2, 1])
     }
 
@@ -121,26 +110,17 @@ impl View {
 impl Assembly {
     /// One view.
     pub fn of(view: View) -> Self {
-        Self {
-            views: vec![view],
-            interleave: 1,
-        }
+        Self { views: vec![view], interleave: 1 }
     }
 
     /// Views one after another: a stack, or a concat along axis 0.
     pub fn sequence(views: Vec<View>) -> Self {
-        Self {
-            views,
-            interleave: 1,
-        }
+        Self { views, interleave: 1 }
     }
 
     /// Tensors of these shapes joined along `axis`.
     pub fn concat(views: Vec<View>, first_shape: &[u64], axis: usize) -> Self {
-        Self {
-            views,
-            interleave: element_count(&first_shape[..axis]).unwrap_or(0),
-        }
+        Self { views, interleave: element_count(&first_shape[..axis]).unwrap_or(0) }
     }
 
     /// How many elements the output has.

@@ -44,22 +44,14 @@ fn copy_one(from: &Path, to: &Path, name: &str) -> Result<FileRecord, ConvertErr
     let mut buffer = vec![0; BUFFER_BYTE_LEN];
     let (mut hasher, mut byte_len) = (blake3::Hasher::new(), 0);
     loop {
-        let count = source
-            .read(&mut buffer)
-            .map_err(ConvertError::io("read", from))?;
+        let count = source.read(&mut buffer).map_err(ConvertError::io("read", from))?;
         if count == 0 {
             break;
         }
         hasher.update(&buffer[..count]);
         byte_len += count as u64;
-        target
-            .write_all(&buffer[..count])
-            .map_err(ConvertError::io("write", to))?;
+        target.write_all(&buffer[..count]).map_err(ConvertError::io("write", to))?;
     }
     target.sync_all().map_err(ConvertError::io("flush", to))?;
-    Ok(FileRecord {
-        name: name.to_owned(),
-        byte_len,
-        blake3: hasher.finalize().to_hex().to_string(),
-    })
+    Ok(FileRecord { name: name.to_owned(), byte_len, blake3: hasher.finalize().to_hex().to_string() })
 }

@@ -16,9 +16,7 @@ use serde_json::json;
 
 use crate::checkpoint::TensorSource;
 use crate::error::ConvertError;
-use crate::manifest::{
-    DroppedRecord, FileRecord, MANIFEST_FILE, Manifest, SCHEMA, SourceRecord, TensorRecord,
-};
+use crate::manifest::{DroppedRecord, FileRecord, MANIFEST_FILE, Manifest, SCHEMA, SourceRecord, TensorRecord};
 use crate::plan::Plan;
 
 pub use shards::DEFAULT_MAX_SHARD_BYTE_LEN;
@@ -65,13 +63,8 @@ pub fn write(
     let shards = shards::arrange(plan, options.max_shard_byte_len);
     let (mut tensors, mut files) = (Vec::new(), Vec::new());
     for shard in &shards {
-        let written = stream::write_shard(
-            plan,
-            source,
-            shard,
-            &stage.path().join(&shard.file_name),
-            options.buffer_byte_len,
-        )?;
+        let written =
+            stream::write_shard(plan, source, shard, &stage.path().join(&shard.file_name), options.buffer_byte_len)?;
         for (&at, hash) in shard.tensors.iter().zip(&written.tensors) {
             tensors.push(record(plan, at, &shard.file_name, hash));
         }
@@ -81,31 +74,20 @@ pub fn write(
             blake3: written.file.to_hex().to_string(),
         });
     }
-    files.push(text_file(
-        &stage,
-        "model.safetensors.index.json",
-        &index_json(plan, &shards),
-    )?);
+    files.push(text_file(&stage, "model.safetensors.index.json", &index_json(plan, &shards))?);
     let config = format!("{:#}\n", plan.config);
     files.push(text_file(&stage, "config.json", &config)?);
     if let Some(root) = companions {
         files.extend(companions::copy(root, stage.path())?);
     }
     let manifest = manifest(plan, source, tensors, files);
-    let text = manifest
-        .to_text()
-        .map_err(|error| ConvertError::io("write", stage.path())(error.into()))?;
+    let text = manifest.to_text().map_err(|error| ConvertError::io("write", stage.path())(error.into()))?;
     text_file(&stage, MANIFEST_FILE, &text)?;
     stage.commit()?;
     Ok(manifest)
 }
 
-fn manifest(
-    plan: &Plan,
-    source: &dyn TensorSource,
-    tensors: Vec<TensorRecord>,
-    files: Vec<FileRecord>,
-) -> Manifest {
+fn manifest(plan: &Plan, source: &dyn TensorSource, tensors: Vec<TensorRecord>, files: Vec<FileRecord>) -> Manifest {
     let dropped = plan.dropped.iter().map(|dropped| DroppedRecord {
         key: dropped.key.clone(),
         row: dropped.row,
@@ -157,10 +139,7 @@ fn index_json(plan: &Plan, shards: &[Shard]) -> String {
         })
         .collect();
     map.sort_unstable();
-    let map: serde_json::Map<_, _> = map
-        .into_iter()
-        .map(|(key, file)| (key.to_owned(), json!(file)))
-        .collect();
+    let map: serde_json::Map<_, _> = map.into_iter().map(|(key, file)| (key.to_owned(), json!(file))).collect();
     let index = json!({ "metadata": { "total_size": plan.byte_len() }, "weight_map": map });
     format!("{index:#}\n")
 }
@@ -169,9 +148,7 @@ fn index_json(plan: &Plan, shards: &[Shard]) -> String {
 fn text_file(stage: &Stage, name: &str, text: &str) -> Result<FileRecord, ConvertError> {
     let path = stage.path().join(name);
     let mut file = File::create_new(&path).map_err(ConvertError::io("create", &path))?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(ConvertError::io("write", &path))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(ConvertError::io("write", &path))?;
     Ok(FileRecord {
         name: name.to_owned(),
         byte_len: text.len() as u64,

@@ -46,20 +46,12 @@ pub fn arrange(plan: &Plan, max_byte_len: u64) -> Vec<Shard> {
     groups
         .into_iter()
         .enumerate()
-        .map(|(k, tensors)| Shard {
-            file_name: file_name(k + 1, count),
-            header: header(plan, &tensors),
-            tensors,
-        })
+        .map(|(k, tensors)| Shard { file_name: file_name(k + 1, count), header: header(plan, &tensors), tensors })
         .collect()
 }
 
 fn file_name(number: usize, count: usize) -> String {
-    if count == 1 {
-        "model.safetensors".to_owned()
-    } else {
-        format!("model-{number:05}-of-{count:05}.safetensors")
-    }
+    if count == 1 { "model.safetensors".to_owned() } else { format!("model-{number:05}-of-{count:05}.safetensors") }
 }
 
 fn header(plan: &Plan, tensors: &[usize]) -> Vec<u8> {

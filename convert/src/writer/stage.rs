@@ -28,13 +28,8 @@ impl Stage {
     /// [`ConvertError::TargetExists`] without `force`; [`ConvertError::BadTarget`] for a target that has no name or holds the source;
     /// [`ConvertError::Io`] when the system refuses.
     pub fn open(target: &Path, force: bool, source: Option<&Path>) -> Result<Self, ConvertError> {
-        let bad = |reason: &str| ConvertError::BadTarget {
-            path: target.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let name = target
-            .file_name()
-            .ok_or_else(|| bad("not the name of a directory to make"))?;
+        let bad = |reason: &str| ConvertError::BadTarget { path: target.to_owned(), reason: reason.to_owned() };
+        let name = target.file_name().ok_or_else(|| bad("not the name of a directory to make"))?;
         let parent = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -43,23 +38,15 @@ impl Stage {
             if !force {
                 return Err(ConvertError::TargetExists(target.to_owned()));
             }
-            if let (Some(Ok(source)), Ok(target)) =
-                (source.map(fs::canonicalize), fs::canonicalize(target))
+            if let (Some(Ok(source)), Ok(target)) = (source.map(fs::canonicalize), fs::canonicalize(target))
                 && source.starts_with(&target)
             {
-                return Err(bad(
-                    "the source lies in it; replacing it would destroy the source",
-                ));
+                return Err(bad("the source lies in it; replacing it would destroy the source"));
             }
         }
         let made_parents = MadeParents::make(&parent)?;
         let dir = beside(&parent, &name.to_string_lossy(), "new")?;
-        Ok(Self {
-            target: target.to_owned(),
-            parent,
-            dir,
-            made_parents,
-        })
+        Ok(Self { target: target.to_owned(), parent, dir, made_parents })
     }
 
     /// Where to write.
@@ -79,14 +66,12 @@ impl Stage {
             let name = self.target.file_name().unwrap_or_default();
             let old = beside(&self.parent, &name.to_string_lossy(), "old")?;
             let kept = old.path().join("target");
-            fs::rename(&self.target, &kept)
-                .map_err(ConvertError::io("move aside", &self.target))?;
+            fs::rename(&self.target, &kept).map_err(ConvertError::io("move aside", &self.target))?;
             aside = Some((old, kept));
         }
         if let Err(error) = fs::rename(self.dir.path(), &self.target) {
             if let Some((_, kept)) = &aside {
-                fs::rename(kept, &self.target)
-                    .map_err(ConvertError::io("restore", &self.target))?;
+                fs::rename(kept, &self.target).map_err(ConvertError::io("restore", &self.target))?;
             }
             return Err(ConvertError::io("rename into place", &self.target)(error));
         }
@@ -103,11 +88,7 @@ impl Stage {
 fn remove_old(old: TempDir, kept: &Path) -> Result<(), ConvertError> {
     // A link or a file is removed itself; only a real directory is removed with what is in it.
     let is_dir = fs::symlink_metadata(kept).is_ok_and(|meta| meta.is_dir());
-    let removed = if is_dir {
-        fs::remove_dir_all(kept)
-    } else {
-        fs::remove_file(kept)
-    };
+    let removed = if is_dir { fs::remove_dir_all(kept) } else { fs::remove_file(kept) };
     removed.map_err(ConvertError::io("remove the old target at", kept))?;
     let path = old.path().to_owned();
     old.close().map_err(ConvertError::io("remove", &path))
@@ -125,9 +106,7 @@ fn beside(parent: &Path, name: &str, role: &str) -> Result<TempDir, ConvertError
 }
 
 fn sync(directory: &Path) -> Result<(), ConvertError> {
-    File::open(directory)
-        .and_then(|dir| dir.sync_all())
-        .map_err(ConvertError::io("flush", directory))
+    File::open(directory).and_then(|dir| dir.sync_all()).map_err(ConvertError::io("flush", directory))
 }
 
 /// Parents made for the target, outermost first; removed again (while empty) unless the target was put there.
@@ -136,11 +115,8 @@ struct MadeParents(Vec<PathBuf>);
 
 impl MadeParents {
     fn make(parent: &Path) -> Result<Self, ConvertError> {
-        let mut missing: Vec<&Path> = parent
-            .ancestors()
-            .filter(|path| !path.as_os_str().is_empty())
-            .take_while(|path| !path.exists())
-            .collect();
+        let mut missing: Vec<&Path> =
+            parent.ancestors().filter(|path| !path.as_os_str().is_empty()).take_while(|path| !path.exists()).collect();
         missing.reverse();
         let mut made = Self::default();
         for path in missing {

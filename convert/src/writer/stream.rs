@@ -130,12 +130,7 @@ fn batches(plan: &Plan, shard: &Shard) -> Vec<Vec<Piece>> {
 }
 
 fn piece(tensor: usize, first: u64, byte_len: usize, last: bool) -> Piece {
-    Piece {
-        tensor,
-        first,
-        byte_len,
-        last,
-    }
+    Piece { tensor, first, byte_len, last }
 }
 
 fn fill(
@@ -144,27 +139,18 @@ fn fill(
     window: &[Vec<Piece>],
     buffers: &mut [Buffer],
 ) -> Result<(), ConvertError> {
-    buffers
-        .par_iter_mut()
-        .zip(window)
-        .try_for_each(|(buffer, batch)| {
-            let byte_len = batch.iter().map(|piece| piece.byte_len).sum();
-            buffer.bytes.resize(byte_len, 0);
-            let mut rest = buffer.bytes.as_mut_slice();
-            for piece in batch {
-                let (out, tail) = rest.split_at_mut(piece.byte_len);
-                let tensor = &plan.tensors[piece.tensor];
-                tensor.assembly.read(
-                    source,
-                    tensor.dtype,
-                    piece.first,
-                    out,
-                    &mut buffer.scratch,
-                )?;
-                rest = tail;
-            }
-            Ok(())
-        })
+    buffers.par_iter_mut().zip(window).try_for_each(|(buffer, batch)| {
+        let byte_len = batch.iter().map(|piece| piece.byte_len).sum();
+        buffer.bytes.resize(byte_len, 0);
+        let mut rest = buffer.bytes.as_mut_slice();
+        for piece in batch {
+            let (out, tail) = rest.split_at_mut(piece.byte_len);
+            let tensor = &plan.tensors[piece.tensor];
+            tensor.assembly.read(source, tensor.dtype, piece.first, out, &mut buffer.scratch)?;
+            rest = tail;
+        }
+        Ok(())
+    })
 }
 
 /// The file being written.
@@ -181,9 +167,7 @@ impl Sink<'_> {
     fn header(&mut self, header: &[u8]) -> Result<(), ConvertError> {
         self.file_hash.update(header);
         self.byte_len += header.len() as u64;
-        self.file
-            .write_all(header)
-            .map_err(ConvertError::io("write", self.path))
+        self.file.write_all(header).map_err(ConvertError::io("write", self.path))
     }
 
     /// Hashes and writes filled buffers, in order.
@@ -205,23 +189,12 @@ impl Sink<'_> {
     }
 
     fn finish(self) -> Result<Written, ConvertError> {
-        self.file
-            .sync_all()
-            .map_err(ConvertError::io("flush", self.path))?;
-        Ok(Written {
-            byte_len: self.byte_len,
-            file: self.file_hash.finalize(),
-            tensors: self.tensors,
-        })
+        self.file.sync_all().map_err(ConvertError::io("flush", self.path))?;
+        Ok(Written { byte_len: self.byte_len, file: self.file_hash.finalize(), tensors: self.tensors })
     }
 }
 
-fn hash_tensors(
-    batch: &[Piece],
-    bytes: &[u8],
-    hasher: &mut blake3::Hasher,
-    done: &mut Vec<blake3::Hash>,
-) {
+fn hash_tensors(batch: &[Piece], bytes: &[u8], hasher: &mut blake3::Hasher, done: &mut Vec<blake3::Hash>) {
     let mut rest = bytes;
     for piece in batch {
         let (own, tail) = rest.split_at(piece.byte_len);

@@ -1,0 +1,76 @@
+//! What each operation makes of its sources: the target shapes, and the views their elements are read through.
+
+use crate::recipe::Op;
+use crate::recipe::expr::{Dims, Expr};
+use crate::transforms::{Assembly, View};
+
+use super::PlannedSource;
+
+/// A target's shape and how its elements are read.
+type Made = (Vec<u64>, Assembly);
+/// What an operation expected and what it found.
+type Misfit = (String, String);
+
+/// Shape and assembly of each of the operation's targets. Ranks have been checked with the recipe.
+pub(super) fn results(op: &Op, sources: &[PlannedSource], dims: &Dims) -> Result<Vec<Made>, Misfit> {
+    let first = &sources[0];
+    let (key, dtype, shape) = (first.key.as_str(), first.dtype, &first.shape);
+    let wholes = || sources.iter().map(PlannedSource::view).collect::<Vec<_>>();
+    let one = |shape: Vec<u64>, view: View| Ok(vec![(shape, Assembly::of(view))]);
+    match op {
+        Op::Copy | Op::Drop { .. } => one(shape.clone(), first.view()),
+        Op::ConvOihwToOhwi => one(vec![shape[0], shape[2], shape[3], shape[1]], View::conv_ohwi(key, dtype, shape)),
+        Op::Transpose => one(vec![shape[1], shape[0]], first.view().permuted(&[1, 0])),
+        Op::PermuteUnfold { kernel_height, kernel_width } => {
+            let area = kernel_area(kernel_height, kernel_width, dims)
+                .filter(|&area| area > 0 && shape[1].is_multiple_of(area));
+            let area = area.ok_or_else(|| {
+                let expected = format!("columns in multiples of {kernel_height} x {kernel_width}");
+                (expected, shape[1].to_string())
+            })?;
+            let view = View::unfold_columns(key, dtype, shape[0], shape[1] / area, area);
+            one(shape.clone(), view)
+        }
+        Op::SplitQkv => split(first),
+        Op::Stack { .. } => {
+            let mut stacked = vec![sources.len() as u64];
+            stacked.extend(shape);
+            Ok(vec![(stacked, Assembly::sequence(wholes()))])
+        }
+        Op::Concat { axis } => {
+            let joined = concat_shape(sources, *axis)?;
+            Ok(vec![(joined, Assembly::concat(wholes(), shape, *axis))])
+        }
+    }
+}
+
+/// Three equal parts of a packed tensor, along axis 0.
+fn split(packed: &PlannedSource) -> Result<Vec<Made>, Misfit> {
+    let mut shape = packed.shape.clone();
+    if !shape[0].is_multiple_of(3) {
+        return Err(("rows in multiples of 3".into(), shape[0].to_string()));
+    }
+    shape[0] /= 3;
+    let part = |at| View::part(&packed.key, packed.dtype, &packed.shape, at, 3);
+    Ok((0..3).map(|at| (shape.clone(), Assembly::of(part(at)))).collect())
+}
+
+fn kernel_area(height: &Expr, width: &Expr, dims: &Dims) -> Option<u64> {
+    let side = |expr: &Expr| u64::try_from(expr.eval(dims, None).ok()?).ok();
+    side(height)?.checked_mul(side(width)?)
+}
+
+/// The shape of sources joined along `axis`; they must agree in every other.
+fn concat_shape(sources: &[PlannedSource], axis: usize) -> Result<Vec<u64>, Misfit> {
+    let mut joined = sources[0].shape.clone();
+    for source in &sources[1..] {
+        let agree = source.shape.len() == joined.len()
+            && (0..joined.len()).all(|at| at == axis || source.shape[at] == joined[at]);
+        if !agree {
+            let expected = format!("{joined:?} but for axis {axis}");
+            return Err((expected, format!("{:?}", source.shape)));
+        }
+        joined[axis] += source.shape[axis];
+    }
+    Ok(joined)
+}

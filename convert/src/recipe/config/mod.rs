@@ -1,0 +1,133 @@
+//! config.json: read in whatever form a release has it, written complete and explicit.
+//!
+//! A recipe lists the fields that matter. Each is looked up at every place it may stand (PyTorch reads the first of them); all places
+//! that have it must agree; a missing one takes the default of the release's configuration class. Fields with a `dim` name become the
+//! numbers that shapes and index sets are made of. Fields that no row mentions are carried along as they are.
+
+mod path;
+mod reading;
+mod value;
+
+use serde_json::Value;
+
+use crate::error::Violation;
+
+use super::expr::{Dims, Expr};
+use super::parse::Checker;
+use super::table::{Kind, RawField, RawRecipe};
+
+pub use path::{lookup, set};
+
+/// The config part of a recipe.
+#[derive(Debug, Clone)]
+pub struct ConfigSpec {
+    drop: Vec<String>,
+    dtype_fields: Vec<String>,
+    fields: Vec<Field>,
+    dims: Vec<(String, Expr)>,
+    require: Vec<Require>,
+}
+
+#[derive(Debug, Clone)]
+struct Field {
+    raw: RawField,
+    /// What a missing field is.
+    default: Option<Source>,
+    /// What the field always is.
+    value: Option<Source>,
+    null_means: Option<Expr>,
+    when: Option<Expr>,
+    only: Vec<Value>,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Literal(Value),
+    Computed(Expr),
+}
+
+#[derive(Debug, Clone)]
+struct Require {
+    check: Expr,
+    when: Option<Expr>,
+    why: String,
+}
+
+/// A config as the converted directory will have it, and the numbers it gives to the plan.
+#[derive(Debug, Clone)]
+pub struct Normalized {
+    /// The whole config.json.
+    pub json: Value,
+    /// The recipe's dims.
+    pub dims: Dims,
+    /// What was changed that a person may want to know.
+    pub notes: Vec<String>,
+    /// Everything wrong with the source.
+    pub violations: Vec<Violation>,
+}
+
+impl ConfigSpec {
+    pub(super) fn check(raw: &RawRecipe, checker: &mut Checker) -> Self {
+        let mut fields = Vec::new();
+        for field in &raw.config.fields {
+            fields.push(check_field(field, checker));
+            if let Some(name) = &field.dim {
+                checker.declare(name, field.kind);
+            }
+        }
+        let mut dims = Vec::new();
+        for dim in &raw.dims {
+            dims.push((dim.name.clone(), checker.expr(&dim.is, false, &format!("dim {}", dim.name))));
+            checker.declare(&dim.name, Kind::Count);
+        }
+        let require = raw
+            .require
+            .iter()
+            .map(|require| Require {
+                check: checker.expr(&require.check, false, "require"),
+                when: require.when.as_ref().map(|text| checker.expr(text, false, "require")),
+                why: require.why.clone(),
+            })
+            .collect();
+        Self { drop: raw.config.drop.clone(), dtype_fields: raw.config.dtype_fields.clone(), fields, dims, require }
+    }
+
+    /// Reads `source`, which may be a release's config or one that this function wrote.
+    pub fn normalize(&self, source: &Value) -> Normalized {
+        reading::normalize(self, source)
+    }
+
+    /// Writes the dtype that the converted weights have into the fields that state it.
+    pub fn set_dtype(&self, json: &mut Value, torch_name: &str) {
+        for path in &self.dtype_fields {
+            set(json, path, Value::String(torch_name.to_owned()));
+        }
+    }
+}
+
+fn check_field(raw: &RawField, checker: &mut Checker) -> Field {
+    let mut source = |value: &Option<toml::Value>| {
+        let value = value.as_ref()?;
+        let numeric = !matches!(raw.kind, Kind::Text | Kind::Any);
+        Some(match value {
+            toml::Value::String(text) if numeric => Source::Computed(checker.expr(text, false, &raw.path)),
+            other => Source::Literal(to_json(other)),
+        })
+    };
+    let (default, value) = (source(&raw.default), source(&raw.value));
+    let mut expr = |text: &Option<String>| text.as_ref().map(|text| checker.expr(text, false, &raw.path));
+    let (null_means, when) = (expr(&raw.null_means), expr(&raw.when));
+    if raw.overrides && value.is_none() && raw.kind != Kind::Null {
+        checker.complain(&raw.path, "a value to override with", "none");
+    }
+    let no_number = matches!(raw.kind, Kind::Number | Kind::Positive | Kind::Null | Kind::Any);
+    let uncounted = raw.kind == Kind::Text && raw.only.is_empty();
+    if raw.dim.is_some() && (no_number || uncounted) {
+        checker.complain(&raw.path, "no dim for a field that is no integer", "a dim name");
+    }
+    Field { raw: raw.clone(), default, value, null_means, when, only: raw.only.iter().map(to_json).collect() }
+}
+
+fn to_json(value: &toml::Value) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}

@@ -1,0 +1,68 @@
+//! What the kinds of config fields admit, and when two values are the same.
+
+use serde_json::Value;
+
+use crate::recipe::table::Kind;
+
+/// The largest `size` or `count`: far above any model, far below any overflow.
+const MAX_INTEGER: u64 = 1 << 26;
+
+pub(super) fn integer(value: &Value) -> Option<i128> {
+    value.as_u64().map(i128::from)
+}
+
+/// Equal as the config means it: 10000 and 10000.0 are one number.
+pub(super) fn same(left: &Value, right: &Value) -> bool {
+    match (left.as_f64(), right.as_f64()) {
+        (Some(left), Some(right)) => left == right,
+        _ => left == right,
+    }
+}
+
+pub(super) fn fits(kind: Kind, value: &Value) -> bool {
+    let count = |value: &Value| value.as_u64().is_some_and(|n| n <= MAX_INTEGER);
+    let size = |value: &Value| count(value) && value.as_u64() != Some(0);
+    let all = |test: &dyn Fn(&Value) -> bool| value.as_array().is_some_and(|l| l.iter().all(test));
+    match kind {
+        Kind::Size => size(value),
+        Kind::Count => count(value),
+        Kind::SizeOrNull => value.is_null() || size(value),
+        Kind::CountOrNull => value.is_null() || count(value),
+        Kind::Number => value.is_number(),
+        Kind::Positive => value.as_f64().is_some_and(|n| n > 0.0),
+        Kind::Flag => value.is_boolean(),
+        Kind::Text => value.is_string(),
+        Kind::Sizes => all(&size),
+        Kind::Counts => all(&count),
+        Kind::Null => value.is_null(),
+        Kind::Any => true,
+    }
+}
+
+pub(super) fn wording(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Size => "an integer from 1 to 67108864",
+        Kind::Count => "an integer from 0 to 67108864",
+        Kind::SizeOrNull => "an integer from 1 to 67108864, or null",
+        Kind::CountOrNull => "an integer from 0 to 67108864, or null",
+        Kind::Number => "a number",
+        Kind::Positive => "a number above 0",
+        Kind::Flag => "true or false",
+        Kind::Text => "a string",
+        Kind::Sizes => "a list of integers from 1",
+        Kind::Counts => "a list of integers from 0",
+        Kind::Null => "null",
+        Kind::Any => "anything",
+    }
+}
+
+pub(super) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
