@@ -14,10 +14,8 @@ pub const RESOURCE: u8 = 3;
 /// The code an error ends the program with: 3 where the system ran out of something on the way, else 2.
 pub fn code_of(error: &anyhow::Error) -> ExitCode {
     let exhausted = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory);
-    let ran_out = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|io| exhausted(io.kind()));
+    let ran_out =
+        error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|io| exhausted(io.kind()));
     ExitCode::from(if ran_out { RESOURCE } else { INPUT })
 }
 

@@ -130,13 +130,7 @@ impl Attention {
         }
     }
 
-    fn forward(
-        &self,
-        x: &Array,
-        positions: &Positions,
-        cache: Option<&mut LayerCache>,
-        taps: &Taps,
-    ) -> Result<Array> {
+    fn forward(&self, x: &Array, positions: &Positions, cache: Option<&mut LayerCache>, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x, positions.ids()], || {
             let (batch, tokens) = (x.dim(0), x.dim(1));
             let by_head = |y: Array, heads: i32| -> Result<Array> {

@@ -34,11 +34,8 @@ impl Moe {
         let stack = |name: &str, output, input| {
             scope.child("switch_mlp").child(name).stacked("weight", &[count, output, input])
         };
-        let parts = (
-            stack("gate_proj", inner, hidden),
-            stack("up_proj", inner, hidden),
-            stack("down_proj", hidden, inner),
-        );
+        let parts =
+            (stack("gate_proj", inner, hidden), stack("up_proj", inner, hidden), stack("down_proj", hidden, inner));
         let expert = |(index, ((gate, up), down)): (usize, ((Param, Param), Param))| {
             let scope = scope.child(format!("experts.{index}"));
             let linear = |name: &str, weight| Linear::new(scope.child(name).site(), weight);

@@ -19,7 +19,10 @@ pub struct MlpProjector {
 impl MlpProjector {
     /// Loads the projector's weights.
     pub fn load(scope: &Scope, config: &ProjectorConfig) -> Self {
-        Self { site: scope.site(), layers: Linear::load(&scope.child("layers"), config.input_dim, config.n_embed, true) }
+        Self {
+            site: scope.site(),
+            layers: Linear::load(&scope.child("layers"), config.input_dim, config.n_embed, true),
+        }
     }
 
     /// Applies it.

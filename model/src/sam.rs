@@ -201,9 +201,7 @@ impl MlpBlock {
     }
 
     fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
-        self.site.run(taps, &[x], || {
-            self.lin2.forward(&self.act.forward(&self.lin1.forward(x, taps)?, taps)?, taps)
-        })
+        self.site.run(taps, &[x], || self.lin2.forward(&self.act.forward(&self.lin1.forward(x, taps)?, taps)?, taps))
     }
 }
 

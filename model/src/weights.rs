@@ -60,11 +60,7 @@ impl Weights {
         let mut violations = self.state.violations.take();
         let unknown = self.state.unclaimed.take();
         violations.extend(unknown.into_iter().map(|key| format!("{key}: unknown: the model has no such tensor")));
-        if violations.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Weights { dir: self.state.dir.clone(), violations })
-        }
+        if violations.is_empty() { Ok(()) } else { Err(Error::Weights { dir: self.state.dir.clone(), violations }) }
     }
 }
 

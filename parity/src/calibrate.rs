@@ -92,11 +92,8 @@ impl Calibration {
         let (w, w64) = self.operand(4, &[width])?;
         let (b, b64) = self.operand(5, &[width])?;
         let eps = 1e-6_f32;
-        let got = if centred {
-            fast::layer_norm(x, Some(&w), Some(&b), eps)?
-        } else {
-            fast::rms_norm(x, Some(&w), eps)?
-        };
+        let got =
+            if centred { fast::layer_norm(x, Some(&w), Some(&b), eps)? } else { fast::rms_norm(x, Some(&w), eps)? };
         let got = host::floats(&got)?;
         let mut want = Vec::with_capacity(x64.len());
         for row in x64.chunks_exact(width) {
@@ -205,7 +202,9 @@ mod tests {
     #[test]
     fn erfc_is_that_of_the_tables() {
         // Abramowitz and Stegun, table 7.1, and erfc(3).
-        for (x, want) in [(0.0, 1.0), (0.5, 0.479_500_122_186_953_5), (-1.0, 1.842_700_792_949_715), (3.0, 2.209_049_699_858_544e-5)] {
+        for (x, want) in
+            [(0.0, 1.0), (0.5, 0.479_500_122_186_953_5), (-1.0, 1.842_700_792_949_715), (3.0, 2.209_049_699_858_544e-5)]
+        {
             assert!((libm_erfc(x) - want).abs() <= 1e-12 * want, "erfc({x})");
         }
     }

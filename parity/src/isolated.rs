@@ -10,12 +10,7 @@ use mlxport_model::{
 };
 use mlxport_verdict::{Failure, Mode, NotCompared, TapRecord};
 
-use crate::{
-    error::Result,
-    host, inputs,
-    judge::Judge,
-    select::Selection,
-};
+use crate::{error::Result, host, inputs, judge::Judge, select::Selection};
 
 /// The outcome: records and the outputs that could not be had.
 pub type Outcome = (Vec<TapRecord>, Vec<NotCompared>);
@@ -82,9 +77,7 @@ fn module_record(
     let mut scores = Scores { path: &point.point, value: None };
     match module.call(&given, &Taps::to(&mut scores)) {
         Ok(output) => judge.judge(point, Mode::Isolated, &output, scores.value.as_ref()),
-        Err(error) => {
-            Ok(judge.failed(point, Mode::Isolated, Failure::RunFailed { message: error.to_string() }))
-        }
+        Err(error) => Ok(judge.failed(point, Mode::Isolated, Failure::RunFailed { message: error.to_string() })),
     }
 }
 

@@ -40,13 +40,7 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// When fixture or MLX cannot be read; a candidate that is wrong is a failed record, not an error.
-    pub fn judge(
-        &mut self,
-        point: &Point,
-        mode: Mode,
-        candidate: &Array,
-        scores: Option<&Array>,
-    ) -> Result<TapRecord> {
+    pub fn judge(&mut self, point: &Point, mode: Mode, candidate: &Array, scores: Option<&Array>) -> Result<TapRecord> {
         let truth = if mode == Mode::Cumulative { self.fixture.truth(point)? } else { None };
         let (kind, reference) = match truth {
             Some(truth) => (ReferenceKind::Truth, truth),
@@ -86,13 +80,7 @@ impl<'a> Judge<'a> {
         TapRecord::failed(header, Failure::Extra)
     }
 
-    fn floats(
-        &mut self,
-        point: &Point,
-        header: Header,
-        reference: &Tensor,
-        candidate: &Array,
-    ) -> Result<TapRecord> {
+    fn floats(&mut self, point: &Point, header: Header, reference: &Tensor, candidate: &Array) -> Result<TapRecord> {
         if !is_float(candidate.dtype()) {
             let failure = Failure::DtypeMismatch {
                 expected: header.dtype.clone(),

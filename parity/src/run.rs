@@ -50,8 +50,7 @@ pub fn run(request: &Request) -> Result<Run> {
     let fixture = Fixture::open(&request.fixture)?;
     runtime::use_device(request.place)
         .map_err(|e| Error::Environment(format!("this MLX cannot run on {}: {e}", place_name(request.place))))?;
-    let model =
-        DeepseekOcr::load(&request.model, LoadOptions { dtype: Dtype::Float32, faults: request.faults })?;
+    let model = DeepseekOcr::load(&request.model, LoadOptions { dtype: Dtype::Float32, faults: request.faults })?;
     let modules = model.modules();
     let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
     let mut judge = Judge::new(&fixture, &modules, Calibration::new(model.dtype(), tokens), K)?;
@@ -60,7 +59,7 @@ pub fn run(request: &Request) -> Result<Run> {
     let selection = &request.selection;
     for mode in &request.modes {
         match mode {
-            Mode::Cumulative => taps.extend(cumulative::run(&model, &fixture, selection, &mut judge, &mapped)?),
+            Mode::Cumulative => taps.extend(cumulative::run(&model, &fixture, selection, &mut judge, mapped)?),
             Mode::Isolated => {
                 let (records, skipped) = isolated::run(&model, &modules, &fixture, selection, &mut judge)?;
                 taps.extend(records);
@@ -68,10 +67,8 @@ pub fn run(request: &Request) -> Result<Run> {
             }
         }
     }
-    let points = Points {
-        recorded: fixture.points().len(),
-        mapped: fixture.points().iter().filter(|p| mapped(p)).count(),
-    };
+    let points =
+        Points { recorded: fixture.points().len(), mapped: fixture.points().iter().filter(|p| mapped(p)).count() };
     record(request, &fixture, &model, taps, not_compared, points)
 }
 

@@ -84,18 +84,8 @@ fn run(error: impl Fn(usize, Mode) -> f64, choices_agree: bool) -> Run {
         schema: SCHEMA,
         tool: Tool { name: "mlxport".to_owned(), version: "0.1.0".to_owned() },
         environment: environment(),
-        fixture: FixtureId {
-            name: "sample".to_owned(),
-            manifest_sha256: "0123456789abcdef".repeat(4),
-            checkpoint_sha256: "fedcba9876543210".repeat(4),
-            torch: "2.15.0".to_owned(),
-        },
-        model: ModelId {
-            config_sha256: None,
-            weights_hash: "00112233445566778899".to_owned(),
-            layout: "mlx-vlm".to_owned(),
-            recipe: "deepseek-ocr".to_owned(),
-        },
+        fixture: fixture(),
+        model: model(),
         modes,
         k: 4.0,
         summary: Summary::empty(),
@@ -116,6 +106,24 @@ fn environment() -> Environment {
         os: "linux".to_owned(),
         arch: "x86_64".to_owned(),
         blas: Some("openblas".to_owned()),
+    }
+}
+
+fn fixture() -> FixtureId {
+    FixtureId {
+        name: "sample".to_owned(),
+        manifest_sha256: "0123456789abcdef".repeat(4),
+        checkpoint_sha256: "fedcba9876543210".repeat(4),
+        torch: "2.15.0".to_owned(),
+    }
+}
+
+fn model() -> ModelId {
+    ModelId {
+        config_sha256: None,
+        weights_hash: "00112233445566778899".to_owned(),
+        layout: "mlx-vlm".to_owned(),
+        recipe: "deepseek-ocr".to_owned(),
     }
 }
 

@@ -110,22 +110,7 @@ pub(crate) fn numbers(tap: &TapRecord) -> Vec<String> {
             scientific(metrics.worst_row.rel_l2)
         ));
     }
-    if let Some(choices) = &tap.choices
-        && let Some(first) = choices.first.first()
-    {
-        lines.push(format!(
-            "experts of {} of {} tokens; token {}: {:?}, recorded {:?}",
-            choices.differing_rows, choices.rows, first.row, first.candidate, first.reference
-        ));
-    }
-    if let Some(exact) = &tap.exact
-        && let Some(first) = exact.first.first()
-    {
-        lines.push(format!(
-            "{} of {} integers; at {:?}: {}, recorded {}",
-            exact.differing, exact.numel, first.coordinate, first.candidate, first.reference
-        ));
-    }
+    lines.extend(first_difference(tap));
     if let Some(failure) = &tap.failure {
         let against = match tap.reference {
             ReferenceKind::Truth => "float64",
@@ -138,6 +123,23 @@ pub(crate) fn numbers(tap: &TapRecord) -> Vec<String> {
         lines.push(format!("own error ÷ inherited error: {}", ratio(amplification)));
     }
     lines
+}
+
+/// The first expert choice or integer that differs.
+fn first_difference(tap: &TapRecord) -> Option<String> {
+    if let Some(choices) = &tap.choices {
+        let first = choices.first.first()?;
+        return Some(format!(
+            "experts of {} of {} tokens; token {}: {:?}, recorded {:?}",
+            choices.differing_rows, choices.rows, first.row, first.candidate, first.reference
+        ));
+    }
+    let exact = tap.exact.as_ref()?;
+    let first = exact.first.first()?;
+    Some(format!(
+        "{} of {} integers; at {:?}: {}, recorded {}",
+        exact.differing, exact.numel, first.coordinate, first.candidate, first.reference
+    ))
 }
 
 #[cfg(test)]

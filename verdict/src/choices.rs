@@ -152,7 +152,7 @@ mod tests {
     fn what_is_no_tie_at_the_boundary_is_never_tolerated() {
         assert!(!one_row([1, 2, 7], 0.0, 1e-7).passes(), "two experts exchanged");
         assert!(!one_row([1, 4, 4], 0.0, 1e-7).passes(), "an expert twice");
-        assert!(!one_row([1, 4, 1], 0.0, 1e-7).passes(), "an expert twice");
+        assert!(!one_row([1, 1, 7], 0.0, 1e-7).passes(), "an expert twice, and one exchanged");
         for (margin, floor) in [(f64::NAN, 1.0), (0.0, f64::NAN), (0.0, f64::INFINITY), (-1.0, 1.0)] {
             assert!(!one_row([1, 4, 7], margin, floor).passes(), "{margin} {floor}");
         }
