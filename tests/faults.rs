@@ -169,7 +169,7 @@ fn faults() -> Vec<Fault> {
         },
         Fault {
             name: "tiles in column order",
-            fixture: "tiny-gundam",
+            fixture: "tiny-grid",
             plant: Plant::Graph(Faults { tiles_in_column_order: true, ..none }),
             added_by: "model.layers.0.input_layernorm#0.in",
             first_seen: "model.layers.0.input_layernorm#0.in",

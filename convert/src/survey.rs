@@ -50,24 +50,14 @@ pub struct Prepared {
 /// What keeps any plan from being made: no such source, no such recipe or layout, a recipe that is wrong itself.
 pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
-    let mut scan = Checkpoint::scan(&request.source)?;
-    let config = read_config(&scan.checkpoint);
-    let config = config.map_err(|violation| scan.violations.push(violation));
+    let scan = Checkpoint::scan(&request.source)?;
     let mut survey = Survey { checkpoint: scan.checkpoint, plan: None, violations: scan.violations };
-    let Ok(config) = config else {
-        return Ok(survey);
-    };
-    if survey.checkpoint.root().join(MANIFEST_FILE).is_file() {
-        survey.violations.push(Violation::new(
-            ViolationKind::Unsupported,
-            survey.checkpoint.root().display().to_string(),
-            "a PyTorch checkpoint",
-            "a directory that mlxport has converted already",
-        ));
-        return Ok(survey);
-    }
-    let recipe = match named.map_or_else(|| fitting(&config), Ok) {
-        Ok(recipe) => recipe,
+    let chosen = survey.config().and_then(|config| match named {
+        Some(recipe) => Ok((config, recipe)),
+        None => fitting(&config).map(|recipe| (config, recipe)),
+    });
+    let (config, recipe) = match chosen {
+        Ok(chosen) => chosen,
         Err(violation) => {
             survey.violations.push(violation);
             return Ok(survey);
@@ -79,6 +69,16 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let (plan, violations) = plan(&recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable);
     survey.plan = Some(plan);
     survey.violations.extend(violations);
+    if survey.violations.is_empty() && !scan.unreadable.is_empty() {
+        // What cannot be read always has a reason on the list; if ever it has not, it must still not pass for a whole checkpoint.
+        let place = survey.checkpoint.root().display().to_string();
+        survey.violations.push(Violation::new(
+            ViolationKind::MissingFile,
+            place,
+            "every file readable",
+            "one that is not",
+        ));
+    }
     Ok(survey)
 }
 
@@ -102,6 +102,17 @@ impl Survey {
             // Without a plan there is a violation that says why.
             None => Err(ConvertError::Violations(crate::error::Violations(Vec::new()))),
         }
+    }
+
+    /// The config of a checkpoint that has not been converted yet.
+    fn config(&self) -> Result<Value, Violation> {
+        let root = self.checkpoint.root();
+        if root.join(MANIFEST_FILE).is_file() {
+            let found = "a directory that mlxport has converted already";
+            let place = root.display().to_string();
+            return Err(Violation::new(ViolationKind::Unsupported, place, "a PyTorch checkpoint", found));
+        }
+        read_config(&self.checkpoint)
     }
 
     /// The checkpoint, as far as it could be read.

@@ -107,10 +107,11 @@ fn origin(output: &OutputTensor, index: u64, shapes: &Shapes) -> (String, u64) {
     }
     for (part, packed) in ["q_proj", "k_proj", "v_proj"].into_iter().zip(0..) {
         let vision = name.starts_with("model.sam_model") || name.starts_with("model.vision_model");
-        if vision && name.contains(part) {
-            let to = if name.contains("sam_model") { "qkv" } else { "qkv_proj" };
+        let part = format!(".{part}.");
+        if vision && name.contains(&part) {
+            let to = if name.contains("sam_model") { ".qkv." } else { ".qkv_proj." };
             let count: u64 = output.shape.iter().product();
-            return (name.replace(part, to), packed * count + index);
+            return (name.replace(&part, to), packed * count + index);
         }
     }
     let source = &shapes[&name];

@@ -2,9 +2,9 @@
 
 use std::ffi::CStr;
 
-use mlx_rs::{Array, Device};
+use mlx_rs::{Array, Device, DeviceType};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Where the model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +24,18 @@ pub fn use_device(place: Place) -> Result<()> {
         Place::Cpu => Device::cpu(),
         Place::Gpu => Device::gpu(),
     };
+    let one_and_one = || Array::from_f32(1.0).add(Array::from_f32(1.0));
+    // MLX's C interface ends the process on an error until mlx-rs has installed its handler, with the first operation.
+    one_and_one()?;
     Device::set_default(&device);
-    Array::from_f32(1.0).add(Array::from_f32(1.0))?.eval()?;
+    let found = match Device::try_default()?.get_type()? {
+        DeviceType::Cpu => Place::Cpu,
+        DeviceType::Gpu => Place::Gpu,
+    };
+    if found != place {
+        return Err(Error::input("device", format!("{place:?}"), "this MLX was built without it"));
+    }
+    one_and_one()?.eval()?;
     Ok(())
 }
 

@@ -6,11 +6,16 @@ use mlx_rs::{Array, Dtype};
 use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
 use mlxport_model::tap::Module;
 use mlxport_verdict::{
-    Failure, Floors, Header, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, compare, compare_exact,
-    compare_sets, ulp_floor,
+    Failure, Floors, Header, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
+    compare_exact, compare_sets, ulp_floor,
 };
 
-use crate::{calibrate::Calibration, error::Result, experts::Experts, host};
+use crate::{
+    calibrate::Calibration,
+    error::{Error, Result},
+    experts::Experts,
+    host,
+};
 
 /// Judges taps against one fixture.
 pub struct Judge<'a> {
@@ -54,7 +59,10 @@ impl<'a> Judge<'a> {
         }
         match &reference.data {
             Data::F32(_) | Data::F64(_) => self.floats(point, header, &reference, candidate),
-            Data::I64(values) if scores.is_some() => chosen(header, &reference, values, candidate, scores),
+            Data::I64(values) if scores.is_some() => {
+                let floor = self.router_tolerance(point)?;
+                chosen(header, &reference, values, candidate, scores.map(|scores| (scores, floor)))
+            }
             Data::I64(values) => integers(header, &reference.shape, values, candidate),
             Data::Bool(values) => {
                 let values: Vec<i64> = values.iter().map(|&v| i64::from(v)).collect();
@@ -102,6 +110,16 @@ impl<'a> Judge<'a> {
         Ok(TapRecord::measured(header, outcome, floors, self.k))
     }
 
+    /// What the router's logits may be off by, relative to their spread: what its input may be off by, and its own product.
+    fn router_tolerance(&mut self, gate: &Point) -> Result<f64> {
+        let Some(input) = self.fixture.point(&gate.point, gate.call, PointKind::In(0)) else { return Ok(0.0) };
+        let mut floors = self.floors(input)?;
+        if let Some(module) = self.modules.get(gate.point.as_str()) {
+            floors.runtime = self.calibration.chain(&module.chain())?;
+        }
+        Ok(Tolerance::new(&floors, self.k).value)
+    }
+
     /// The three floors of a tap, as relative RMS.
     fn floors(&mut self, point: &Point) -> Result<Floors> {
         let operations = match (point.kind, self.modules.get(point.point.as_str())) {
@@ -141,36 +159,39 @@ fn integers(header: Header, shape: &[usize], reference: &[i64], candidate: &Arra
     Ok(TapRecord::exact(header, compare_exact(shape, reference, &host::integers(candidate)?)))
 }
 
-/// Expert choices: equal as sets, unless the scores were closer than float32 can tell.
+/// Expert choices: equal as sets, unless the logits were closer than the tolerance of the router's input can tell.
 fn chosen(
     header: Header,
     reference: &Tensor,
     values: &[i64],
     candidate: &Array,
-    scores: Option<&Array>,
+    scores: Option<(&Array, f64)>,
 ) -> Result<TapRecord> {
     let [rows, k] = reference.shape[..] else {
         let failure = Failure::NotComparable { message: format!("choices of shape {:?}", reference.shape) };
         return Ok(TapRecord::failed(header, failure));
     };
-    let margins = scores.map(|scores| margins(scores, k)).transpose()?;
+    let margins = scores.map(|(scores, floor)| Ok::<_, Error>((margins(scores, k)?, floor))).transpose()?;
     let margins = margins.as_ref().map(|(per_row, floor)| Margins { per_row, floor: *floor });
     Ok(TapRecord::chosen(header, compare_sets(rows, k, values, &host::integers(candidate)?, margins)))
 }
 
-/// Each row's distance between the k-th and the next score, and the distance that float32 cannot tell apart.
-fn margins(scores: &Array, k: usize) -> Result<(Vec<f64>, f64)> {
+/// How close each choice was: the gap between the k-th and the next logit, as a share of how far the row's logits spread.
+/// A softmax's logits are the logarithms of its scores but for a constant, so their differences can be read off the scores.
+fn margins(scores: &Array, k: usize) -> Result<Vec<f64>> {
     let experts = scores.dim(-1) as usize;
     let mut values = host::floats(scores)?;
-    let largest = values.iter().fold(0.0_f32, |top, v| top.max(v.abs()));
     let margin = |row: &mut [f32]| {
         row.sort_by(|a, b| b.total_cmp(a));
-        if k < experts { f64::from(row[k - 1]) - f64::from(row[k]) } else { f64::INFINITY }
+        // Scores of exactly 0 are those of groups that were left out: they are not in the running.
+        let logits: Vec<f64> = row.iter().filter(|&&s| s > 0.0).map(|&s| f64::from(s).ln()).collect();
+        let mean = logits.iter().sum::<f64>() / logits.len().max(1) as f64;
+        let spread = (logits.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / logits.len().max(1) as f64).sqrt();
+        match logits.get(k) {
+            Some(next) if spread > 0.0 => (logits[k - 1] - next) / spread,
+            Some(_) => 0.0,
+            None => f64::INFINITY,
+        }
     };
-    let per_row = values.chunks_exact_mut(experts).map(margin).collect();
-    Ok((per_row, NEAR_TIE_ULPS * f64::from(f32::EPSILON) * f64::from(largest)))
+    Ok(values.chunks_exact_mut(experts).map(margin).collect())
 }
-
-/// Scores closer than this many ulps of the largest are a tie that either side may break: what one float32 softmax over
-/// one float32 product is off by, a few ulps on either side.
-const NEAR_TIE_ULPS: f64 = 8.0;

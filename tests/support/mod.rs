@@ -9,7 +9,7 @@ use std::{
 use assert_cmd::Command;
 
 /// The small fixtures in git, with what each stands for in `fixtures/data/README.md`.
-pub const FIXTURES: [&str; 3] = ["tiny-gundam", "tiny-base", "tiny-small"];
+pub const FIXTURES: [&str; 4] = ["tiny-gundam", "tiny-base", "tiny-small", "tiny-grid"];
 
 /// The directory of a small fixture.
 pub fn fixture(name: &str) -> PathBuf {

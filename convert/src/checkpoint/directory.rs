@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{ConvertError, Violation, ViolationKind, Violations};
 
-use super::index::{self, INDEX_FILE};
+use super::index::{self, INDEX_FILE, Index};
 use super::{Scan, SourceFile, TensorInfo, TensorSource, Unreadable, header};
 
 /// An open safetensors checkpoint. Files stay open, so that a rename of the directory under us changes nothing.
@@ -136,45 +136,52 @@ fn list(root: &Path) -> Result<Names, ConvertError> {
 /// Opens the shards an index names and holds index and headers against each other.
 fn scan_indexed(scan: &mut Scan) {
     let (index, violations) = index::read(&scan.checkpoint.root.join(INDEX_FILE));
-    scan.unreadable.any |= index.weight_map.is_empty();
-    scan.unreadable.keys.extend(index.unusable);
-    scan.violations.extend(violations);
-    let names: BTreeSet<&String> = index.weight_map.values().collect();
-    let mut readable = BTreeSet::new();
-    for name in names {
-        let before = scan.checkpoint.files.len();
-        // A shard that cannot be read hides just the keys the index puts there.
-        let any = scan.unreadable.any;
-        add_file(scan, name);
-        scan.unreadable.any = any;
-        if scan.checkpoint.files.len() > before {
-            readable.insert(name.clone());
-        }
+    if index.weight_map.is_empty() && violations.is_empty() {
+        let expected = "a weight_map that names at least one key";
+        scan.violations.push(Violation::new(ViolationKind::IndexMismatch, INDEX_FILE, expected, "an empty one"));
     }
+    scan.violations.extend(violations);
+    let nothing_known = index.weight_map.is_empty();
+    let names: BTreeSet<&String> = index.weight_map.values().collect();
+    for name in names {
+        add_file(scan, name);
+    }
+    // A shard that cannot be read hides just the keys that the index puts there.
+    scan.unreadable.any = nothing_known;
+    scan.unreadable.keys.extend(index.unusable.iter().cloned());
+    check_listed(scan, &index);
+    check_unlisted(scan, &index);
+}
+
+/// Every key of the index must be where the index says, unless that file could not be read.
+fn check_listed(scan: &mut Scan, index: &Index) {
+    let readable: BTreeSet<String> = scan.checkpoint.files.iter().map(|file| file.name.clone()).collect();
     for (key, file) in &index.weight_map {
         if !readable.contains(file) {
             scan.unreadable.keys.insert(key.clone());
             continue;
         }
-        match scan.checkpoint.tensors.get(key) {
-            Some(info) if scan.checkpoint.files[info.file].name == *file => {}
-            Some(info) => {
-                let found = format!("it in {}", scan.checkpoint.files[info.file].name);
-                mismatch(scan, key, format!("it in {file}, as the index says"), found);
-            }
-            None if scan.unreadable.keys.contains(key) => {}
-            None => mismatch(scan, key, format!("it in {file}, as the index says"), "no such key in that file".into()),
-        }
+        let home = scan.checkpoint.tensors.get(key).map(|info| scan.checkpoint.files[info.file].name.clone());
+        let found = match home {
+            Some(home) if home == *file => continue,
+            None if scan.unreadable.keys.contains(key) => continue,
+            Some(home) => format!("it in {home}"),
+            None => "no such key in that file".to_owned(),
+        };
+        mismatch(scan, key, format!("it in {file}, as the index says"), found);
     }
-    let unlisted: Vec<(String, usize)> = scan
-        .checkpoint
-        .tensors
+}
+
+/// Every key of a shard must be in the index.
+fn check_unlisted(scan: &mut Scan, index: &Index) {
+    let Checkpoint { tensors, files, .. } = &scan.checkpoint;
+    let known = |key: &String| index.weight_map.contains_key(key) || scan.unreadable.keys.contains(key);
+    let unlisted: Vec<(String, String)> = tensors
         .iter()
-        .filter(|(key, _)| !index.weight_map.contains_key(*key) && !scan.unreadable.keys.contains(*key))
-        .map(|(key, info)| (key.clone(), info.file))
+        .filter(|(key, _)| !known(key))
+        .map(|(key, info)| (key.clone(), format!("it in {} only", files[info.file].name)))
         .collect();
-    for (key, file) in unlisted {
-        let found = format!("it in {} only", scan.checkpoint.files[file].name);
+    for (key, found) in unlisted {
         mismatch(scan, &key, format!("it in {INDEX_FILE}"), found);
     }
 }

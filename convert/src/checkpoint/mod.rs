@@ -73,6 +73,11 @@ impl Unreadable {
     pub fn covers(&self, key: &str) -> bool {
         self.any || self.keys.contains(key)
     }
+
+    /// Whether everything could be read.
+    pub fn is_empty(&self) -> bool {
+        !self.any && self.keys.is_empty()
+    }
 }
 
 /// A checkpoint as far as it could be read, with everything that is wrong with it.

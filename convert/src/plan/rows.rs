@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use safetensors::Dtype;
+
 use crate::checkpoint::{TensorInfo, Unreadable};
 use crate::dtype::{DtypeChoice, byte_len, element_count};
 use crate::error::{Violation, ViolationKind};
@@ -137,25 +139,19 @@ impl<'a> Planner<'a> {
             self.config_violation(expected, "none: the row would match nothing".into());
             return;
         }
-        let stacked = match &action.op {
-            Op::Stack { over } => Some(over.as_str()),
-            _ => None,
+        let Ok(stack) = self.stack(&action.op) else {
+            self.blind = true;
+            return;
         };
-        let stack = match stacked.map(|over| self.sets.get(over)) {
-            None => Vec::new(),
-            Some(Some(Some(numbers))) => numbers.clone(),
-            Some(_) => {
-                self.blind = true;
-                return;
-            }
-        };
+        let (stacked, width) = (stack.as_ref().map(|(over, _)| *over), stack.as_ref().map_or(1, |(_, all)| all.len()));
         let free: Vec<&str> = names.into_iter().filter(|name| Some(*name) != stacked).collect();
-        match combinations(&free, &self.sets, MAX_KEYS_PER_ROW / stack.len().max(1)) {
+        match combinations(&free, &self.sets, MAX_KEYS_PER_ROW / width.max(1)) {
+            // Sizes of what is not there need make no sense (windows where no block has one).
+            Combinations::All(all) if all.is_empty() => {}
             Combinations::All(all) => {
                 let shapes: Vec<_> = row.sources.iter().map(|(_, shape)| self.shape(shape)).collect();
                 for numbers in all {
-                    let sources = self.claim(row, &shapes, &numbers, stacked.map(|over| (over, stack.as_slice())));
-                    if let Some(sources) = sources {
+                    if let Some(sources) = self.claim(row, &shapes, &numbers, stack.as_ref()) {
                         self.output(row, action, &numbers, sources);
                     }
                 }
@@ -166,6 +162,17 @@ impl<'a> Planner<'a> {
                 self.config_violation(expected, "more".into());
                 self.blind = true;
             }
+        }
+    }
+
+    /// The index that a row stacks over, with its numbers; an error when a config value behind it is wrong.
+    fn stack(&self, op: &'a Op) -> Result<Option<(&'a str, Vec<u64>)>, ()> {
+        let Op::Stack { over } = op else {
+            return Ok(None);
+        };
+        match self.sets.get(over.as_str()) {
+            Some(Some(numbers)) => Ok(Some((over, numbers.clone()))),
+            _ => Err(()),
         }
     }
 
@@ -180,7 +187,7 @@ impl<'a> Planner<'a> {
         row: &'a Row,
         shapes: &[Option<Vec<u64>>],
         numbers: &Numbers<'a>,
-        stack: Option<(&'a str, &[u64])>,
+        stack: Option<&(&'a str, Vec<u64>)>,
     ) -> Option<Vec<PlannedSource>> {
         let mut sources = Vec::new();
         let mut usable = true;
@@ -190,7 +197,7 @@ impl<'a> Planner<'a> {
                 Some((over, stack)) => {
                     let with = |&number: &u64| {
                         let mut numbers = numbers.clone();
-                        numbers.insert(over, number);
+                        numbers.insert(*over, number);
                         pattern.key(&numbers)
                     };
                     stack.iter().map(with).collect()
@@ -277,21 +284,9 @@ impl<'a> Planner<'a> {
             self.dropped.extend(dropped);
             return;
         }
-        let first = match sources.first() {
-            Some(first) => first.clone(),
-            None => return,
-        };
-        let dtype = self.dtype.apply(first.dtype);
-        if let Some(other) = sources.iter().find(|source| self.dtype.apply(source.dtype) != dtype) {
-            let violation = Violation::new(
-                ViolationKind::WrongDtype,
-                &other.key,
-                format!("{} like {}, which it is joined with", first.dtype, first.key),
-                other.dtype.to_string(),
-            );
-            self.violations.push(violation.by(row.label()));
+        let (Some(first), Some(dtype)) = (sources.first().cloned(), self.common_dtype(row, &sources)) else {
             return;
-        }
+        };
         match results(&action.op, &sources, self.dims) {
             Ok(results) => {
                 for (target, (shape, assembly)) in action.targets.iter().zip(results) {
@@ -311,6 +306,19 @@ impl<'a> Planner<'a> {
                 self.violations.push(violation.by(row.label()));
             }
         }
+    }
+
+    /// The dtype that all sources are written in; tensors that are joined must not end up in different ones.
+    fn common_dtype(&mut self, row: &Row, sources: &[PlannedSource]) -> Option<Dtype> {
+        let first = sources.first()?;
+        let dtype = self.dtype.apply(first.dtype);
+        let Some(other) = sources.iter().find(|source| self.dtype.apply(source.dtype) != dtype) else {
+            return Some(dtype);
+        };
+        let expected = format!("{} like {}, which it is joined with", first.dtype, first.key);
+        let violation = Violation::new(ViolationKind::WrongDtype, &other.key, expected, other.dtype.to_string());
+        self.violations.push(violation.by(row.label()));
+        None
     }
 
     fn make(&mut self, output: OutputTensor) {

@@ -190,21 +190,26 @@ impl Checker {
             let found = format!("{} for {op}", sources.len());
             self.complain(place, "one source, or several for concat", found);
         }
+        self.check_ranks(&op, sources, place);
+        self.check_indices(&op, sources, &targets, place, recipe);
+        Some(Action { op, targets })
+    }
+
+    /// An operation that moves axes must get the axes it moves.
+    fn check_ranks(&mut self, op: &Op, sources: &[(Pattern, Vec<Expr>)], place: &str) {
         let rank = match op {
             Op::ConvOihwToOhwi => Some(4),
             Op::Transpose | Op::PermuteUnfold { .. } => Some(2),
             _ => None,
         };
         for (_, shape) in sources {
-            let axis_outside = matches!(op, Op::Concat { axis } if axis >= shape.len());
+            let axis_outside = matches!(op, Op::Concat { axis } if *axis >= shape.len());
             let no_rows = matches!(op, Op::SplitQkv) && shape.is_empty();
             if rank.is_some_and(|rank| rank != shape.len()) || axis_outside || no_rows {
                 let found = format!("{} axes", shape.len());
                 self.complain(place, &format!("a shape that {op} can take"), found);
             }
         }
-        self.check_indices(&op, sources, &targets, place, recipe);
-        Some(Action { op, targets })
     }
 
     fn op(&mut self, raw: &RawAction, place: &str) -> Option<Op> {

@@ -108,7 +108,7 @@ impl Tiny {
             put(format!("{at}.up_proj.weight"), &[width, HIDDEN]);
             put(format!("{at}.down_proj.weight"), &[HIDDEN, width]);
         };
-        if self.experts == 0 || layer < self.first_dense || layer % self.moe_every != 0 {
+        if self.experts == 0 || layer < self.first_dense || !layer.is_multiple_of(self.moe_every) {
             return mlp(format!("{at}.mlp"), 20);
         }
         for expert in 0..self.experts {

@@ -7,7 +7,7 @@ use crate::recipe::expr::{Dims, EvalError, Expr};
 use crate::recipe::table::Kind;
 
 use super::path::{lookup, remove, set};
-use super::value::{fits, integer, kind_of, same, wording};
+use super::value::{as_integer, fits, integer, kind_of, same, wording};
 use super::{ConfigSpec, Field, Normalized, Require, Source};
 
 pub(super) fn normalize(spec: &ConfigSpec, source: &Value) -> Normalized {
@@ -147,6 +147,7 @@ impl Reading<'_> {
     /// The value in its written form, when its kind and the list of supported values allow it.
     fn checked(&mut self, field: &Field, value: Value) -> Option<Value> {
         let path = &field.raw.path;
+        let value = as_integer(field.raw.kind, value);
         let value = match (&field.null_means, value) {
             (Some(expr), Value::Null) => self.resolve(&Source::Computed(expr.clone()), path)?,
             (_, value) => value,

@@ -11,6 +11,17 @@ pub(super) fn integer(value: &Value) -> Option<i128> {
     value.as_u64().map(i128::from)
 }
 
+/// A whole number written as `4.0`, where an integer is wanted, as that integer; anything else as it is.
+pub(super) fn as_integer(kind: Kind, value: Value) -> Value {
+    let counts = matches!(kind, Kind::Size | Kind::Count | Kind::SizeOrNull | Kind::CountOrNull);
+    match value.as_f64() {
+        Some(number) if counts && value.is_f64() && number.fract() == 0.0 && (0.0..=1e9).contains(&number) => {
+            Value::from(number as u64)
+        }
+        _ => value,
+    }
+}
+
 /// Equal as the config means it: 10000 and 10000.0 are one number.
 pub(super) fn same(left: &Value, right: &Value) -> bool {
     match (left.as_f64(), right.as_f64()) {
@@ -64,5 +75,42 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_integers_where_integers_are_wanted() {
+        assert_eq!(as_integer(Kind::Size, json!(4.0)), json!(4));
+        for (kind, kept) in [(Kind::Number, json!(4.0)), (Kind::Size, json!(4.5)), (Kind::Size, json!(-4.0))] {
+            assert_eq!(as_integer(kind, kept.clone()), kept);
+        }
+        assert_eq!(as_integer(Kind::Size, json!(1e300)), json!(1e300));
+    }
+
+    #[test]
+    fn kinds_admit_what_they_say() {
+        for (kind, good, bad) in [
+            (Kind::Size, json!(1), json!(0)),
+            (Kind::Count, json!(0), json!(-1)),
+            (Kind::SizeOrNull, json!(null), json!(0)),
+            (Kind::CountOrNull, json!(0), json!("0")),
+            (Kind::Number, json!(-0.5), json!("x")),
+            (Kind::Positive, json!(1e-6), json!(0.0)),
+            (Kind::Flag, json!(false), json!(0)),
+            (Kind::Text, json!("a"), json!(1)),
+            (Kind::Sizes, json!([1, 2]), json!([1, 0])),
+            (Kind::Counts, json!([0]), json!([0.5])),
+            (Kind::Null, json!(null), json!(0)),
+            (Kind::Size, json!(1 << 26), json!((1 << 26) + 1)),
+        ] {
+            assert!(fits(kind, &good) && !fits(kind, &bad), "{kind:?}: {good}, {bad}");
+        }
+        assert!(same(&json!(10000), &json!(10000.0)) && !same(&json!(0), &json!(null)));
     }
 }

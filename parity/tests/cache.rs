@@ -1,0 +1,78 @@
+//! Decoding with the cache computes what one pass over everything computes, however the tokens are cut.
+
+use std::path::Path;
+
+use mlx_rs::Array;
+use mlxport_convert::{Request, WriteOptions, prepare};
+use mlxport_model::{
+    DeepseekOcr, LoadOptions, Prompt,
+    image::{Image, TileGrid},
+    runtime::{self, Place},
+    tap::Taps,
+};
+
+/// A small fixture's checkpoint, converted.
+fn model(name: &str, layout: &str) -> DeepseekOcr {
+    runtime::use_device(Place::Cpu).expect("a CPU");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/data").join(name).join("checkpoint");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let target = dir.path().join("model");
+    let request = Request { source, layout: Some(layout.to_owned()), ..Request::default() };
+    prepare(&request).expect("a plan").write(&WriteOptions::to(&target)).expect("written");
+    DeepseekOcr::load(&target, LoadOptions::default()).expect("loads")
+}
+
+/// The last `rows` positions' logits.
+fn last(logits: &Array, rows: usize) -> Vec<f32> {
+    let vocabulary = logits.dim(2) as usize;
+    let logits = logits.contiguous().expect("contiguous");
+    let all = logits.try_as_slice::<f32>().expect("float32");
+    all[all.len() - rows * vocabulary..].to_vec()
+}
+
+/// ‖a − b‖ / ‖b‖.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let error: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
+    (error / b.iter().map(|&b| square(b)).sum::<f64>()).sqrt()
+}
+
+/// A picture of 128×128 in one view: 4 features, 2 newlines, 1 separator.
+fn image() -> Image {
+    let pixels: Vec<f32> = (0..128 * 128 * 3).map(|i| ((i * 7919) % 255) as f32 / 127.5 - 1.0).collect();
+    Image { global: Array::from_slice(&pixels, &[1, 128, 128, 3]), tiles: None, grid: TileGrid { across: 1, down: 1 } }
+}
+
+#[test]
+fn any_cut_gives_the_same_logits() {
+    let model = model("tiny-small", "mlx-vlm");
+    let text = [3, 141, 59, 26, 5, 35, 89, 79];
+    let prompt: Vec<i32> = [0].into_iter().chain([500; 7]).chain([11, 12]).collect();
+    let mask = |tokens: usize| (0..tokens).map(|i| (1..8).contains(&i)).collect::<Vec<bool>>();
+    let whole: Vec<i32> = prompt.iter().chain(&text).copied().collect();
+    let given =
+        |ids: &[i32]| Prompt { input_ids: ids.to_vec(), images_seq_mask: mask(ids.len()), image: Some(image()) };
+    let want = last(&model.forward(&given(&whole), None, &Taps::none()).expect("one pass"), text.len());
+    for chunk in [1, 3, 8] {
+        let mut cache = model.new_cache();
+        model.forward(&given(&prompt), Some(&mut cache), &Taps::none()).expect("prefill");
+        let mut got = Vec::new();
+        for ids in text.chunks(chunk) {
+            got.extend(last(&model.decode(ids, &mut cache).expect("decoded"), ids.len()));
+        }
+        assert_eq!(cache.tokens() as usize, whole.len());
+        assert!(distance(&got, &want) <= 4e-6, "chunks of {chunk}: {:e}", distance(&got, &want));
+    }
+}
+
+#[test]
+fn a_token_outside_the_vocabulary_and_a_mask_that_does_not_fit_are_refused() {
+    let model = model("tiny-small", "split");
+    let prompt =
+        |ids: Vec<i32>, image: Option<Image>| Prompt { images_seq_mask: vec![false; ids.len()], input_ids: ids, image };
+    let text = |prompt: Prompt| model.forward(&prompt, None, &Taps::none()).expect_err("refused").to_string();
+    assert!(text(prompt(vec![1, 512], None)).contains("512"));
+    assert!(text(prompt(vec![], None)).contains("at least one token"));
+    assert!(text(prompt(vec![1, 2], Some(image()))).contains("7 places"));
+}
