@@ -88,6 +88,16 @@ pub struct LanguageConfig {
     pub rope_theta: f64,
     /// Positions the release was made for.
     pub max_position_embeddings: i32,
+    /// The MLPs' activation: only `silu`.
+    pub hidden_act: String,
+    /// Scaled rotary positions: not supported.
+    pub rope_scaling: Option<serde_json::Value>,
+    /// Biases in attention: not supported.
+    pub attention_bias: bool,
+    /// Latent attention: not supported.
+    pub use_mla: bool,
+    /// An output head that is the token table: not supported.
+    pub tie_word_embeddings: bool,
 }
 
 /// How the router picks experts (`MoEGate.forward`).
@@ -315,12 +325,25 @@ impl Config {
             ),
         );
         demand(self.projector_config.n_embed == l.hidden_size, "projector_config.n_embed must be hidden_size".into());
+        out.extend(self.language_config.unsupported());
         out.extend(self.language_config.moe_violations());
         out
     }
 }
 
 impl LanguageConfig {
+    /// What this decoder does not compute, where the config asks for it.
+    fn unsupported(&self) -> Vec<String> {
+        let found = [
+            (self.hidden_act != "silu", format!("hidden_act `{}`: only `silu` is supported", self.hidden_act)),
+            (self.rope_scaling.is_some(), "rope_scaling: only null is supported".to_owned()),
+            (self.attention_bias, "attention_bias: only false is supported".to_owned()),
+            (self.use_mla, "use_mla: only false is supported".to_owned()),
+            (self.tie_word_embeddings, "tie_word_embeddings: only false is supported".to_owned()),
+        ];
+        found.into_iter().filter_map(|(wrong, text)| wrong.then_some(text)).collect()
+    }
+
     fn moe_violations(&self) -> Vec<String> {
         let Some(experts) = self.n_routed_experts else { return Vec::new() };
         let mut out = Vec::new();

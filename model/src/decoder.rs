@@ -34,8 +34,8 @@ pub struct DecoderLayer {
 
 /// What follows attention.
 enum FeedForward {
-    Dense(Mlp),
-    Experts(Moe),
+    Dense(Box<Mlp>),
+    Experts(Box<Moe>),
 }
 
 impl DecoderLayer {
@@ -49,9 +49,9 @@ impl DecoderLayer {
             self_attn: Attention::load(&scope.child("self_attn"), config),
             post_attention_layernorm: norm("post_attention_layernorm"),
             mlp: if config.is_moe_layer(index) {
-                FeedForward::Experts(Moe::load(&mlp, config))
+                FeedForward::Experts(Box::new(Moe::load(&mlp, config)))
             } else {
-                FeedForward::Dense(Mlp::load(&mlp, config.hidden_size, config.intermediate_size))
+                FeedForward::Dense(Box::new(Mlp::load(&mlp, config.hidden_size, config.intermediate_size)))
             },
         }
     }
@@ -92,8 +92,8 @@ impl Module for DecoderLayer {
 
     fn children(&self) -> Vec<&dyn Module> {
         let mlp: &dyn Module = match &self.mlp {
-            FeedForward::Dense(mlp) => mlp,
-            FeedForward::Experts(moe) => moe,
+            FeedForward::Dense(mlp) => mlp.as_ref(),
+            FeedForward::Experts(moe) => moe.as_ref(),
         };
         vec![&self.input_layernorm, &self.self_attn, &self.post_attention_layernorm, mlp]
     }

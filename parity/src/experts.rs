@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use mlx_rs::Array;
 use mlxport_fixtures::{Data, Fixture, Kind, Point};
+use mlxport_verdict::{Reference, compare};
 
 use crate::error::Result;
 
@@ -18,6 +19,8 @@ pub struct Experts {
     ranks: HashMap<(String, u32), Vec<i32>>,
     /// By layer, tensor inside the expert and call: the relative floor over the rows of all experts.
     floors: HashMap<(String, String, u32, Kind), f64>,
+    /// By layer and call: what float32 PyTorch is off from float64 at the worst token that enters the experts.
+    worst_tokens: HashMap<(String, u32), f64>,
 }
 
 /// `model.layers.1.mlp.experts.5.up_proj` → (`model.layers.1.mlp`, `5`, `up_proj`).
@@ -42,6 +45,7 @@ impl Experts {
                 p.call == point.call && p.kind == Kind::In(0) && p.point.strip_suffix(".gate") == Some(layer)
             });
             let Some(gate) = gate else { continue };
+            experts.note_worst_token(fixture, layer, gate)?;
             let (Data::F32(rows), Data::F32(tokens)) = (fixture.recorded(point)?.data, fixture.recorded(gate)?.data)
             else {
                 continue;
@@ -66,6 +70,29 @@ impl Experts {
             Some(ranks) => Ok(candidate.take_axis(Array::from_slice(ranks, &[ranks.len() as i32]), 0)?),
             None => Ok(candidate.clone()),
         }
+    }
+
+    fn note_worst_token(&mut self, fixture: &Fixture, layer: &str, gate: &Point) -> Result<()> {
+        let key = (layer.to_owned(), gate.call);
+        if self.worst_tokens.contains_key(&key) {
+            return Ok(());
+        }
+        let worst = match (fixture.recorded(gate)?.data, fixture.truth(gate)?.map(|truth| truth.data)) {
+            (Data::F32(recorded), Some(Data::F64(truth))) => {
+                compare(&gate.shape, Reference::F64(&truth), &recorded).map_or(0.0, |metrics| metrics.worst_row.rel_l2)
+            }
+            _ => 0.0,
+        };
+        self.worst_tokens.insert(key, worst);
+        Ok(())
+    }
+
+    /// In a whole pass, an expert inherits the error of the tokens it is given, and a token that arrives ill-conditioned is
+    /// off by another amount with every library's order of summation. Which expert gets it is chance: the floor of all is
+    /// that of the worst token that enters the layer's experts, where the fixture has the float64 run to tell.
+    pub fn inherited_floor(&self, point: &Point) -> Option<f64> {
+        let (layer, ..) = split(&point.point)?;
+        self.worst_tokens.get(&(layer.to_owned(), point.call)).copied()
     }
 
     /// The floor at this place over the rows of all experts of the layer: one expert's few rows are too few to measure one.

@@ -106,14 +106,14 @@ impl<'a> Judge<'a> {
             Data::F32(reference_values) => compare(&reference.shape, Reference::F32(reference_values), &values),
             _ => unreachable!("the caller matched floats"),
         };
-        let floors = self.floors(point)?;
+        let floors = self.floors(point, header.mode)?;
         Ok(TapRecord::measured(header, outcome, floors, self.k))
     }
 
     /// What the router's logits may be off by, relative to their spread: what its input may be off by, and its own product.
     fn router_tolerance(&mut self, gate: &Point) -> Result<f64> {
         let Some(input) = self.fixture.point(&gate.point, gate.call, PointKind::In(0)) else { return Ok(0.0) };
-        let mut floors = self.floors(input)?;
+        let mut floors = self.floors(input, Mode::Isolated)?;
         if let Some(module) = self.modules.get(gate.point.as_str()) {
             floors.runtime = self.calibration.chain(&module.chain())?;
         }
@@ -121,13 +121,15 @@ impl<'a> Judge<'a> {
     }
 
     /// The three floors of a tap, as relative RMS.
-    fn floors(&mut self, point: &Point) -> Result<Floors> {
+    fn floors(&mut self, point: &Point, mode: Mode) -> Result<Floors> {
+        let inherited = if mode == Mode::Cumulative { self.experts.inherited_floor(point) } else { None };
+        let at_least = inherited.unwrap_or(0.0).max(self.experts.pooled_floor(point).unwrap_or(0.0));
         let operations = match (point.kind, self.modules.get(point.point.as_str())) {
             (PointKind::Out, Some(module)) => module.chain(),
             _ => Vec::new(),
         };
         Ok(Floors {
-            torch: point.relative_floor().max(self.experts.pooled_floor(point).unwrap_or(0.0)),
+            torch: point.relative_floor().max(at_least),
             runtime: self.calibration.chain(&operations)?,
             ulp: ulp_floor(point.noise_floor.ref_rms),
         })
