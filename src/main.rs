@@ -43,11 +43,9 @@ fn main() -> ExitCode {
 }
 
 /// MLX rounds float32 operands of products to TF32 on recent GPUs unless told not to: 8e-4 instead of 3e-7. It reads the
-/// variable once, before its first product.
+/// variable once, before its first product. Whatever the caller's environment says, float32 here is float32.
 #[allow(unsafe_code, reason = "set_var is unsafe where threads may read the environment")]
 fn forbid_tf32() {
-    if std::env::var_os("MLX_ENABLE_TF32").is_none() {
-        // SAFETY: first statement of main; no other thread exists yet.
-        unsafe { std::env::set_var("MLX_ENABLE_TF32", "0") };
-    }
+    // SAFETY: first statement of main; no other thread exists yet.
+    unsafe { std::env::set_var("MLX_ENABLE_TF32", "0") };
 }
