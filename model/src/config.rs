@@ -4,6 +4,8 @@
 //! it. The values answer to the release's `DeepseekV2Config` (decoder) and to the constants of its `deepencoder.py` (SAM,
 //! CLIP), which the converter makes explicit under `vision_config.width`.
 
+mod checks;
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -278,87 +280,5 @@ impl Config {
     /// The layout of the weights beside this config.
     pub fn layout(&self) -> Layout {
         self.mlxport.as_ref().map_or(Layout::default(), |p| p.layout)
-    }
-
-    /// Every contradiction between the fields.
-    fn violations(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        let mut demand = |ok: bool, text: String| {
-            if !ok {
-                out.push(text);
-            }
-        };
-        let (l, c, s) = (&self.language_config, &self.vision_config.width.clip, &self.vision_config.width.sam);
-        for (name, value) in [
-            ("language_config.vocab_size", l.vocab_size),
-            ("language_config.hidden_size", l.hidden_size),
-            ("language_config.num_attention_heads", l.num_attention_heads),
-            ("language_config.num_key_value_heads", l.num_key_value_heads),
-            ("language_config.moe_layer_freq", l.moe_layer_freq),
-            ("clip-l-14-224.width", c.width),
-            ("clip-l-14-224.heads", c.heads),
-            ("clip-l-14-224.patch_size", c.patch_size),
-            ("sam_vit_b.width", s.width),
-            ("sam_vit_b.heads", s.heads),
-            ("sam_vit_b.patch_size", s.patch_size),
-        ] {
-            demand((1..=1 << 24).contains(&value), format!("{name} = {value}: expected 1 to 2^24"));
-        }
-        let divides = |a: i32, b: i32| a > 0 && b % a == 0;
-        demand(divides(l.num_attention_heads, l.hidden_size), "num_attention_heads must divide hidden_size".into());
-        demand(
-            divides(l.num_key_value_heads, l.num_attention_heads),
-            "num_key_value_heads must divide num_attention_heads".into(),
-        );
-        demand(divides(c.heads, c.width), "clip-l-14-224: heads must divide width".into());
-        demand(divides(s.heads, s.width), "sam_vit_b: heads must divide width".into());
-        demand(
-            self.projector_config.projector_type == "linear",
-            format!("projector_type `{}`: only `linear` is supported", self.projector_config.projector_type),
-        );
-        demand(
-            self.projector_config.input_dim == c.width + s.downsample_channels[1],
-            format!(
-                "projector_config.input_dim = {}: expected CLIP width + SAM channels = {}",
-                self.projector_config.input_dim,
-                c.width + s.downsample_channels[1]
-            ),
-        );
-        demand(self.projector_config.n_embed == l.hidden_size, "projector_config.n_embed must be hidden_size".into());
-        out.extend(self.language_config.unsupported());
-        out.extend(self.language_config.moe_violations());
-        out
-    }
-}
-
-impl LanguageConfig {
-    /// What this decoder does not compute, where the config asks for it.
-    fn unsupported(&self) -> Vec<String> {
-        let found = [
-            (self.hidden_act != "silu", format!("hidden_act `{}`: only `silu` is supported", self.hidden_act)),
-            (self.rope_scaling.is_some(), "rope_scaling: only null is supported".to_owned()),
-            (self.attention_bias, "attention_bias: only false is supported".to_owned()),
-            (self.use_mla, "use_mla: only false is supported".to_owned()),
-            (self.tie_word_embeddings, "tie_word_embeddings: only false is supported".to_owned()),
-        ];
-        found.into_iter().filter_map(|(wrong, text)| wrong.then_some(text)).collect()
-    }
-
-    fn moe_violations(&self) -> Vec<String> {
-        let Some(experts) = self.n_routed_experts else { return Vec::new() };
-        let mut out = Vec::new();
-        let chosen = self.num_experts_per_tok.unwrap_or(0);
-        if experts < 1 || chosen < 1 || chosen > experts {
-            out.push(format!("num_experts_per_tok = {chosen}: expected 1 to n_routed_experts = {experts}"));
-        }
-        if self.topk_method == TopkMethod::GroupLimitedGreedy {
-            let (groups, topk) = (self.n_group.unwrap_or(0), self.topk_group.unwrap_or(0));
-            if groups < 1 || experts % groups != 0 || topk < 1 || topk > groups {
-                out.push(format!("n_group = {groups}, topk_group = {topk}: do not fit {experts} experts"));
-            } else if topk * (experts / groups) < chosen {
-                out.push(format!("{topk} groups of {} hold fewer than {chosen} experts", experts / groups));
-            }
-        }
-        out
     }
 }

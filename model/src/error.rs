@@ -18,7 +18,7 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
     /// The weights do not fit the config.
-    #[error("{dir}: {} violation(s) of strict loading:\n  {}", violations.len(), violations.join("\n  "))]
+    #[error("{dir}: {} violation(s) of strict loading:\n  {}", violations.len(), listed(violations))]
     Weights {
         /// The model's directory.
         dir: PathBuf,
@@ -41,6 +41,17 @@ pub enum Error {
     /// A listener ended the pass.
     #[error("{0}")]
     Listener(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// How many violations a message names; a wrong config can cause tens of thousands.
+const NAMED: usize = 100;
+
+fn listed(violations: &[String]) -> String {
+    let mut text = violations[..violations.len().min(NAMED)].join("\n  ");
+    if violations.len() > NAMED {
+        text.push_str(&format!("\n  … and {} more", violations.len() - NAMED));
+    }
+    text
 }
 
 impl Error {

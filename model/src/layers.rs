@@ -299,7 +299,14 @@ impl Module for Embedding {
     }
 
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.forward(one(&self.site, inputs)?, Dtype::Float32, taps)
+        let ids = one(&self.site, inputs)?;
+        let rows = self.weight.stored().dim(0);
+        let flat = ids.as_dtype(Dtype::Int32)?.contiguous()?;
+        // MLX reads past the table's end without a word.
+        match flat.try_as_slice::<i32>()?.iter().find(|&&id| !(0..rows).contains(&id)) {
+            Some(id) => Err(Error::input(self.site.path(), format!("ids below {rows}"), format!("{id}"))),
+            None => self.forward(ids, Dtype::Float32, taps),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use mlx_rs::{Array, Dtype};
 use mlxport_fixtures::{Data, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The values of an array as float32, row-major; evaluates it.
 ///
@@ -41,7 +41,11 @@ pub fn array(tensor: &Tensor, dtype: Dtype) -> Result<Array> {
             let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
             Array::from_slice(&values, &shape).as_dtype(dtype)?
         }
-        Data::I64(values) => Array::from_slice(&values.iter().map(|&v| v as i32).collect::<Vec<_>>(), &shape),
+        Data::I64(values) => {
+            let narrow: std::result::Result<Vec<i32>, _> = values.iter().map(|&v| i32::try_from(v)).collect();
+            let narrow = narrow.map_err(|_| Error::Mismatch("a recorded integer does not fit int32".into()))?;
+            Array::from_slice(&narrow, &shape)
+        }
         Data::Bool(values) => Array::from_slice(values, &shape),
     })
 }
