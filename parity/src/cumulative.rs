@@ -2,7 +2,7 @@
 //!
 //! Nothing is kept: a tap is evaluated, compared and let go, so memory does not grow with the number of taps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use mlx_rs::Array;
 use mlxport_fixtures::{Fixture, Kind as PointKind, Point};
@@ -57,8 +57,8 @@ struct Ear<'a, 'j> {
     judge: &'a mut Judge<'j>,
     /// Points not heard yet, with their place in the fixture's order.
     points: HashMap<Key, (usize, &'j Point)>,
-    /// Paths that the fixture records; others are not asked for.
-    paths: HashMap<String, ()>,
+    /// Modules that the fixture records, with which of their tensors; others are not asked for.
+    recorded: HashMap<String, HashSet<PointKind>>,
     /// How often each tap was heard.
     calls: HashMap<(String, Kind), u32>,
     /// The last scores shown, by router path.
@@ -71,9 +71,12 @@ impl<'a, 'j> Ear<'a, 'j> {
     fn new(wanted: impl Iterator<Item = (usize, &'j Point)>, judge: &'a mut Judge<'j>) -> Self {
         let points: HashMap<Key, _> =
             wanted.map(|(order, p)| ((p.point.clone(), p.call, p.kind), (order, p))).collect();
-        let paths = points.keys().map(|(path, ..)| (path.clone(), ())).collect();
+        let mut recorded: HashMap<String, HashSet<PointKind>> = HashMap::new();
+        for (path, _, kind) in points.keys() {
+            recorded.entry(path.clone()).or_default().insert(*kind);
+        }
         let (calls, scores) = (HashMap::new(), HashMap::new());
-        Self { judge, points, paths, calls, scores, records: Vec::new(), error: None }
+        Self { judge, points, recorded, calls, scores, records: Vec::new(), error: None }
     }
 
     fn hear(&mut self, path: &str, kind: Kind, value: &Array) -> Result<()> {
@@ -88,8 +91,11 @@ impl<'a, 'j> Ear<'a, 'j> {
         let calls = self.calls.entry((path.to_owned(), kind)).or_default();
         let call = *calls;
         *calls += 1;
-        // A module that PyTorch called less often, or with fewer inputs, was heard too often here.
         let Some((order, point)) = self.points.remove(&(path.to_owned(), call, place)) else {
+            if !self.recorded.get(path).is_some_and(|kinds| kinds.contains(&place)) {
+                return Ok(()); // The recorder did not keep this tensor of any call.
+            }
+            // PyTorch called this module less often.
             self.records.push((usize::MAX, self.judge.extra(path, call, place, value)));
             return Ok(());
         };
@@ -113,6 +119,6 @@ impl Listener for Ear<'_, '_> {
     }
 
     fn wants(&self, path: &str) -> bool {
-        self.paths.contains_key(path)
+        self.recorded.contains_key(path)
     }
 }

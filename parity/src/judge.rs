@@ -53,8 +53,8 @@ impl<'a> Judge<'a> {
         };
         let header = header(point, mode, kind);
         let found: Vec<usize> = candidate.shape().iter().map(|&d| d as usize).collect();
-        if found != reference.shape {
-            let expected = reference.shape;
+        if found != point.shape {
+            let expected = point.shape.clone();
             return Ok(TapRecord::failed(header, Failure::ShapeMismatch { expected, found }));
         }
         match &reference.data {
@@ -100,14 +100,24 @@ impl<'a> Judge<'a> {
             Mode::Cumulative => &self.experts.in_recorded_order(point, candidate)?,
             Mode::Isolated => candidate,
         };
-        let values = host::floats(candidate)?;
-        let outcome = match &reference.data {
-            Data::F64(reference_values) => compare(&reference.shape, Reference::F64(reference_values), &values),
-            Data::F32(reference_values) => compare(&reference.shape, Reference::F32(reference_values), &values),
+        let mut values = host::floats(candidate)?;
+        let mut shape = point.shape.clone();
+        if let Some(sampling) = point.sampling {
+            let count = reference.data.len();
+            values = (0..count).map(|index| values[sampling.place(index)]).collect();
+            shape = vec![count];
+        }
+        let mut outcome = match &reference.data {
+            Data::F64(reference_values) => compare(&shape, Reference::F64(reference_values), &values),
+            Data::F32(reference_values) => compare(&shape, Reference::F32(reference_values), &values),
             _ => unreachable!("the caller matched floats"),
         };
+        if let (Some(sampling), Ok(metrics)) = (point.sampling, &mut outcome) {
+            metrics.max_abs.coordinate = coordinate(sampling.place(metrics.max_abs.coordinate[0]), &point.shape);
+        }
         let floors = self.floors(point, header.mode)?;
-        Ok(TapRecord::measured(header, outcome, floors, self.k))
+        let record = TapRecord::measured(header, outcome, floors, self.k);
+        Ok(if point.sampling.is_some() { record.of_sample(values.len()) } else { record })
     }
 
     /// What the router's logits may be off by, relative to their spread: what its input may be off by, and its own product.
@@ -134,6 +144,13 @@ impl<'a> Judge<'a> {
             ulp: ulp_floor(point.noise_floor.ref_rms),
         })
     }
+}
+
+/// Row-major index → one index per axis.
+fn coordinate(mut index: usize, shape: &[usize]) -> Vec<usize> {
+    let mut places: Vec<usize> = shape.iter().rev().map(|&axis| (index % axis, index /= axis).0).collect();
+    places.reverse();
+    places
 }
 
 fn is_float(dtype: Dtype) -> bool {

@@ -48,6 +48,13 @@ pub struct Request {
 /// When model, fixture or device cannot be used; a model that computes something else is a failing record, not an error.
 pub fn run(request: &Request) -> Result<Run> {
     let fixture = Fixture::open(&request.fixture)?;
+    let has_inputs = fixture.points().iter().any(|point| point.kind != mlxport_fixtures::Kind::Out);
+    if request.modes.contains(&Mode::Isolated) && !has_inputs {
+        let name = fixture.name();
+        return Err(Error::Mismatch(format!(
+            "{name} holds no inputs of modules: it can be used with --mode cumulative"
+        )));
+    }
     runtime::use_device(request.place)
         .map_err(|e| Error::Environment(format!("this MLX cannot run on {}: {e}", place_name(request.place))))?;
     let model = DeepseekOcr::load(&request.model, LoadOptions { dtype: Dtype::Float32, faults: request.faults })?;

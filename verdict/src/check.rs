@@ -60,7 +60,11 @@ fn tap_violations(tap: &TapRecord, k: f64) -> Vec<String> {
     }
     if let Some(metrics) = &tap.metrics {
         let numel = tap.shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis));
-        if numel != Some(metrics.numel) {
+        let fits = match tap.sampled {
+            Some(count) => count == metrics.numel && numel.is_some_and(|numel| count <= numel),
+            None => numel == Some(metrics.numel),
+        };
+        if !fits {
             found.push(format!("{} elements compared of shape {:?}", metrics.numel, tap.shape));
         }
     }

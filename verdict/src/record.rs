@@ -182,6 +182,9 @@ pub struct TapRecord {
     pub shape: Vec<usize>,
     /// The reference's dtype.
     pub dtype: String,
+    /// How many elements were compared, where the recording kept only samples of the tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<usize>,
     /// What it was compared with.
     pub reference: ReferenceKind,
     /// Pass or fail.
@@ -273,6 +276,13 @@ impl TapRecord {
         record.settled()
     }
 
+    /// Notes that only so many elements of the tensor were compared.
+    #[must_use]
+    pub fn of_sample(mut self, count: usize) -> Self {
+        self.sampled = Some(count);
+        self
+    }
+
     /// Which tensor this is.
     #[must_use]
     pub fn id(&self) -> TapId {
@@ -305,6 +315,7 @@ impl TapRecord {
             mode: header.mode,
             shape: header.shape,
             dtype: header.dtype,
+            sampled: None,
             reference: header.reference,
             status: Status::Fail,
             failure: None,
