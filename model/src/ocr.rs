@@ -23,7 +23,7 @@ use crate::{
     rotary::{Positions, RotaryEmbedding},
     sam::SamEncoder,
     tap::{Kind, Module, Site, Taps},
-    weights::Weights,
+    weights::{Scope, Weights},
 };
 
 /// The whole model.
@@ -76,38 +76,32 @@ impl DeepseekOcr {
     pub fn load(dir: &Path, options: LoadOptions) -> Result<Self> {
         let config = Config::load(dir)?;
         let weights = Weights::open(dir)?;
+        let model = Self::ask_for(&weights.root(), config, options);
+        weights.finish()?;
+        Ok(model)
+    }
+
+    /// Asks for every tensor; what is missing is noted and told by [`Weights::finish`].
+    fn ask_for(root: &Scope, config: Config, options: LoadOptions) -> Self {
         let (language, vision) = (&config.language_config, &config.vision_config.width);
         let (layout, faults) = (config.layout(), &options.faults);
-        let root = weights.root();
+        let (hidden, vocabulary) = (language.hidden_size, language.vocab_size);
+        let system = |name: &str| root.enter(name, &format!("model.{name}"));
         let decoder = root.enter("language_model.model", "model");
-        let model = Self {
-            sam_model: SamEncoder::load(&root.enter("sam_model", "model.sam_model"), &vision.sam, layout, faults),
-            vision_model: ClipEncoder::load(
-                &root.enter("vision_model", "model.vision_model"),
-                &vision.clip,
-                layout,
-                faults,
-            ),
-            projector: MlpProjector::load(&root.enter("projector", "model.projector"), &config.projector_config),
-            assembly: Assembly::load(&root, language, faults),
-            embed_tokens: Embedding::load(&decoder.child("embed_tokens"), language.vocab_size, language.hidden_size),
-            layers: (0..language.num_hidden_layers)
-                .map(|i| DecoderLayer::load(&decoder.child(format!("layers.{i}")), language, i))
-                .collect(),
-            norm: RmsNorm::load(&decoder.child("norm"), language.hidden_size, language.rms_norm_eps),
-            lm_head: Linear::load(
-                &root.enter("language_model.lm_head", "lm_head"),
-                language.hidden_size,
-                language.vocab_size,
-                false,
-            ),
+        let layer = |i| DecoderLayer::load(&decoder.child(format!("layers.{i}")), language, i);
+        Self {
+            sam_model: SamEncoder::load(&system("sam_model"), &vision.sam, layout, faults),
+            vision_model: ClipEncoder::load(&system("vision_model"), &vision.clip, layout, faults),
+            projector: MlpProjector::load(&system("projector"), &config.projector_config),
+            assembly: Assembly::load(root, language, faults),
+            embed_tokens: Embedding::load(&decoder.child("embed_tokens"), vocabulary, hidden),
+            layers: (0..language.num_hidden_layers).map(layer).collect(),
+            norm: RmsNorm::load(&decoder.child("norm"), hidden, language.rms_norm_eps),
+            lm_head: Linear::load(&root.enter("language_model.lm_head", "lm_head"), hidden, vocabulary, false),
             rotary: RotaryEmbedding::new(Site::new("rotary"), language.head_dim(), language.rope_theta),
             dtype: options.dtype,
             config: config.clone(),
-        };
-        drop((root, decoder));
-        weights.finish()?;
-        Ok(model)
+        }
     }
 
     /// The sizes it was loaded with.

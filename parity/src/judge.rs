@@ -82,7 +82,7 @@ impl<'a> Judge<'a> {
             id: TapId { point: path.to_owned(), call, kind: kind.to_string() },
             mode: Mode::Cumulative,
             shape: value.shape().iter().map(|&d| d as usize).collect(),
-            dtype: format!("{:?}", value.dtype()).to_lowercase(),
+            dtype: dtype_name(value),
             reference: ReferenceKind::Recorded,
         };
         TapRecord::failed(header, Failure::Extra)
@@ -90,11 +90,7 @@ impl<'a> Judge<'a> {
 
     fn floats(&mut self, point: &Point, header: Header, reference: &Tensor, candidate: &Array) -> Result<TapRecord> {
         if !is_float(candidate.dtype()) {
-            let failure = Failure::DtypeMismatch {
-                expected: header.dtype.clone(),
-                found: format!("{:?}", candidate.dtype()).to_lowercase(),
-            };
-            return Ok(TapRecord::failed(header, failure));
+            return Ok(of_another_dtype(header, candidate));
         }
         let candidate = match header.mode {
             Mode::Cumulative => &self.experts.in_recorded_order(point, candidate)?,
@@ -146,6 +142,16 @@ impl<'a> Judge<'a> {
     }
 }
 
+fn of_another_dtype(header: Header, candidate: &Array) -> TapRecord {
+    let failure = Failure::DtypeMismatch { expected: header.dtype.clone(), found: dtype_name(candidate) };
+    TapRecord::failed(header, failure)
+}
+
+/// MLX's name of an array's dtype, lower case.
+fn dtype_name(array: &Array) -> String {
+    format!("{:?}", array.dtype()).to_lowercase()
+}
+
 /// Row-major index → one index per axis.
 fn coordinate(mut index: usize, shape: &[usize]) -> Vec<usize> {
     let mut places: Vec<usize> = shape.iter().rev().map(|&axis| (index % axis, index /= axis).0).collect();
@@ -169,11 +175,7 @@ fn header(point: &Point, mode: Mode, reference: ReferenceKind) -> Header {
 
 fn integers(header: Header, shape: &[usize], reference: &[i64], candidate: &Array) -> Result<TapRecord> {
     if is_float(candidate.dtype()) {
-        let failure = Failure::DtypeMismatch {
-            expected: header.dtype.clone(),
-            found: format!("{:?}", candidate.dtype()).to_lowercase(),
-        };
-        return Ok(TapRecord::failed(header, failure));
+        return Ok(of_another_dtype(header, candidate));
     }
     Ok(TapRecord::exact(header, compare_exact(shape, reference, &host::integers(candidate)?)))
 }
