@@ -166,6 +166,23 @@ fn parity_refuses_a_fixture_that_is_broken() {
 }
 
 #[test]
+fn with_json_an_error_is_one_object_too() {
+    let recording = fixture("tiny-small");
+    let output = mlxport([
+        "parity".as_ref(),
+        "--model".as_ref(),
+        "no/such/model".as_ref(),
+        "--fixture".as_ref(),
+        recording.as_os_str(),
+        "--json".as_ref(),
+    ]);
+    assert_eq!(code(&output), 2);
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(object["ok"], false);
+    assert!(object["error"].as_str().is_some_and(|e| e.contains("no/such/model")), "{object}");
+}
+
+#[test]
 fn usage_errors_are_code_two() {
     assert_eq!(code(&mlxport(["parity"])), 2);
     assert_eq!(code(&mlxport(["convert", "no/such/place", "anywhere"])), 2);

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use mlxport_model::{fault::Faults, runtime::Place};
 use mlxport_parity::{Request, Selection};
 use mlxport_reports::{Style, json, terminal, write_report};
-use mlxport_verdict::{Mode, Run, Verdict};
+use mlxport_verdict::{Mode, Run, SCHEMA, Verdict};
 
 use crate::exit;
 
@@ -68,6 +68,15 @@ enum Dtype {
 /// # Errors
 /// When model, fixture or device cannot be used: no verdict.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let outcome = verdict(args);
+    if let (true, Err(error)) = (args.json, &outcome) {
+        let object = serde_json::json!({ "schema": SCHEMA, "ok": false, "error": format!("{error:#}") });
+        writeln!(std::io::stdout(), "{object}")?;
+    }
+    outcome
+}
+
+fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     if args.dtype == Dtype::Bf16 {
         anyhow::bail!(
             "--dtype bf16: the recordings hold no bfloat16 floors, so there is no tolerance to judge by; use f32"
