@@ -3,6 +3,7 @@
 
 mod cmd;
 mod exit;
+mod output;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ mod tensors;
 
 use std::path::Path;
 
-use support::{checkpoint_copy, code, converted, fixture, mlxport, stderr};
+use support::{checkpoint_copy, code, converted, edit_config, fixture, mlxport, parity, stderr};
 use tensors::{Owned, Tensors};
 
 /// Converts a damaged checkpoint: must end with 2, name all of `expected`, and leave nothing.
@@ -31,14 +31,6 @@ fn edit_weights(source: &Path, edit: impl FnOnce(&mut Tensors)) {
     let mut all = tensors::read(&path);
     edit(&mut all);
     tensors::write(&path, &all);
-}
-
-fn edit_config(source: &Path, pointer: &str, value: serde_json::Value) {
-    let path = source.join("config.json");
-    let mut config: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&path).expect("config.json")).expect("JSON");
-    *config.pointer_mut(pointer).unwrap_or_else(|| panic!("config.json has {pointer}")) = value;
-    std::fs::write(path, config.to_string()).expect("written");
 }
 
 #[test]
@@ -92,12 +84,12 @@ fn a_missing_shard_is_named() {
 fn a_config_that_disagrees_with_the_weights_is_refused() {
     refused(
         |source| {
-            edit_config(source, "/n_routed_experts", 7.into());
-            edit_config(source, "/language_config/n_routed_experts", 7.into());
+            edit_config(&source.join("config.json"), "/n_routed_experts", 7.into());
+            edit_config(&source.join("config.json"), "/language_config/n_routed_experts", 7.into());
         },
         &["experts.7"],
     );
-    refused(|source| edit_config(source, "/hidden_size", 64.into()), &["hidden_size"]);
+    refused(|source| edit_config(&source.join("config.json"), "/hidden_size", 64.into()), &["hidden_size"]);
     refused(|source| std::fs::write(source.join("config.json"), "{").expect("written"), &["config.json"]);
 }
 
@@ -138,13 +130,7 @@ fn parity_refuses_a_model_that_does_not_load_strictly() {
     tensors::write(&path, &all);
     std::fs::remove_file(dir.path().join("model/model.safetensors.index.json")).expect("removed");
     let (model, recording) = (dir.path().join("model"), fixture("tiny-small"));
-    let output = mlxport([
-        "parity".as_ref(),
-        "--model".as_ref(),
-        model.as_os_str(),
-        "--fixture".as_ref(),
-        recording.as_os_str(),
-    ]);
+    let output = parity(&model, &recording, &[]);
     let text = stderr(&output);
     assert_eq!(code(&output), 2, "{text}");
     assert!(text.contains("norm.weight: missing") && text.contains("norm.wight: unknown"), "{text}");
@@ -168,14 +154,7 @@ fn parity_refuses_a_fixture_that_is_broken() {
 #[test]
 fn with_json_an_error_is_one_object_too() {
     let recording = fixture("tiny-small");
-    let output = mlxport([
-        "parity".as_ref(),
-        "--model".as_ref(),
-        "no/such/model".as_ref(),
-        "--fixture".as_ref(),
-        recording.as_os_str(),
-        "--json".as_ref(),
-    ]);
+    let output = parity("no/such/model".as_ref(), &recording, &["--json"]);
     assert_eq!(code(&output), 2);
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!(object["ok"], false);

@@ -4,12 +4,10 @@ mod support;
 #[path = "support/tensors.rs"]
 mod tensors;
 
-use std::path::Path;
-
 use mlxport_model::{fault::Faults, runtime::Place};
 use mlxport_parity::{Request, Selection};
 use mlxport_verdict::{Mode, Run, Verdict};
-use support::{converted, fixture};
+use support::{converted, edit_config, fixture};
 use tensors::{Owned, Tensors};
 
 /// What is done to the model.
@@ -39,7 +37,7 @@ fn run(fault: &Fault) -> Run {
     let mut faults = Faults::default();
     match &fault.plant {
         Plant::Graph(planted) => faults = *planted,
-        Plant::Config(pointer, value) => edit_config(&model.join("config.json"), pointer, *value),
+        Plant::Config(pointer, value) => edit_config(&model.join("config.json"), pointer, (*value).into()),
         Plant::Weights(damage) => {
             let path = model.join("model.safetensors");
             let mut all = tensors::read(&path);
@@ -56,13 +54,6 @@ fn run(fault: &Fault) -> Run {
         faults,
     };
     mlxport_parity::run(&request).expect("a verdict")
-}
-
-fn edit_config(path: &Path, pointer: &str, value: f64) {
-    let mut config: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(path).expect("config.json")).expect("JSON");
-    *config.pointer_mut(pointer).unwrap_or_else(|| panic!("config.json has {pointer}")) = value.into();
-    std::fs::write(path, config.to_string()).expect("written");
 }
 
 fn tensor<'a>(all: &'a mut Tensors, name: &str) -> &'a mut Owned {

@@ -2,15 +2,13 @@
 
 mod support;
 
-use support::{FIXTURES, code, converted, fixture, mlxport, stderr};
+use std::path::Path;
 
-/// Runs parity with `--json` and returns the exit code and the record.
-fn parity(dir: &std::path::Path, name: &str, more: &[&str]) -> (i32, serde_json::Value) {
-    let (model, recording) = (dir.join("model"), fixture(name));
-    let mut args: Vec<&std::ffi::OsStr> = vec!["parity".as_ref(), "--model".as_ref(), model.as_os_str()];
-    args.extend(["--fixture".as_ref(), recording.as_os_str(), "--json".as_ref()]);
-    args.extend(more.iter().map(std::ffi::OsStr::new));
-    let output = mlxport(args);
+use support::{FIXTURES, code, converted, fixture, parity, stderr};
+
+/// Runs parity with `--json` on the model in `dir` and returns the exit code and the record.
+fn record(dir: &Path, name: &str, more: &[&str]) -> (i32, serde_json::Value) {
+    let output = parity(&dir.join("model"), &fixture(name), &[&["--json"], more].concat());
     let record = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("{name}: stdout is not one JSON object: {e}\n{}", stderr(&output)));
     (code(&output), record)
@@ -21,7 +19,7 @@ fn every_small_fixture_passes_in_both_layouts() {
     for name in FIXTURES {
         for layout in ["mlx-vlm", "split"] {
             let dir = converted(name, layout);
-            let (code, record) = parity(dir.path(), name, &["--mode", "both"]);
+            let (code, record) = record(dir.path(), name, &["--mode", "both"]);
             let summary = &record["summary"];
             assert_eq!((code, summary["verdict"].as_str()), (0, Some("pass")), "{name} {layout}: {summary:#}");
             assert_eq!(record["k"], 4.0, "the tolerance is four floors");
@@ -37,7 +35,7 @@ fn every_small_fixture_passes_in_both_layouts() {
 #[test]
 fn router_choices_are_compared_and_equal() {
     let dir = converted("tiny-gundam", "mlx-vlm");
-    let (_, record) = parity(dir.path(), "tiny-gundam", &[]);
+    let (_, record) = record(dir.path(), "tiny-gundam", &[]);
     let taps = record["taps"].as_array().expect("taps");
     let choices: Vec<_> = taps.iter().filter(|tap| !tap["choices"].is_null()).collect();
     assert_eq!(choices.len(), 4, "two MoE layers in two modes");
@@ -51,7 +49,7 @@ fn router_choices_are_compared_and_equal() {
 fn a_report_is_written_whole() {
     let dir = converted("tiny-small", "mlx-vlm");
     let report = dir.path().join("report");
-    let (code, record) = parity(dir.path(), "tiny-small", &["--report", &report.to_string_lossy()]);
+    let (code, record) = record(dir.path(), "tiny-small", &["--report", &report.to_string_lossy()]);
     assert_eq!(code, 0);
     let written = std::fs::read(report.join("record.json")).expect("record.json");
     assert_eq!(record, serde_json::from_slice::<serde_json::Value>(&written).expect("JSON"));
@@ -62,7 +60,7 @@ fn a_report_is_written_whole() {
 #[test]
 fn a_selection_compares_only_what_it_names_and_says_so() {
     let dir = converted("tiny-small", "mlx-vlm");
-    let (code, record) = parity(dir.path(), "tiny-small", &["--select", "model.projector*"]);
+    let (code, record) = record(dir.path(), "tiny-small", &["--select", "model.projector*"]);
     assert_eq!(code, 0);
     let taps = record["taps"].as_array().expect("taps");
     assert!(!taps.is_empty());
@@ -74,6 +72,6 @@ fn a_selection_compares_only_what_it_names_and_says_so() {
 #[test]
 fn nothing_compared_is_no_pass() {
     let dir = converted("tiny-small", "mlx-vlm");
-    let (code, record) = parity(dir.path(), "tiny-small", &["--select", "no.such.module"]);
+    let (code, record) = record(dir.path(), "tiny-small", &["--select", "no.such.module"]);
     assert_eq!((code, record["summary"]["verdict"].as_str()), (2, Some("nothing_compared")));
 }

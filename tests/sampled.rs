@@ -7,7 +7,7 @@ mod tensors;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{code, converted, fixture, mlxport, stderr};
+use support::{code, converted, fixture, parity, stderr};
 use tensors::{Owned, Tensors};
 
 /// Every how-manieth element is kept.
@@ -46,13 +46,6 @@ fn record(dir: &Path) -> Value {
     let sampled = json!({"torch": manifest["torch"], "points": points});
     std::fs::write(dir.join("manifest.json"), sampled.to_string()).expect("written");
     sampled
-}
-
-fn parity(model: &Path, recording: &Path, more: &[&str]) -> std::process::Output {
-    let mut args: Vec<&std::ffi::OsStr> = vec!["parity".as_ref(), "--model".as_ref(), model.as_os_str()];
-    args.extend(["--fixture".as_ref(), recording.as_os_str()]);
-    args.extend(more.iter().map(std::ffi::OsStr::new));
-    mlxport(args)
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     config::{ClipConfig, Layout},
     error::{Error, Result},
     fault::Faults,
-    layers::{Embedding, LayerNorm, Linear, Param, gelu, one, quick_gelu},
+    layers::{Embedding, LayerNorm, Linear, Param, activate, one},
     resample::{Bicubic, bicubic_table},
     tap::{Module, Operation, Site, Taps, TorchLayout},
     weights::Scope,
@@ -294,8 +294,7 @@ impl FeedForward {
     fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
             let inner = self.fc1.forward(x, taps)?;
-            let inner = if self.activation == Operation::Gelu { gelu(&inner)? } else { quick_gelu(&inner)? };
-            self.fc2.forward(&inner, taps)
+            self.fc2.forward(&activate(self.activation, &inner)?, taps)
         })
     }
 }

@@ -84,7 +84,7 @@ impl Linear {
     }
 
     /// Applies the layer without a tap.
-    pub(crate) fn apply(&self, x: &Array) -> Result<Array> {
+    fn apply(&self, x: &Array) -> Result<Array> {
         let weight = self.weight.to(x.dtype())?;
         let y = ops::matmul(x, weight.t())?;
         Ok(match &self.bias {
@@ -327,15 +327,7 @@ impl Activation {
     /// # Errors
     /// MLX's.
     pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
-        self.site.run(taps, &[x], || self.apply(x))
-    }
-
-    pub(crate) fn apply(&self, x: &Array) -> Result<Array> {
-        match self.function {
-            Operation::Gelu => gelu(x),
-            Operation::QuickGelu => quick_gelu(x),
-            _ => silu(x),
-        }
+        self.site.run(taps, &[x], || activate(self.function, x))
     }
 }
 
@@ -350,6 +342,15 @@ impl Module for Activation {
 
     fn operations(&self) -> Vec<Operation> {
         vec![self.function]
+    }
+}
+
+/// Applies one of the activations of [`Operation`], element by element.
+pub(crate) fn activate(function: Operation, x: &Array) -> Result<Array> {
+    match function {
+        Operation::Gelu => gelu(x),
+        Operation::QuickGelu => quick_gelu(x),
+        _ => silu(x),
     }
 }
 

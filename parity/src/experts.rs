@@ -39,21 +39,11 @@ impl Experts {
     /// When a tensor cannot be read.
     pub fn read(fixture: &Fixture) -> Result<Self> {
         let mut experts = Self { floors: pooled_floors(fixture.points()), ..Self::default() };
-        for point in fixture.points().iter().filter(|p| p.kind == Kind::In(0)) {
-            let Some((layer, _, "")) = split(&point.point) else { continue };
-            let gate = fixture.points().iter().find(|p| {
-                p.call == point.call && p.kind == Kind::In(0) && p.point.strip_suffix(".gate") == Some(layer)
-            });
-            let Some(gate) = gate else { continue };
-            experts.note_worst_token(fixture, layer, gate)?;
-            let (Data::F32(rows), Data::F32(tokens)) = (fixture.recorded(point)?.data, fixture.recorded(gate)?.data)
-            else {
-                continue;
-            };
-            let width = point.shape.last().copied().unwrap_or(1).max(1);
-            if let Some(ranks) = ranks(&rows, &tokens, width) {
-                experts.ranks.insert((point.point.clone(), point.call), ranks);
-            }
+        for gate in fixture.points().iter().filter(|p| p.kind == Kind::In(0)) {
+            let Some(layer) = gate.point.strip_suffix(".gate") else { continue };
+            let Data::F32(tokens) = fixture.recorded(gate)?.data else { continue };
+            experts.note_worst_token(fixture, layer, gate, &tokens)?;
+            experts.note_order(fixture, layer, gate, &tokens)?;
         }
         Ok(experts)
     }
@@ -72,18 +62,24 @@ impl Experts {
         }
     }
 
-    fn note_worst_token(&mut self, fixture: &Fixture, layer: &str, gate: &Point) -> Result<()> {
-        let key = (layer.to_owned(), gate.call);
-        if self.worst_tokens.contains_key(&key) {
-            return Ok(());
-        }
-        let worst = match (fixture.recorded(gate)?.data, fixture.truth(gate)?.map(|truth| truth.data)) {
-            (Data::F32(recorded), Some(Data::F64(truth))) => {
-                compare(&gate.shape, Reference::F64(&truth), &recorded).map_or(0.0, |metrics| metrics.worst_row.rel_l2)
+    /// Which token each row of the layer's experts is.
+    fn note_order(&mut self, fixture: &Fixture, layer: &str, gate: &Point, tokens: &[f32]) -> Result<()> {
+        for point in fixture.points().iter().filter(|p| p.kind == Kind::In(0) && p.call == gate.call) {
+            let Some((_, _, "")) = split(&point.point).filter(|(of, ..)| *of == layer) else { continue };
+            let Data::F32(rows) = fixture.recorded(point)?.data else { continue };
+            let width = point.shape.last().copied().unwrap_or(1).max(1);
+            if let Some(ranks) = ranks(&rows, tokens, width) {
+                self.ranks.insert((point.point.clone(), point.call), ranks);
             }
-            _ => 0.0,
-        };
-        self.worst_tokens.insert(key, worst);
+        }
+        Ok(())
+    }
+
+    fn note_worst_token(&mut self, fixture: &Fixture, layer: &str, gate: &Point, tokens: &[f32]) -> Result<()> {
+        let Some(Data::F64(truth)) = fixture.truth(gate)?.map(|truth| truth.data) else { return Ok(()) };
+        if let Ok(metrics) = compare(&gate.shape, Reference::F64(&truth), tokens) {
+            self.worst_tokens.insert((layer.to_owned(), gate.call), metrics.worst_row.rel_l2);
+        }
         Ok(())
     }
 

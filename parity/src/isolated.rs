@@ -111,8 +111,7 @@ fn placed(model: &DeepseekOcr, fixture: &Fixture, point: &Point, judge: &mut Jud
     let prompt = inputs::prompt(fixture)?;
     let Some(image) = &prompt.image else { return Ok(None) };
     let output = |path: &str, call: u32| -> Result<Option<Array>> {
-        let found = fixture.points().iter().find(|p| p.point == path && p.call == call && p.kind == PointKind::Out);
-        found.map(|p| host::array(&fixture.recorded(p)?, model.dtype())).transpose()
+        fixture.point(path, call, PointKind::Out).map(|p| host::array(&fixture.recorded(p)?, model.dtype())).transpose()
     };
     let tiles = if image.tiles.is_some() { output("model.projector", 0)? } else { None };
     let global = output("model.projector", u32::from(tiles.is_some()))?;

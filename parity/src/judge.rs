@@ -10,12 +10,7 @@ use mlxport_verdict::{
     compare_exact, compare_sets, ulp_floor,
 };
 
-use crate::{
-    calibrate::Calibration,
-    error::{Error, Result},
-    experts::Experts,
-    host,
-};
+use crate::{calibrate::Calibration, error::Result, experts::Experts, host};
 
 /// Judges taps against one fixture.
 pub struct Judge<'a> {
@@ -57,16 +52,16 @@ impl<'a> Judge<'a> {
             let expected = point.shape.clone();
             return Ok(TapRecord::failed(header, Failure::ShapeMismatch { expected, found }));
         }
-        match &reference.data {
-            Data::F32(_) | Data::F64(_) => self.floats(point, header, &reference, candidate),
-            Data::I64(values) if scores.is_some() => {
-                let floor = self.router_tolerance(point)?;
-                chosen(header, &reference, values, candidate, scores.map(|scores| (scores, floor)))
+        match (&reference.data, scores) {
+            (Data::F32(_) | Data::F64(_), _) => self.floats(point, header, &reference, candidate),
+            (Data::I64(values), Some(scores)) => {
+                let tolerance = self.router_tolerance(point)?;
+                chosen(header, values, candidate, scores, tolerance)
             }
-            Data::I64(values) => integers(header, &reference.shape, values, candidate),
-            Data::Bool(values) => {
+            (Data::I64(values), None) => integers(header, values, candidate),
+            (Data::Bool(values), _) => {
                 let values: Vec<i64> = values.iter().map(|&v| i64::from(v)).collect();
-                integers(header, &reference.shape, &values, candidate)
+                integers(header, &values, candidate)
             }
         }
     }
@@ -173,28 +168,24 @@ fn header(point: &Point, mode: Mode, reference: ReferenceKind) -> Header {
     }
 }
 
-fn integers(header: Header, shape: &[usize], reference: &[i64], candidate: &Array) -> Result<TapRecord> {
+fn integers(header: Header, reference: &[i64], candidate: &Array) -> Result<TapRecord> {
     if is_float(candidate.dtype()) {
         return Ok(of_another_dtype(header, candidate));
     }
-    Ok(TapRecord::exact(header, compare_exact(shape, reference, &host::integers(candidate)?)))
+    let outcome = compare_exact(&header.shape, reference, &host::integers(candidate)?);
+    Ok(TapRecord::exact(header, outcome))
 }
 
 /// Expert choices: equal as sets, unless the logits were closer than the tolerance of the router's input can tell.
-fn chosen(
-    header: Header,
-    reference: &Tensor,
-    values: &[i64],
-    candidate: &Array,
-    scores: Option<(&Array, f64)>,
-) -> Result<TapRecord> {
-    let [rows, k] = reference.shape[..] else {
-        let failure = Failure::NotComparable { message: format!("choices of shape {:?}", reference.shape) };
+fn chosen(header: Header, reference: &[i64], candidate: &Array, scores: &Array, tolerance: f64) -> Result<TapRecord> {
+    let [rows, k] = header.shape[..] else {
+        let failure = Failure::NotComparable { message: format!("choices of shape {:?}", header.shape) };
         return Ok(TapRecord::failed(header, failure));
     };
-    let margins = scores.map(|(scores, floor)| Ok::<_, Error>((margins(scores, k)?, floor))).transpose()?;
-    let margins = margins.as_ref().map(|(per_row, floor)| Margins { per_row, floor: *floor });
-    Ok(TapRecord::chosen(header, compare_sets(rows, k, values, &host::integers(candidate)?, margins)))
+    let per_row = margins(scores, k)?;
+    let margins = Margins { per_row: &per_row, floor: tolerance };
+    let outcome = compare_sets(rows, k, reference, &host::integers(candidate)?, Some(margins));
+    Ok(TapRecord::chosen(header, outcome))
 }
 
 /// How close each choice was: the gap between the k-th and the next logit, as a share of how far the row's logits spread.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mlx_rs::Dtype;
 use mlxport_convert::checkpoint::MAX_JSON_BYTE_LEN;
-use mlxport_fixtures::{Fixture, Point};
+use mlxport_fixtures::{Fixture, Kind, Point, sha256_hex};
 use mlxport_model::{
     DeepseekOcr, LoadOptions,
     config::Layout,
@@ -14,7 +14,6 @@ use mlxport_model::{
 use mlxport_verdict::{
     Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Run, SCHEMA, Summary, TapRecord, Tool,
 };
-use sha2::{Digest, Sha256};
 
 use crate::{
     calibrate::Calibration,
@@ -48,7 +47,7 @@ pub struct Request {
 /// When model, fixture or device cannot be used; a model that computes something else is a failing record, not an error.
 pub fn run(request: &Request) -> Result<Run> {
     let fixture = Fixture::open(&request.fixture)?;
-    let has_inputs = fixture.points().iter().any(|point| point.kind != mlxport_fixtures::Kind::Out);
+    let has_inputs = fixture.points().iter().any(|point| point.kind != Kind::Out);
     if request.modes.contains(&Mode::Isolated) && !has_inputs {
         let name = fixture.name();
         return Err(Error::Mismatch(format!(
@@ -90,7 +89,7 @@ fn not_covered(fixture: &Fixture, request: &Request, mapped: impl Fn(&Point) -> 
             Some("not selected")
         } else if !mapped(point) {
             Some("not mapped: the port has no such module")
-        } else if isolated_only && point.kind != mlxport_fixtures::Kind::Out {
+        } else if isolated_only && point.kind != Kind::Out {
             Some("an input: given in isolated mode, compared in cumulative mode")
         } else {
             None
@@ -176,8 +175,4 @@ fn model_id(dir: &Path, model: &DeepseekOcr) -> Result<ModelId> {
         layout: layout.into(),
         recipe: provenance.and_then(|p| p.recipe.clone()).unwrap_or_else(|| "unknown".into()),
     })
-}
-
-fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

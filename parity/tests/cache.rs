@@ -10,6 +10,7 @@ use mlxport_model::{
     runtime::{self, Place},
     tap::Taps,
 };
+use mlxport_verdict::{Reference, compare};
 
 /// A small fixture's checkpoint, converted.
 fn model(name: &str, layout: &str) -> DeepseekOcr {
@@ -30,12 +31,9 @@ fn last(logits: &Array, rows: usize) -> Vec<f32> {
     all[all.len() - rows * vocabulary..].to_vec()
 }
 
-/// ‖a − b‖ / ‖b‖.
+/// How far two lists are apart, relative to the second.
 fn distance(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let error: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-    (error / b.iter().map(|&b| square(b)).sum::<f64>()).sqrt()
+    compare(&[b.len()], Reference::F32(b), a).expect("as many values").rel_rms
 }
 
 /// A picture of 128×128 in one view: 4 features, 2 newlines, 1 separator.

@@ -13,6 +13,7 @@ use mlxport_convert::{
 use serde_json::{Value, json};
 
 use crate::exit;
+use crate::output::to_stdout;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.convert/1";
@@ -108,16 +109,6 @@ fn attempt(args: &Args) -> Result<Outcome, ConvertError> {
 /// Text for a person: stdout, or stderr where stdout carries the JSON object.
 fn people(json: bool, text: &str) -> std::io::Result<()> {
     if json { write!(std::io::stderr(), "{text}") } else { to_stdout(text) }
-}
-
-/// Writes text to stdout. A reader that went away (`| head`) has seen enough: that is no error.
-pub(super) fn to_stdout(text: &str) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
 }
 
 /// Prints the plan and the violations of a dry run.

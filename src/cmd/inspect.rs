@@ -8,8 +8,8 @@ use mlxport_convert::inspect::{Inspection, Verdict};
 use mlxport_convert::{inspect, show_byte_len};
 use serde_json::json;
 
-use super::convert::to_stdout;
 use crate::exit;
+use crate::output::to_stdout;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.inspect/1";

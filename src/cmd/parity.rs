@@ -1,10 +1,6 @@
 //! `mlxport parity`: run a converted model against a recording of PyTorch, layer by layer.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -13,7 +9,7 @@ use mlxport_parity::{Request, Selection};
 use mlxport_reports::{Style, json, terminal, write_report};
 use mlxport_verdict::{Mode, Run, SCHEMA, Verdict};
 
-use crate::exit;
+use crate::{exit, output::to_stdout};
 
 /// Flags of `mlxport parity`.
 #[derive(Debug, clap::Args)]
@@ -71,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let outcome = verdict(args);
     if let (true, Err(error)) = (args.json, &outcome) {
         let object = serde_json::json!({ "schema": SCHEMA, "ok": false, "error": format!("{error:#}") });
-        writeln!(std::io::stdout(), "{object}")?;
+        to_stdout(&format!("{object}\n"))?;
     }
     outcome
 }
@@ -118,9 +114,9 @@ fn print(args: &Args, record: &Run) -> anyhow::Result<()> {
     };
     if args.json {
         eprint!("{}", text(std::io::stderr().is_terminal()));
-        std::io::stdout().write_all(json(record).as_bytes())?;
+        to_stdout(&json(record))?;
     } else {
-        std::io::stdout().write_all(text(std::io::stdout().is_terminal()).as_bytes())?;
+        to_stdout(&text(std::io::stdout().is_terminal()))?;
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use mlxport_convert::{VerifyReport, show_byte_len, verify};
 use serde_json::{Value, json};
 
-use super::convert::to_stdout;
 use crate::exit;
+use crate::output::to_stdout;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.verify/1";

@@ -35,6 +35,22 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Runs `mlxport parity` on a model and a recording, with more flags.
+pub fn parity(model: &Path, recording: &Path, more: &[&str]) -> Output {
+    let mut args: Vec<&std::ffi::OsStr> = vec!["parity".as_ref(), "--model".as_ref(), model.as_os_str()];
+    args.extend(["--fixture".as_ref(), recording.as_os_str()]);
+    args.extend(more.iter().map(std::ffi::OsStr::new));
+    mlxport(args)
+}
+
+/// Replaces one value of a config.json.
+pub fn edit_config(path: &Path, pointer: &str, value: serde_json::Value) {
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path).expect("config.json")).expect("JSON");
+    *config.pointer_mut(pointer).unwrap_or_else(|| panic!("config.json has {pointer}")) = value;
+    std::fs::write(path, config.to_string()).expect("written");
+}
+
 /// Converts a checkpoint directory into `target`, which must work.
 pub fn convert(checkpoint: &Path, target: &Path, layout: &str) {
     let output =

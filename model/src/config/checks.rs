@@ -2,9 +2,9 @@
 
 use super::{Config, LanguageConfig, TopkMethod};
 
-/// No width, vocabulary or number of experts is larger: a claim beyond it is not believed.
+/// No width or vocabulary is larger: a claim beyond it is not believed.
 const LARGEST_WIDTH: i32 = 1 << 24;
-/// No stack of layers is deeper, no image edge longer in pixels, no count of heads or groups larger.
+/// No stack of layers is deeper, no image edge longer in pixels, no count of heads or experts larger.
 const LARGEST_COUNT: i32 = 1 << 14;
 
 impl Config {
