@@ -2,6 +2,8 @@
 
 use std::{io::ErrorKind, process::ExitCode};
 
+use mlxport_convert::ConvertError;
+
 /// Everything was done, and where there was a verdict, it is a pass.
 pub const PASS: u8 = 0;
 /// The port differs from the recording, or a converted directory from its manifest.
@@ -13,10 +15,14 @@ pub const RESOURCE: u8 = 3;
 
 /// The code an error ends the program with: 3 where the system ran out of something on the way, else 2.
 pub fn code_of(error: &anyhow::Error) -> ExitCode {
-    let exhausted = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory);
+    let exhausted = |kind| {
+        use ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull};
+        matches!(kind, StorageFull | QuotaExceeded | FileTooLarge | OutOfMemory)
+    };
+    let no_room = matches!(error.downcast_ref(), Some(ConvertError::NoRoom { .. }));
     let ran_out =
         error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|io| exhausted(io.kind()));
-    ExitCode::from(if ran_out { RESOURCE } else { INPUT })
+    ExitCode::from(if ran_out || no_room { RESOURCE } else { INPUT })
 }
 
 #[cfg(test)]

@@ -47,7 +47,10 @@ fn measure(mode: Mode, bits: u32, group_size: u32) -> Result<(), String> {
         let mut fine = true;
         let there = best(|| fine &= quantize(q, dtype, &values, &mut weight, &mut scales, &mut biases).is_ok());
         let back = best(|| dequantize(q, dtype, &weight, &scales, &biases, &mut values));
-        println!("{mode:>6} {bits}/{group_size:<3} {dtype:?}: {there:6.0} M/s quantized, {back:6.0} M/s back{}", if fine { "" } else { " (failed)" });
+        println!(
+            "{mode:>6} {bits}/{group_size:<3} {dtype:?}: {there:6.0} M/s quantized, {back:6.0} M/s back{}",
+            if fine { "" } else { " (failed)" }
+        );
     }
     Ok(())
 }

@@ -183,6 +183,26 @@ pub enum ConvertError {
         /// The dtype asked for.
         dtype: String,
     },
+    /// A weight that is to be quantized is NaN or infinite.
+    #[error("{name}: element {element} is {value}; only finite weights can be quantized")]
+    NotFinite {
+        /// The output tensor's name.
+        name: String,
+        /// Which element (row-major).
+        element: u64,
+        /// The value.
+        value: f32,
+    },
+    /// The file system has less room than the output takes.
+    #[error("{}: the output takes {} and there is room for {}", path.display(), crate::show_byte_len(*needed), crate::show_byte_len(*free))]
+    NoRoom {
+        /// Where it was to be written.
+        path: PathBuf,
+        /// Bytes of the output.
+        needed: u64,
+        /// Bytes that are free there.
+        free: u64,
+    },
     /// A size given by a person that is not one.
     #[error("{0}: not a size; write a number of bytes, or one with KB, MB, GB, KiB, MiB or GiB")]
     BadSize(String),

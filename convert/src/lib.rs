@@ -22,6 +22,7 @@ pub mod files;
 pub mod inspect;
 pub mod manifest;
 pub mod plan;
+pub mod progress;
 pub mod quantize;
 pub mod recipe;
 mod size;

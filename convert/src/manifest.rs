@@ -12,7 +12,7 @@ use crate::files::read_bounded;
 /// The manifest's file name.
 pub const MANIFEST_FILE: &str = "mlxport.manifest.json";
 /// The schema this build writes and reads.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// The longest manifest that is read, in bytes.
 const MAX_BYTE_LEN: u64 = 256 << 20;
 
@@ -33,6 +33,9 @@ pub struct Manifest {
     pub layout: String,
     /// What was asked of float tensors: `keep`, `bf16`, `f16` or `f32`.
     pub dtype: String,
+    /// What most weights were packed with, where any were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Packed>,
     /// What was changed in the config that a person may want to know.
     pub notes: Vec<String>,
     /// The files the weights came from.
@@ -69,6 +72,9 @@ pub struct TensorRecord {
     pub shape: Vec<u64>,
     /// Its bytes.
     pub byte_len: u64,
+    /// How it was packed, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<Packed>,
     /// BLAKE3 of its bytes, in hex.
     pub blake3: String,
     /// The operation that made it.
@@ -77,6 +83,17 @@ pub struct TensorRecord {
     pub row: usize,
     /// What it was made of, in order.
     pub sources: Vec<SourceRecord>,
+}
+
+/// How a weight was packed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    /// `affine`, `mxfp4`, `mxfp8` or `nvfp4`.
+    pub mode: String,
+    /// Bits of a weight.
+    pub bits: u32,
+    /// Weights that share a scale.
+    pub group_size: u32,
 }
 
 /// One source tensor of a written one.
@@ -97,7 +114,9 @@ pub struct FileRecord {
     pub name: String,
     /// Its length.
     pub byte_len: u64,
-    /// BLAKE3 of its content, in hex.
+    /// How many of its first bytes `blake3` is of: all, or a weight file's header (its tensors have hashes of their own).
+    pub hashed_byte_len: u64,
+    /// BLAKE3 of those bytes, in hex.
     pub blake3: String,
 }
 

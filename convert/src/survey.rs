@@ -9,8 +9,12 @@ use crate::dtype::DtypeChoice;
 use crate::error::{ConvertError, Violation, ViolationKind};
 use crate::files::read_bounded;
 use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::plan::pack::pack;
+use crate::plan::unpack::unpack;
 use crate::plan::{Plan, plan};
+use crate::progress::{Progress, Silent};
 use crate::recipe::Recipe;
+use crate::recipe::packing::Wish;
 use crate::writer::{self, WriteOptions};
 
 /// What to convert, and into what.
@@ -24,6 +28,10 @@ pub struct Request {
     pub layout: Option<String>,
     /// What float tensors become.
     pub dtype: DtypeChoice,
+    /// How weights are packed; `None` leaves them as they are.
+    pub quantize: Option<Wish>,
+    /// Turn a quantized MLX directory back into float weights; no recipe takes part.
+    pub dequantize: bool,
 }
 
 /// A checkpoint with its plan as far as one could be made, and everything that is wrong.
@@ -52,6 +60,10 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
     let scan = Checkpoint::scan(&request.source)?;
     let mut survey = Survey { checkpoint: scan.checkpoint, plan: None, violations: scan.violations };
+    if request.dequantize {
+        survey.unpack(request.dtype);
+        return Ok(survey);
+    }
     let chosen = survey.config().and_then(|config| match named {
         Some(recipe) => Ok((config, recipe)),
         None => fitting(&config).map(|recipe| (config, recipe)),
@@ -66,9 +78,15 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let layout = recipe.layout(request.layout.as_deref())?;
     let normalized = recipe.config.normalize(&config);
     let tensors = crate::checkpoint::TensorSource::tensors(&survey.checkpoint);
-    let (plan, violations) = plan(&recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable);
-    survey.plan = Some(plan);
+    let (mut plan, violations) = plan(&recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable);
     survey.violations.extend(violations);
+    if let Some(wish) = &request.quantize
+        && survey.violations.is_empty()
+    {
+        // Rules speak of the finished plan's modules; on a broken one they would only add noise.
+        survey.violations.extend(pack(&mut plan, &recipe, wish));
+    }
+    survey.plan = Some(plan);
     if survey.violations.is_empty() && !scan.unreadable.is_empty() {
         // What cannot be read always has a reason on the list; if ever it has not, it must still not pass for a whole checkpoint.
         let place = survey.checkpoint.root().display().to_string();
@@ -104,6 +122,19 @@ impl Survey {
         }
     }
 
+    /// The plan that unpacks a quantized MLX directory.
+    fn unpack(&mut self, dtype: DtypeChoice) {
+        match read_config(&self.checkpoint) {
+            Err(violation) => self.violations.push(violation),
+            Ok(config) => {
+                let tensors = crate::checkpoint::TensorSource::tensors(&self.checkpoint);
+                let (plan, violations) = unpack(&config, tensors, dtype);
+                self.plan = Some(plan);
+                self.violations.extend(violations);
+            }
+        }
+    }
+
     /// The config of a checkpoint that has not been converted yet.
     fn config(&self) -> Result<Value, Violation> {
         let root = self.checkpoint.root();
@@ -127,8 +158,16 @@ impl Prepared {
     /// # Errors
     /// Anything that goes wrong leaves the target as it was and no other file behind.
     pub fn write(&self, options: &WriteOptions) -> Result<Manifest, ConvertError> {
+        self.write_watched(options, &Silent)
+    }
+
+    /// The same, with someone told how far it is.
+    ///
+    /// # Errors
+    /// As [`Prepared::write`].
+    pub fn write_watched(&self, options: &WriteOptions, progress: &dyn Progress) -> Result<Manifest, ConvertError> {
         let root = self.checkpoint.root();
-        writer::write(&self.plan, &self.checkpoint, Some(root), options)
+        writer::write(&self.plan, &self.checkpoint, Some(root), options, progress)
     }
 }
 

@@ -5,10 +5,13 @@
 
 mod expand;
 mod operate;
+pub mod pack;
 mod render;
 mod rows;
+pub mod unpack;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use safetensors::Dtype;
 use serde_json::Value;
@@ -16,6 +19,7 @@ use serde_json::Value;
 use crate::checkpoint::{TensorInfo, Unreadable};
 use crate::dtype::{DtypeChoice, byte_len};
 use crate::error::{Violation, ViolationKind};
+use crate::quantize::Quantization;
 use crate::recipe::Recipe;
 use crate::recipe::config::Normalized;
 use crate::transforms::{Assembly, View};
@@ -32,6 +36,11 @@ pub struct PlannedSource {
 }
 
 impl PlannedSource {
+    /// A tensor as the checkpoint has it.
+    fn stored(key: &str, info: &TensorInfo) -> Self {
+        Self { key: key.to_owned(), dtype: info.dtype, shape: info.shape.clone() }
+    }
+
     /// The whole of it, as it is stored.
     fn view(&self) -> View {
         View::whole(&self.key, self.dtype, &self.shape)
@@ -55,6 +64,42 @@ pub struct OutputTensor {
     pub row: usize,
     /// How its elements are read.
     pub assembly: Assembly,
+    /// What is done with them on the way.
+    pub making: Making,
+}
+
+/// What happens to the elements that an assembly reads before they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Making {
+    /// They are written, as the output's dtype.
+    Store,
+    /// They are read as `values` and packed; this output is one part of the result. The parts of one tensor stand in a row in the plan.
+    Quantize {
+        /// How.
+        to: Quantization,
+        /// The dtype they are rounded to before they are packed.
+        values: Dtype,
+        /// Which part.
+        part: Part,
+    },
+    /// The assembly's views are packed words, scales and (where the mode has them) biases; the values they stand for are written.
+    Dequantize {
+        /// How they were packed.
+        from: Quantization,
+        /// The dtype MLX makes of them, before they are rounded to the output's.
+        values: Dtype,
+    },
+}
+
+/// A part of a quantized tensor, as MLX names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The packed words (`weight`, U32).
+    Weight,
+    /// The scale of each group (`scales`).
+    Scales,
+    /// The offset of each group (`biases`).
+    Biases,
 }
 
 impl OutputTensor {
@@ -86,6 +131,8 @@ pub struct Plan {
     pub layout: String,
     /// What float tensors become.
     pub dtype: DtypeChoice,
+    /// How weights are packed unless a rule says otherwise, where they are.
+    pub quantization: Option<Quantization>,
     /// Output tensors in recipe order.
     pub tensors: Vec<OutputTensor>,
     /// Source tensors left out.
@@ -97,6 +144,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Which outputs are made together, from one reading of their sources: the parts of a quantized tensor, or one tensor.
+    pub fn jobs(&self) -> Vec<Range<usize>> {
+        let mut jobs: Vec<Range<usize>> = Vec::new();
+        for (at, tensor) in self.tensors.iter().enumerate() {
+            match (tensor.making, jobs.last_mut()) {
+                (Making::Quantize { part: Part::Scales | Part::Biases, .. }, Some(job)) => job.end = at + 1,
+                _ => jobs.push(at..at + 1),
+            }
+        }
+        jobs
+    }
+
     /// Bytes of all output tensors together.
     pub fn byte_len(&self) -> u64 {
         self.tensors.iter().map(OutputTensor::byte_len).sum()
@@ -127,6 +186,7 @@ pub fn plan(
         recipe_hash: recipe.hash.clone(),
         layout: layout.to_owned(),
         dtype,
+        quantization: None,
         tensors: outputs,
         dropped,
         config: json,

@@ -12,7 +12,7 @@ use crate::recipe::{Action, Op, Recipe, Row};
 
 use super::expand::{Combinations, MAX_KEYS_PER_ROW, combinations, index_sets};
 use super::operate::results;
-use super::{Dropped, OutputTensor, PlannedSource};
+use super::{Dropped, Making, OutputTensor, PlannedSource};
 
 /// After this many a plan stops looking: the config has nothing to do with the weights.
 const MAX_VIOLATIONS: usize = 20_000;
@@ -273,7 +273,7 @@ impl<'a> Planner<'a> {
             self.violations.push(violation.by(rule));
             usable = false;
         }
-        (usable && shape.is_some()).then(|| PlannedSource { key, dtype: info.dtype, shape: info.shape.clone() })
+        (usable && shape.is_some()).then(|| PlannedSource::stored(&key, info))
     }
 
     /// Adds what the action makes of the sources.
@@ -298,6 +298,7 @@ impl<'a> Planner<'a> {
                         op: action.op.to_string(),
                         row: row.number,
                         assembly,
+                        making: Making::Store,
                     });
                 }
             }

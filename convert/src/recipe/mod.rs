@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod expr;
+pub mod packing;
 mod parse;
 pub mod pattern;
 mod table;
@@ -21,6 +22,7 @@ use crate::files::read_bounded;
 
 use config::ConfigSpec;
 use expr::Expr;
+use packing::Packing;
 use pattern::Pattern;
 
 /// The built-in recipes by name.
@@ -47,6 +49,8 @@ pub struct Recipe {
     pub indices: BTreeMap<String, IndexSet>,
     /// The rows, in checkpoint order.
     pub rows: Vec<Row>,
+    /// Which modules may be quantized, and which are.
+    pub packing: Packing,
 }
 
 /// A named set of numbers: those below `count` that pass `filter`.

@@ -9,6 +9,7 @@ use crate::error::{ConvertError, Violation, ViolationKind, Violations};
 
 use super::config::ConfigSpec;
 use super::expr::Expr;
+use super::packing::Packing;
 use super::pattern::Pattern;
 use super::table::{Kind, OpName, RawAction, RawRecipe, RawRow, RawShape, SCHEMA};
 use super::{Action, IndexSet, Op, Recipe, Row};
@@ -45,6 +46,8 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, ConvertError> {
         indices.insert(name.clone(), set);
     }
     let rows = raw.table.rows.iter().enumerate().map(|(at, row)| checker.row(at + 1, row, &raw)).collect();
+    let complain = |place: &str, expected: &str, found: String| checker.complain(place, expected, found);
+    let packing = Packing::check(&raw.quantize, complain);
     ConvertError::unless_empty(checker.problems)?;
     Ok(Recipe {
         name: raw.name,
@@ -55,6 +58,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, ConvertError> {
         config,
         indices,
         rows,
+        packing,
     })
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::packing::RawPacking;
+
 /// The schema this build reads.
 pub const SCHEMA: u32 = 1;
 
@@ -22,6 +24,8 @@ pub struct RawRecipe {
     pub indices: BTreeMap<String, RawIndex>,
     #[serde(default)]
     pub require: Vec<RawRequire>,
+    #[serde(default)]
+    pub quantize: RawPacking,
     pub table: RawTable,
 }
 

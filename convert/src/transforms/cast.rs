@@ -16,7 +16,7 @@ use super::gather::{Scratch, gather};
 const WINDOW_ELEMENTS: usize = 1 << 17;
 
 /// Fills `out` with the view's elements from `first` on, as `dtype`.
-pub(super) fn read_as(
+pub(crate) fn read_as(
     source: &dyn TensorSource,
     view: &View,
     first: u64,

@@ -53,5 +53,10 @@ fn copy_one(from: &Path, to: &Path, name: &str) -> Result<FileRecord, ConvertErr
         target.write_all(&buffer[..count]).map_err(ConvertError::io("write", to))?;
     }
     target.sync_all().map_err(ConvertError::io("flush", to))?;
-    Ok(FileRecord { name: name.to_owned(), byte_len, blake3: hasher.finalize().to_hex().to_string() })
+    Ok(FileRecord {
+        name: name.to_owned(),
+        byte_len,
+        hashed_byte_len: byte_len,
+        blake3: hasher.finalize().to_hex().to_string(),
+    })
 }

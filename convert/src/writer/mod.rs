@@ -1,12 +1,13 @@
 //! The writer: a plan becomes a directory that appears complete or not at all.
 //!
-//! Everything is written into a temporary directory beside the target, flushed to disk, and renamed into place. Weights stream in
-//! source order of the output file through a few bounded buffers; hashes are taken on the way.
+//! Everything is written into a temporary directory beside the target, flushed to disk, and renamed into place. Tensors are made several at
+//! a time through bounded buffers and written where they belong; hashes are taken on the way.
 
 mod companions;
 mod shards;
 mod stage;
 mod stream;
+mod worker;
 
 use std::fs::File;
 use std::io::Write;
@@ -16,13 +17,15 @@ use serde_json::json;
 
 use crate::checkpoint::TensorSource;
 use crate::error::ConvertError;
-use crate::manifest::{DroppedRecord, FileRecord, MANIFEST_FILE, Manifest, SCHEMA, SourceRecord, TensorRecord};
-use crate::plan::Plan;
+use crate::manifest::{DroppedRecord, FileRecord, MANIFEST_FILE, Manifest, Packed, SCHEMA, SourceRecord, TensorRecord};
+use crate::plan::{Making, Plan};
+use crate::progress::Progress;
+use crate::quantize::Quantization;
 
 pub use shards::DEFAULT_MAX_SHARD_BYTE_LEN;
 use shards::Shard;
 use stage::Stage;
-pub use stream::DEFAULT_BUFFER_BYTE_LEN;
+pub use stream::{DEFAULT_MEMORY_BYTE_LEN, MIN_MEMORY_BYTE_LEN};
 
 /// Where and how to write.
 #[derive(Debug, Clone)]
@@ -33,8 +36,8 @@ pub struct WriteOptions {
     pub force: bool,
     /// The most bytes of tensors in one file (a single larger tensor gets a file of its own).
     pub max_shard_byte_len: u64,
-    /// Bytes of all stream buffers together; the memory a conversion takes does not depend on the model.
-    pub buffer_byte_len: usize,
+    /// Bytes of all workers' buffers together; the memory a conversion takes does not depend on the model.
+    pub memory_byte_len: usize,
 }
 
 impl WriteOptions {
@@ -44,7 +47,7 @@ impl WriteOptions {
             target: target.into(),
             force: false,
             max_shard_byte_len: DEFAULT_MAX_SHARD_BYTE_LEN,
-            buffer_byte_len: DEFAULT_BUFFER_BYTE_LEN,
+            memory_byte_len: DEFAULT_MEMORY_BYTE_LEN,
         }
     }
 }
@@ -58,22 +61,16 @@ pub fn write(
     source: &dyn TensorSource,
     companions: Option<&Path>,
     options: &WriteOptions,
+    progress: &dyn Progress,
 ) -> Result<Manifest, ConvertError> {
-    let stage = Stage::open(&options.target, options.force, companions)?;
     let shards = shards::arrange(plan, options.max_shard_byte_len);
-    let (mut tensors, mut files) = (Vec::new(), Vec::new());
-    for shard in &shards {
-        let written =
-            stream::write_shard(plan, source, shard, &stage.path().join(&shard.file_name), options.buffer_byte_len)?;
-        for (&at, hash) in shard.tensors.iter().zip(&written.tensors) {
-            tensors.push(record(plan, at, &shard.file_name, hash));
-        }
-        files.push(FileRecord {
-            name: shard.file_name.clone(),
-            byte_len: written.byte_len,
-            blake3: written.file.to_hex().to_string(),
-        });
-    }
+    let byte_len = shards.iter().map(|shard| shard.byte_len).sum();
+    let stage = Stage::open(&options.target, options.force, companions, byte_len)?;
+    let files = stream::Files::create(stage.path(), &shards)?;
+    let hashes = files.write(plan, &shards, source, options.memory_byte_len, progress)?;
+    progress.flushing();
+    files.flush()?;
+    let (tensors, mut files) = (tensor_records(plan, &shards, &hashes), weight_files(&shards));
     files.push(text_file(&stage, "model.safetensors.index.json", &index_json(plan, &shards))?);
     let config = format!("{:#}\n", plan.config);
     files.push(text_file(&stage, "config.json", &config)?);
@@ -85,6 +82,23 @@ pub fn write(
     text_file(&stage, MANIFEST_FILE, &text)?;
     stage.commit()?;
     Ok(manifest)
+}
+
+/// Every tensor's record, in file order.
+fn tensor_records(plan: &Plan, shards: &[Shard], hashes: &[blake3::Hash]) -> Vec<TensorRecord> {
+    let of = |shard: &Shard, at: usize| record(plan, at, &shard.file_name, &hashes[at]);
+    shards.iter().flat_map(|shard| shard.tensors.iter().map(|&at| of(shard, at))).collect()
+}
+
+/// The weight files' records. Their tensors have hashes of their own, so only the header is hashed here: together they are every byte.
+fn weight_files(shards: &[Shard]) -> Vec<FileRecord> {
+    let record = |shard: &Shard| FileRecord {
+        name: shard.file_name.clone(),
+        byte_len: shard.byte_len,
+        hashed_byte_len: shard.header.len() as u64,
+        blake3: blake3::hash(&shard.header).to_hex().to_string(),
+    };
+    shards.iter().map(record).collect()
 }
 
 fn manifest(plan: &Plan, source: &dyn TensorSource, tensors: Vec<TensorRecord>, files: Vec<FileRecord>) -> Manifest {
@@ -101,6 +115,7 @@ fn manifest(plan: &Plan, source: &dyn TensorSource, tensors: Vec<TensorRecord>, 
         recipe_blake3: plan.recipe_hash.clone(),
         layout: plan.layout.clone(),
         dtype: plan.dtype.to_string(),
+        quantization: plan.quantization.map(settings),
         notes: plan.notes.clone(),
         source_files: source.files().to_vec(),
         dropped: dropped.collect(),
@@ -122,11 +137,22 @@ fn record(plan: &Plan, at: usize, file: &str, hash: &blake3::Hash) -> TensorReco
         dtype: tensor.dtype,
         shape: tensor.shape.clone(),
         byte_len: tensor.byte_len(),
+        packed: packed(tensor.making),
         blake3: hash.to_hex().to_string(),
         op: tensor.op.clone(),
         row: tensor.row,
         sources: sources.collect(),
     }
+}
+
+/// How a packed tensor was packed.
+fn packed(making: Making) -> Option<Packed> {
+    let Making::Quantize { to, .. } = making else { return None };
+    Some(settings(to))
+}
+
+fn settings(to: Quantization) -> Packed {
+    Packed { mode: to.mode().to_string(), bits: to.bits(), group_size: to.group_size() }
 }
 
 /// The index as MLX and PyTorch tools write it, also for a single file.
@@ -152,6 +178,7 @@ fn text_file(stage: &Stage, name: &str, text: &str) -> Result<FileRecord, Conver
     Ok(FileRecord {
         name: name.to_owned(),
         byte_len: text.len() as u64,
+        hashed_byte_len: text.len() as u64,
         blake3: blake3::hash(text.as_bytes()).to_hex().to_string(),
     })
 }

@@ -18,6 +18,8 @@ pub struct Shard {
     pub tensors: Vec<usize>,
     /// Length field and padded JSON.
     pub header: Vec<u8>,
+    /// The whole file's length.
+    pub byte_len: u64,
 }
 
 /// Distributes the plan's tensors over files of at most `max_byte_len` bytes of tensors each. The order is fixed (wider elements first,
@@ -46,7 +48,12 @@ pub fn arrange(plan: &Plan, max_byte_len: u64) -> Vec<Shard> {
     groups
         .into_iter()
         .enumerate()
-        .map(|(k, tensors)| Shard { file_name: file_name(k + 1, count), header: header(plan, &tensors), tensors })
+        .map(|(k, tensors)| {
+            let header = header(plan, &tensors);
+            let data: u64 = tensors.iter().map(|&at| plan.tensors[at].byte_len()).sum();
+            let byte_len = header.len() as u64 + data;
+            Shard { file_name: file_name(k + 1, count), tensors, header, byte_len }
+        })
         .collect()
 }
 

@@ -1,208 +1,147 @@
-//! One safetensors file, streamed: while one set of buffers is hashed and written, the next is read and converted.
+//! All tensors of a conversion, several at a time: workers take jobs, largest first, within one budget of memory.
 //!
-//! Buffers are filled in parallel but written in file order, so the file hash and each tensor's hash are taken on the way and the bytes
-//! do not depend on timing. Memory: the buffers, and each one's scratch; nothing grows with the model.
+//! Every output has its place in its file before anything is written, so the order in which workers finish changes no byte.
 
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
-
-use rayon::prelude::*;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::checkpoint::TensorSource;
 use crate::error::ConvertError;
 use crate::plan::Plan;
-use crate::transforms::Scratch;
+use crate::progress::Progress;
 
 use super::shards::Shard;
+use super::worker::{Place, Shared, Worker};
 
-/// Bytes of all buffers together unless told otherwise.
-pub const DEFAULT_BUFFER_BYTE_LEN: usize = 64 << 20;
-/// The size of one buffer, in bytes.
-const BATCH_BYTE_LEN: usize = 4 << 20;
+/// Memory of all workers together unless told otherwise, in bytes.
+pub const DEFAULT_MEMORY_BYTE_LEN: usize = 96 << 20;
+/// The least memory a conversion can be told to take, in bytes.
+pub const MIN_MEMORY_BYTE_LEN: usize = 1 << 20;
+/// The values of one piece, in bytes, where memory allows.
+const PIECE_BYTE_LEN: usize = 4 << 20;
+/// A worker's buffers are at most this many times its piece: values, packed words or converted values, the gather's block and the cast's window.
+const BUFFERS_PER_PIECE: usize = 3;
 
-/// What was written.
-#[derive(Debug)]
-pub struct Written {
-    /// The file's length.
-    pub byte_len: u64,
-    /// BLAKE3 of the file.
-    pub file: blake3::Hash,
-    /// BLAKE3 of each tensor's bytes, in the shard's order.
-    pub tensors: Vec<blake3::Hash>,
+/// The files of a conversion while they are written.
+pub struct Files {
+    open: Vec<(PathBuf, File)>,
 }
 
-/// A run of elements of one tensor.
-#[derive(Debug, Clone, Copy)]
-struct Piece {
-    /// Index into the plan's tensors.
-    tensor: usize,
-    /// First element.
-    first: u64,
-    byte_len: usize,
-    /// Whether the tensor ends with it.
-    last: bool,
-}
-
-#[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    scratch: Scratch,
-}
-
-/// Writes one shard to `path`, which must not exist.
-pub fn write_shard(
-    plan: &Plan,
-    source: &dyn TensorSource,
-    shard: &Shard,
-    path: &Path,
-    buffer_byte_len: usize,
-) -> Result<Written, ConvertError> {
-    let file = File::create_new(path).map_err(ConvertError::io("create", path))?;
-    let mut sink = Sink {
-        file,
-        path,
-        file_hash: blake3::Hasher::new(),
-        tensor_hash: blake3::Hasher::new(),
-        byte_len: 0,
-        tensors: Vec::new(),
-    };
-    sink.header(&shard.header)?;
-    let batches = batches(plan, shard);
-    let width = (buffer_byte_len / BATCH_BYTE_LEN / 2).clamp(1, rayon::current_num_threads());
-    let set = || (0..width).map(|_| Buffer::default()).collect::<Vec<_>>();
-    let (mut front, mut back) = (set(), set());
-    let mut windows = batches.chunks(width);
-    let mut current = windows.next();
-    if let Some(window) = current {
-        fill(plan, source, window, &mut front)?;
-    }
-    while let Some(window) = current {
-        let next = windows.next();
-        let (written, filled) = rayon::join(
-            || sink.take(window, &front),
-            || next.map_or(Ok(()), |next| fill(plan, source, next, &mut back)),
-        );
-        written?;
-        filled?;
-        std::mem::swap(&mut front, &mut back);
-        current = next;
-    }
-    sink.finish()
-}
-
-/// Cuts the shard into batches of about [`BATCH_BYTE_LEN`]: small tensors share one, large ones take many. Cuts fall on whole rows of
-/// the output where rows are short, because that is where permutations read best.
-fn batches(plan: &Plan, shard: &Shard) -> Vec<Vec<Piece>> {
-    let (mut batches, mut batch, mut room) = (Vec::new(), Vec::new(), BATCH_BYTE_LEN);
-    for &tensor in &shard.tensors {
-        let output = &plan.tensors[tensor];
-        let size = output.dtype.bitsize() / 8;
-        let count = output.assembly.len();
-        let row = (count / output.shape.first().copied().unwrap_or(1).max(1)).max(1);
-        let mut first = 0;
-        if count == 0 {
-            batch.push(piece(tensor, 0, 0, true));
+impl Files {
+    /// Creates every file with its header and its full length; none may exist.
+    pub fn create(directory: &Path, shards: &[Shard]) -> Result<Self, ConvertError> {
+        let mut open = Vec::new();
+        for shard in shards {
+            let path = directory.join(&shard.file_name);
+            let file = File::create_new(&path).map_err(ConvertError::io("create", &path))?;
+            let written = std::os::unix::fs::FileExt::write_all_at(&file, &shard.header, 0)
+                .and_then(|()| file.set_len(shard.byte_len));
+            written.map_err(ConvertError::io("write", &path))?;
+            open.push((path, file));
         }
-        while first < count {
-            let left = count - first;
-            let mut taken = left.min((room / size) as u64);
-            if taken < left && row <= (BATCH_BYTE_LEN / size) as u64 {
-                // `first` is at a row already: every cut before was.
-                taken -= taken % row;
-            }
-            if taken > 0 {
-                let byte_len = taken as usize * size;
-                batch.push(piece(tensor, first, byte_len, taken == left));
-                room -= byte_len;
-                first += taken;
-            }
-            if first < count {
-                batches.push(std::mem::take(&mut batch));
-                room = BATCH_BYTE_LEN;
+        Ok(Self { open })
+    }
+
+    /// Makes sure that every byte is on disk.
+    pub fn flush(&self) -> Result<(), ConvertError> {
+        self.open.iter().try_for_each(|(path, file)| file.sync_all().map_err(ConvertError::io("flush", path)))
+    }
+
+    /// Where each of the plan's tensors goes.
+    fn places<'a>(&'a self, plan: &Plan, shards: &[Shard]) -> Vec<Option<Place<'a>>> {
+        let mut places = vec![None; plan.tensors.len()];
+        for (shard, (path, file)) in shards.iter().zip(&self.open) {
+            let mut byte_offset = shard.header.len() as u64;
+            for &at in &shard.tensors {
+                places[at] = Some(Place { file, path, byte_offset });
+                byte_offset += plan.tensors[at].byte_len();
             }
         }
+        places
     }
-    if !batch.is_empty() {
-        batches.push(batch);
-    }
-    batches
-}
 
-fn piece(tensor: usize, first: u64, byte_len: usize, last: bool) -> Piece {
-    Piece { tensor, first, byte_len, last }
-}
-
-fn fill(
-    plan: &Plan,
-    source: &dyn TensorSource,
-    window: &[Vec<Piece>],
-    buffers: &mut [Buffer],
-) -> Result<(), ConvertError> {
-    buffers.par_iter_mut().zip(window).try_for_each(|(buffer, batch)| {
-        let byte_len = batch.iter().map(|piece| piece.byte_len).sum();
-        buffer.bytes.resize(byte_len, 0);
-        let mut rest = buffer.bytes.as_mut_slice();
-        for piece in batch {
-            let (out, tail) = rest.split_at_mut(piece.byte_len);
-            let tensor = &plan.tensors[piece.tensor];
-            tensor.assembly.read(source, tensor.dtype, piece.first, out, &mut buffer.scratch)?;
-            rest = tail;
+    /// Writes every tensor; their BLAKE3 hashes, in plan order. `memory_byte_len` bounds the buffers of all workers together.
+    ///
+    /// # Errors
+    /// The first error by the plan's order among those that workers met before they stopped.
+    pub fn write(
+        &self,
+        plan: &Plan,
+        shards: &[Shard],
+        source: &dyn TensorSource,
+        memory_byte_len: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<blake3::Hash>, ConvertError> {
+        let places = self.places(plan, shards);
+        let mut jobs = plan.jobs();
+        let byte_len = |job: &Range<usize>| plan.tensors[job.clone()].iter().map(|t| t.byte_len()).sum::<u64>();
+        jobs.sort_by_key(|job| std::cmp::Reverse(byte_len(job)));
+        let (workers, piece_byte_len) = share(memory_byte_len, rayon::current_num_threads());
+        let shared = Shared { source, progress, piece_byte_len };
+        let queue = Queue { jobs: &jobs, next: AtomicUsize::new(0), failed: AtomicBool::new(false) };
+        let results = Mutex::new(Vec::new());
+        rayon::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|_| {
+                    let mut worker = Worker::with_block_byte_len(piece_byte_len / 4);
+                    while let Some(job) = queue.take() {
+                        let own: Vec<Place<'_>> = places[job.clone()].iter().flatten().copied().collect();
+                        let result = worker.make(&plan.tensors[job.clone()], &own, &shared);
+                        queue.failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                        let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        results.push((job, result));
+                    }
+                });
+            }
+        });
+        let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        results.sort_by_key(|(job, _)| job.start);
+        let mut hashes = Vec::new();
+        for (_, result) in results {
+            hashes.extend(result?);
         }
-        Ok(())
-    })
-}
-
-/// The file being written.
-struct Sink<'a> {
-    file: File,
-    path: &'a Path,
-    file_hash: blake3::Hasher,
-    tensor_hash: blake3::Hasher,
-    byte_len: u64,
-    tensors: Vec<blake3::Hash>,
-}
-
-impl Sink<'_> {
-    fn header(&mut self, header: &[u8]) -> Result<(), ConvertError> {
-        self.file_hash.update(header);
-        self.byte_len += header.len() as u64;
-        self.file.write_all(header).map_err(ConvertError::io("write", self.path))
+        Ok(hashes)
     }
+}
 
-    /// Hashes and writes filled buffers, in order.
-    fn take(&mut self, window: &[Vec<Piece>], buffers: &[Buffer]) -> Result<(), ConvertError> {
-        for (batch, buffer) in window.iter().zip(buffers) {
-            let (file, file_hash) = (&mut self.file, &mut self.file_hash);
-            let (tensor_hash, tensors) = (&mut self.tensor_hash, &mut self.tensors);
-            let (written, ()) = rayon::join(
-                || file.write_all(&buffer.bytes),
-                || {
-                    file_hash.update(&buffer.bytes);
-                    hash_tensors(batch, &buffer.bytes, tensor_hash, tensors);
-                },
-            );
-            written.map_err(ConvertError::io("write", self.path))?;
-            self.byte_len += buffer.bytes.len() as u64;
+/// Jobs that no worker has taken.
+struct Queue<'a> {
+    jobs: &'a [Range<usize>],
+    next: AtomicUsize,
+    failed: AtomicBool,
+}
+
+impl Queue<'_> {
+    fn take(&self) -> Option<Range<usize>> {
+        if self.failed.load(Ordering::Relaxed) {
+            return None;
         }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Written, ConvertError> {
-        self.file.sync_all().map_err(ConvertError::io("flush", self.path))?;
-        Ok(Written { byte_len: self.byte_len, file: self.file_hash.finalize(), tensors: self.tensors })
+        self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)).cloned()
     }
 }
 
-fn hash_tensors(batch: &[Piece], bytes: &[u8], hasher: &mut blake3::Hasher, done: &mut Vec<blake3::Hash>) {
-    let mut rest = bytes;
-    for piece in batch {
-        let (own, tail) = rest.split_at(piece.byte_len);
-        hasher.update(own);
-        if piece.last {
-            done.push(hasher.finalize());
-            hasher.reset();
+/// How many workers a memory budget feeds, and how large their pieces are.
+fn share(memory_byte_len: usize, threads: usize) -> (usize, usize) {
+    let memory = memory_byte_len.max(MIN_MEMORY_BYTE_LEN);
+    let workers = (memory / (PIECE_BYTE_LEN * BUFFERS_PER_PIECE)).clamp(1, threads);
+    (workers, (memory / workers / BUFFERS_PER_PIECE).min(PIECE_BYTE_LEN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_kept() {
+        for memory in [1 << 20, 5 << 20, 64 << 20, 1 << 30] {
+            for threads in [1, 2, 16] {
+                let (workers, piece) = share(memory, threads);
+                assert!(workers >= 1 && workers <= threads && piece >= 256 << 10);
+                assert!(workers * piece * BUFFERS_PER_PIECE <= memory);
+            }
         }
-        rest = tail;
     }
 }

@@ -1,0 +1,160 @@
+//! `mlxport convert`: a PyTorch checkpoint becomes a directory of MLX-ready safetensors.
+
+mod report;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use mlxport_convert::manifest::Manifest;
+use mlxport_convert::progress::{Progress, Silent};
+use mlxport_convert::quantize::Mode;
+use mlxport_convert::recipe::packing::Wish;
+use mlxport_convert::{ConvertError, DtypeChoice, Request, Survey, WriteOptions, parse_byte_len, survey};
+use serde_json::{Value, json};
+
+use crate::exit;
+use crate::output::to_stdout;
+use crate::progress::Bar;
+
+/// The schema of `--json`.
+const SCHEMA: &str = "mlxport.convert/1";
+
+/// Convert a PyTorch checkpoint to MLX-ready safetensors.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Checkpoint directory, or one .safetensors file with config.json beside it.
+    source: PathBuf,
+    /// Directory to make.
+    target: PathBuf,
+    /// Built-in recipe or recipe file; without it, the built-in one that fits config.json.
+    #[arg(long, value_name = "NAME|FILE")]
+    recipe: Option<String>,
+    /// How the tensors are laid out: mlx-vlm (packed as mlx-vlm loads them) or split (query, key and value apart).
+    #[arg(long, value_name = "LAYOUT")]
+    layout: Option<String>,
+    /// What float tensors become: keep, bf16, f16 or f32.
+    #[arg(long, value_name = "DTYPE", default_value = "keep")]
+    dtype: DtypeChoice,
+    /// Pack weights: affine, mxfp4, mxfp8 or nvfp4. The recipe says which; --dry-run shows them.
+    #[arg(long, value_name = "MODE")]
+    quantize: Option<Mode>,
+    /// Bits of a packed weight (affine: 2, 3, 4, 5, 6 or 8; default 4).
+    #[arg(long, value_name = "N", requires = "quantize")]
+    bits: Option<u32>,
+    /// Weights that share a scale (affine: 32, 64 or 128; default 64).
+    #[arg(long, value_name = "N", requires = "quantize")]
+    group_size: Option<u32>,
+    /// Rules that come before the recipe's: a file (docs/quantization.md), or a mixture such as mixed_3_6.
+    #[arg(long, value_name = "FILE|PRESET", requires = "quantize")]
+    quantize_rules: Option<String>,
+    /// Turn a quantized MLX directory back into float weights.
+    #[arg(long, conflicts_with_all = ["quantize", "recipe", "layout"])]
+    dequantize: bool,
+    /// Memory for buffers, all threads together.
+    #[arg(long, value_name = "SIZE", default_value = "96MiB", value_parser = parse_byte_len)]
+    memory: u64,
+    /// The most bytes of tensors in one file.
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = parse_byte_len)]
+    max_shard_size: u64,
+    /// Print the plan and everything wrong with the input; write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Replace the target if it exists.
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command. Input errors are reported here and give exit code 2, a full disk 3.
+///
+/// # Errors
+/// When stdout or stderr cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let (outcome, code) = match attempt(args) {
+        Ok(Outcome::Planned(survey)) => planned(args, &survey)?,
+        Ok(Outcome::Written(manifest)) => {
+            let seconds = started.elapsed().as_secs_f64();
+            let target = args.target.display().to_string();
+            people(args.json, &report::summary(&target, &manifest, seconds))?;
+            (report::written(&manifest, seconds), ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            writeln!(std::io::stderr(), "error: {error}")?;
+            let object = json!({ "error": error.to_string(), "violations": error.violations() });
+            (object, exit::code_of(&error.into()))
+        }
+    };
+    if args.json {
+        let mut object = json!({
+            "schema": SCHEMA,
+            "ok": code == ExitCode::SUCCESS,
+            "source": args.source,
+            "target": args.target,
+            "dry_run": args.dry_run,
+        });
+        if let (Some(object), Value::Object(outcome)) = (object.as_object_mut(), outcome) {
+            object.extend(outcome);
+        }
+        to_stdout(&format!("{object}\n"))?;
+    }
+    Ok(code)
+}
+
+enum Outcome {
+    Planned(Box<Survey>),
+    Written(Box<Manifest>),
+}
+
+fn attempt(args: &Args) -> Result<Outcome, ConvertError> {
+    let wish = |mode| Wish::new(mode, args.bits, args.group_size, args.quantize_rules.as_deref());
+    let survey = survey(&Request {
+        source: args.source.clone(),
+        recipe: args.recipe.clone(),
+        layout: args.layout.clone(),
+        dtype: args.dtype,
+        quantize: args.quantize.map(wish).transpose()?,
+        dequantize: args.dequantize,
+    })?;
+    if args.dry_run {
+        return Ok(Outcome::Planned(Box::new(survey)));
+    }
+    let prepared = survey.into_prepared()?;
+    let options = WriteOptions {
+        force: args.force,
+        max_shard_byte_len: args.max_shard_size,
+        memory_byte_len: usize::try_from(args.memory).unwrap_or(usize::MAX),
+        ..WriteOptions::to(&args.target)
+    };
+    let bar = (!args.json).then(|| Bar::on_terminal(prepared.plan.byte_len())).flatten();
+    let progress = bar.as_ref().map_or(&Silent as &dyn Progress, |bar| bar);
+    let manifest = prepared.write_watched(&options, progress)?;
+    Ok(Outcome::Written(Box::new(manifest)))
+}
+
+/// Text for a person: stdout, or stderr where stdout carries the JSON object.
+fn people(json: bool, text: &str) -> std::io::Result<()> {
+    if json { write!(std::io::stderr(), "{text}") } else { to_stdout(text) }
+}
+
+/// Prints the plan and the violations of a dry run.
+fn planned(args: &Args, survey: &Survey) -> std::io::Result<(Value, ExitCode)> {
+    let mut object = json!({ "violations": survey.violations });
+    if let Some(plan) = &survey.plan {
+        people(args.json, &report::table(plan))?;
+        object["plan"] = report::plan_json(plan);
+    }
+    if survey.violations.is_empty() {
+        return Ok((object, ExitCode::SUCCESS));
+    }
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{} violations", survey.violations.len())?;
+    for violation in &survey.violations {
+        writeln!(stderr, "  {violation}")?;
+    }
+    Ok((object, ExitCode::from(exit::INPUT)))
+}
