@@ -19,6 +19,7 @@ use crate::error::ConvertError;
 use crate::manifest::{DroppedRecord, FileRecord, MANIFEST_FILE, Manifest, SCHEMA, SourceRecord, TensorRecord};
 use crate::plan::Plan;
 
+pub use companions::NAMES as COMPANIONS;
 pub use shards::DEFAULT_MAX_SHARD_BYTE_LEN;
 use shards::Shard;
 use stage::Stage;
