@@ -8,10 +8,11 @@ use std::time::Instant;
 use mlxport_convert::manifest::Manifest;
 use mlxport_convert::plan::Plan;
 use mlxport_convert::{
-    ConvertError, DtypeChoice, Request, Survey, WriteOptions, parse_byte_len, show_byte_len, survey,
+    ConvertError, DtypeChoice, Request, Survey, Violation, WriteOptions, parse_byte_len, show_byte_len, survey,
 };
 use serde_json::{Value, json};
 
+use super::hub_progress::resolve;
 use crate::exit;
 use crate::output::to_stdout;
 
@@ -21,8 +22,8 @@ const SCHEMA: &str = "mlxport.convert/1";
 /// Convert a PyTorch checkpoint to MLX-ready safetensors.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, or one .safetensors file with config.json beside it.
-    source: PathBuf,
+    /// Checkpoint directory, one .safetensors file with config.json beside it, or a hub id (owner/name[@revision]).
+    source: String,
     /// Directory to make.
     target: PathBuf,
     /// Built-in recipe or recipe file; without it, the built-in one that fits config.json.
@@ -65,8 +66,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => {
             writeln!(std::io::stderr(), "error: {error}")?;
-            let report = json!({ "error": error.to_string(), "violations": error.violations() });
-            (report, exit::code_of(&error.into()))
+            let report = json!({ "error": error.to_string(), "violations": violations(&error) });
+            (report, exit::code_of(&error))
         }
     };
     if args.json {
@@ -85,14 +86,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// What is wrong with the input, where the error is of that kind.
+fn violations(error: &anyhow::Error) -> &[Violation] {
+    error.downcast_ref::<ConvertError>().map_or(&[], ConvertError::violations)
+}
+
 enum Outcome {
     Planned(Box<Survey>),
     Written(Box<Manifest>),
 }
 
-fn attempt(args: &Args) -> Result<Outcome, ConvertError> {
+fn attempt(args: &Args) -> anyhow::Result<Outcome> {
     let survey = survey(&Request {
-        source: args.source.clone(),
+        source: resolve(&args.source, args.json)?,
         recipe: args.recipe.clone(),
         layout: args.layout.clone(),
         dtype: args.dtype,
