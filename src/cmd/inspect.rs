@@ -1,13 +1,13 @@
 //! `mlxport inspect`: keys, shapes and dtypes of a checkpoint, and which recipe fits.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mlxport_convert::inspect::{Inspection, Verdict};
-use mlxport_convert::{inspect, show_byte_len};
+use mlxport_convert::{ConvertError, inspect, show_byte_len};
 use serde_json::json;
 
+use super::hub_progress::resolve;
 use crate::exit;
 use crate::output::to_stdout;
 
@@ -19,8 +19,8 @@ const SHOWN: usize = 20;
 /// Show what a checkpoint holds and which recipe fits.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, or one .safetensors file.
-    path: PathBuf,
+    /// Checkpoint directory, one .safetensors file, or a hub id (owner/name[@revision]).
+    path: String,
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -31,7 +31,8 @@ pub struct Args {
 /// # Errors
 /// When stdout or stderr cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let inspection = match inspect(&args.path) {
+    let found = resolve(&args.path, args.json).map_err(anyhow::Error::from).and_then(|path| Ok(inspect(&path)?));
+    let inspection = match found {
         Ok(inspection) => inspection,
         Err(error) => {
             writeln!(std::io::stderr(), "error: {error}")?;
@@ -40,11 +41,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     "schema": SCHEMA,
                     "ok": false,
                     "error": error.to_string(),
-                    "violations": error.violations(),
+                    "violations": error.downcast_ref::<ConvertError>().map_or(&[][..], ConvertError::violations),
                 });
                 to_stdout(&format!("{object}\n"))?;
             }
-            return Ok(exit::code_of(&error.into()));
+            return Ok(exit::code_of(&error));
         }
     };
     let sound = inspection.violations.is_empty();

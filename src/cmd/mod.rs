@@ -1,6 +1,7 @@
 //! One file per command: its flags, and the wiring of the rooms that do the work.
 
 pub mod convert;
+mod hub_progress;
 pub mod inspect;
 pub mod parity;
 pub mod verify;

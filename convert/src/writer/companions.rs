@@ -8,7 +8,7 @@ use crate::error::ConvertError;
 use crate::manifest::FileRecord;
 
 /// The names MLX tools look for.
-const NAMES: &[&str] = &[
+pub const NAMES: &[&str] = &[
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",

@@ -22,6 +22,7 @@ use crate::plan::{Making, Plan};
 use crate::progress::Progress;
 use crate::quantize::Quantization;
 
+pub use companions::NAMES as COMPANIONS;
 pub use shards::DEFAULT_MAX_SHARD_BYTE_LEN;
 use shards::Shard;
 use stage::Stage;

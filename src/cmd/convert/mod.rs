@@ -11,9 +11,10 @@ use mlxport_convert::manifest::Manifest;
 use mlxport_convert::progress::{Progress, Silent};
 use mlxport_convert::quantize::Mode;
 use mlxport_convert::recipe::packing::Wish;
-use mlxport_convert::{ConvertError, DtypeChoice, Request, Survey, WriteOptions, parse_byte_len, survey};
+use mlxport_convert::{ConvertError, DtypeChoice, Request, Survey, Violation, WriteOptions, parse_byte_len, survey};
 use serde_json::{Value, json};
 
+use super::hub_progress::resolve;
 use crate::exit;
 use crate::output::to_stdout;
 use crate::progress::Bar;
@@ -24,8 +25,8 @@ const SCHEMA: &str = "mlxport.convert/1";
 /// Convert a PyTorch checkpoint to MLX-ready safetensors.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, or one .safetensors file with config.json beside it.
-    source: PathBuf,
+    /// Checkpoint directory, one weight file with config.json beside it, or a hub id (owner/name[@revision]).
+    source: String,
     /// Directory to make.
     target: PathBuf,
     /// Built-in recipe or recipe file; without it, the built-in one that fits config.json.
@@ -85,8 +86,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => {
             writeln!(std::io::stderr(), "error: {error}")?;
-            let object = json!({ "error": error.to_string(), "violations": error.violations() });
-            (object, exit::code_of(&error.into()))
+            let object = json!({ "error": error.to_string(), "violations": violations(&error) });
+            (object, exit::code_of(&error))
         }
     };
     if args.json {
@@ -105,15 +106,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// What is wrong with the input, where the error is of that kind.
+fn violations(error: &anyhow::Error) -> &[Violation] {
+    error.downcast_ref::<ConvertError>().map_or(&[], ConvertError::violations)
+}
+
 enum Outcome {
     Planned(Box<Survey>),
     Written(Box<Manifest>),
 }
 
-fn attempt(args: &Args) -> Result<Outcome, ConvertError> {
+fn attempt(args: &Args) -> anyhow::Result<Outcome> {
     let wish = |mode| Wish::new(mode, args.bits, args.group_size, args.quantize_rules.as_deref());
     let survey = survey(&Request {
-        source: args.source.clone(),
+        source: resolve(&args.source, args.json)?,
         recipe: args.recipe.clone(),
         layout: args.layout.clone(),
         dtype: args.dtype,
