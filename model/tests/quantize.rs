@@ -169,7 +169,9 @@ fn row(dtype: Dtype, kind: u32, random: &mut Random) -> Vec<u8> {
         // Any bits at all.
         _ => f32::from_bits(random.bits()),
     };
-    (0..ROW).flat_map(|at| stored(dtype, Some(value(at, random)).filter(|value| !value.is_nan()).unwrap_or(1.5))).collect()
+    (0..ROW)
+        .flat_map(|at| stored(dtype, Some(value(at, random)).filter(|value| !value.is_nan()).unwrap_or(1.5)))
+        .collect()
 }
 
 const KINDS: u32 = 11;

@@ -137,7 +137,11 @@ fn check_sizes(q: Quantization, dtype: Dtype, value_bytes: usize, made: [usize; 
     let groups = value_bytes / (group_size * item);
     let scale = if q.has_biases() { item } else { 1 };
     let bias = if q.has_biases() { item } else { 0 };
-    assert_eq!(made, [groups * group_size / 8 * bits, groups * scale, groups * bias], "bytes of weight, scales, biases");
+    assert_eq!(
+        made,
+        [groups * group_size / 8 * bits, groups * scale, groups * bias],
+        "bytes of weight, scales, biases"
+    );
 }
 
 fn quantize_as<E: Element>(
