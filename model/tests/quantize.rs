@@ -127,7 +127,7 @@ impl Random {
 
     /// Roughly normal, of width 1.
     fn normal(&mut self) -> f32 {
-        (0..6).map(|_| self.uniform()).sum::<f32>() / 1.414_213_5
+        (0..6).map(|_| self.uniform()).sum::<f32>() / std::f32::consts::SQRT_2
     }
 }
 

@@ -8,6 +8,9 @@ pub(super) trait Element {
     /// The little-endian bytes of one number.
     type Raw: Copy;
 
+    /// f32's digits that this type has not.
+    const DIGITS_LESS: u32;
+
     /// The numbers in `bytes`; a remainder is left out.
     fn split(bytes: &[u8]) -> &[Self::Raw];
 
@@ -27,6 +30,15 @@ pub(super) trait Element {
     fn round(value: f32) -> f32 {
         Self::load(Self::store(value))
     }
+
+    /// As [`round`](Self::round), and cheaper, for numbers that the type holds as normal ones; smaller ones keep too many digits.
+    #[inline(always)]
+    fn round_digits(value: f32) -> f32 {
+        let unit = 1 << Self::DIGITS_LESS;
+        let bits = value.to_bits();
+        let odd = bits >> Self::DIGITS_LESS & 1;
+        f32::from_bits(if unit == 1 { bits } else { (bits + (unit / 2 - 1 + odd)) & !(unit - 1) })
+    }
 }
 
 /// float32.
@@ -38,6 +50,8 @@ pub(super) struct Bf16;
 
 impl Element for F32 {
     type Raw = [u8; 4];
+
+    const DIGITS_LESS: u32 = 0;
 
     fn split(bytes: &[u8]) -> &[[u8; 4]] {
         bytes.as_chunks().0
@@ -66,6 +80,8 @@ impl Element for F32 {
 
 impl Element for Bf16 {
     type Raw = [u8; 2];
+
+    const DIGITS_LESS: u32 = 16;
 
     fn split(bytes: &[u8]) -> &[[u8; 2]] {
         bytes.as_chunks().0
@@ -97,6 +113,8 @@ impl Element for Bf16 {
 
 impl Element for F16 {
     type Raw = [u8; 2];
+
+    const DIGITS_LESS: u32 = 13;
 
     fn split(bytes: &[u8]) -> &[[u8; 2]] {
         bytes.as_chunks().0
@@ -184,6 +202,11 @@ mod tests {
             } else {
                 assert_eq!(f16, half::f16::from_f32(value).to_bits(), "{bits:#x}");
                 assert_eq!(bf16, half::bf16::from_f32(value).to_bits(), "{bits:#x}");
+            }
+            if (2_f32.powi(-14)..65519.0).contains(&value.abs()) {
+                assert_eq!(F16::round_digits(value), F16::round(value), "{bits:#x}");
+                assert_eq!(Bf16::round_digits(value), Bf16::round(value), "{bits:#x}");
+                assert_eq!(F32::round_digits(value), value, "{bits:#x}");
             }
         }
     }
