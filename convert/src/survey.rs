@@ -16,7 +16,7 @@ use crate::writer::{self, WriteOptions};
 /// What to convert, and into what.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// A checkpoint directory or one `.safetensors` file.
+    /// A checkpoint directory, or one `.safetensors`, `.bin`, `.pt` or `.pth` file.
     pub source: PathBuf,
     /// A built-in recipe's name or a recipe file; `None` takes the built-in one that fits the config.
     pub recipe: Option<String>,
@@ -24,6 +24,8 @@ pub struct Request {
     pub layout: Option<String>,
     /// What float tensors become.
     pub dtype: DtypeChoice,
+    /// Which dict of a PyTorch file is the state dict, dotted where it is in another (`a.b`); `None` takes the one there is.
+    pub state_dict: Option<String>,
 }
 
 /// A checkpoint with its plan as far as one could be made, and everything that is wrong.
@@ -50,7 +52,7 @@ pub struct Prepared {
 /// What keeps any plan from being made: no such source, no such recipe or layout, a recipe that is wrong itself.
 pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
-    let scan = Checkpoint::scan(&request.source)?;
+    let scan = Checkpoint::scan_named(&request.source, request.state_dict.as_deref())?;
     let mut survey = Survey { checkpoint: scan.checkpoint, plan: None, violations: scan.violations };
     let chosen = survey.config().and_then(|config| match named {
         Some(recipe) => Ok((config, recipe)),
@@ -66,7 +68,8 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let layout = recipe.layout(request.layout.as_deref())?;
     let normalized = recipe.config.normalize(&config);
     let tensors = crate::checkpoint::TensorSource::tensors(&survey.checkpoint);
-    let (plan, violations) = plan(&recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable);
+    let (mut plan, violations) = plan(&recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable);
+    plan.notes.extend(scan.notes);
     survey.plan = Some(plan);
     survey.violations.extend(violations);
     if survey.violations.is_empty() && !scan.unreadable.is_empty() {
