@@ -21,7 +21,7 @@ const SCHEMA: &str = "mlxport.convert/1";
 /// Convert a PyTorch checkpoint to MLX-ready safetensors.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, or one .safetensors file with config.json beside it.
+    /// Checkpoint directory, or one .safetensors, .bin, .pt or .pth file with config.json beside it.
     source: PathBuf,
     /// Directory to make.
     target: PathBuf,
@@ -34,6 +34,9 @@ pub struct Args {
     /// What float tensors become: keep, bf16, f16 or f32.
     #[arg(long, value_name = "DTYPE", default_value = "keep")]
     dtype: DtypeChoice,
+    /// Which dict of a PyTorch file is the state dict (a.b: b in a); without it, the one there is.
+    #[arg(long, value_name = "NAME")]
+    state_dict: Option<String>,
     /// The most bytes of tensors in one file.
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = parse_byte_len)]
     max_shard_size: u64,
@@ -96,6 +99,7 @@ fn attempt(args: &Args) -> Result<Outcome, ConvertError> {
         recipe: args.recipe.clone(),
         layout: args.layout.clone(),
         dtype: args.dtype,
+        state_dict: args.state_dict.clone(),
     })?;
     if args.dry_run {
         return Ok(Outcome::Planned(Box::new(survey)));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mlxport_convert::inspect::{Inspection, Verdict};
-use mlxport_convert::{inspect, show_byte_len};
+use mlxport_convert::{inspect_named, show_byte_len};
 use serde_json::json;
 
 use crate::exit;
@@ -19,8 +19,11 @@ const SHOWN: usize = 20;
 /// Show what a checkpoint holds and which recipe fits.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, or one .safetensors file.
+    /// Checkpoint directory, or one .safetensors, .bin, .pt or .pth file.
     path: PathBuf,
+    /// Which dict of a PyTorch file is the state dict (a.b: b in a); without it, the one there is.
+    #[arg(long, value_name = "NAME")]
+    state_dict: Option<String>,
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -31,7 +34,7 @@ pub struct Args {
 /// # Errors
 /// When stdout or stderr cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let inspection = match inspect(&args.path) {
+    let inspection = match inspect_named(&args.path, args.state_dict.as_deref()) {
         Ok(inspection) => inspection,
         Err(error) => {
             writeln!(std::io::stderr(), "error: {error}")?;

@@ -257,7 +257,7 @@ impl Storage {
             return Err(bad(format!("a tensor of at most {MAX_TENSOR_BYTE_LEN} bytes"), format!("shape {shape:?}")));
         }
         let steps = shape.iter().zip(&strides);
-        let last = steps.map(|(len, stride)| len.saturating_sub(1).checked_mul(*stride));
+        let mut last = steps.map(|(len, stride)| len.saturating_sub(1).checked_mul(*stride));
         let last = last.try_fold(offset, |sum, step| sum.checked_add(step?));
         let end = if shape.contains(&0) { Some(offset) } else { last.and_then(|last| last.checked_add(1)) };
         if end.is_some_and(|end| end <= self.elements) {
