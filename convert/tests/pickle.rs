@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use mlxport_convert::checkpoint::{Checkpoint, Scan, TensorSource};
 use mlxport_convert::transforms::{Assembly, Scratch, View};
-use mlxport_convert::{ConvertError, DtypeChoice, Request, Violation, ViolationKind, WriteOptions, inspect_named, prepare};
+use mlxport_convert::{
+    ConvertError, DtypeChoice, Request, Violation, ViolationKind, WriteOptions, inspect_named, prepare,
+};
 use safetensors::Dtype;
 use serde_json::json;
 use support::{has, load, load_directory};
@@ -254,7 +256,12 @@ fn shards_and_index_must_agree() {
     assert!(has(&told("missing", &[first], None), ViolationKind::MissingFile, ""));
     assert!(has(&told("gone", &[first], Some(index.clone())), ViolationKind::MissingFile, SHARDS[1]));
     let lies = index.replace("\"conv\": \"pytorch_model-00001", "\"conv\": \"pytorch_model-00002");
-    assert_told(&told("lies", &[first, second], Some(lies)), ViolationKind::IndexMismatch, "conv", "it in pytorch_model-00001");
+    assert_told(
+        &told("lies", &[first, second], Some(lies)),
+        ViolationKind::IndexMismatch,
+        "conv",
+        "it in pytorch_model-00001",
+    );
     let less = index.replace("\"gone\"", "\"other\"");
     let less = told("less", &[first, second], Some(less));
     assert_told(&less, ViolationKind::IndexMismatch, "gone", INDEX);

@@ -258,7 +258,13 @@ proptest! {
 }
 
 /// Whether `found` is the nearest 16-bit float (even on a tie), judged in f64, where neighbours' midpoints are exact.
-fn check_nearest<T>(value: f64, result: Result<(), f64>, found: T, widen: impl Fn(u16) -> f64, bits: impl Fn(T) -> u16) {
+fn check_nearest<T>(
+    value: f64,
+    result: Result<(), f64>,
+    found: T,
+    widen: impl Fn(u16) -> f64,
+    bits: impl Fn(T) -> u16,
+) {
     let bits = bits(found);
     if value.is_nan() {
         assert!(result.is_ok() && widen(bits).is_nan());
@@ -282,7 +288,8 @@ fn check_nearest<T>(value: f64, result: Result<(), f64>, found: T, widen: impl F
     let is_even = magnitude % 2 == 0;
     if size > own {
         let above = widen(magnitude + 1);
-        let middle = if above.is_finite() { own + (above - own) / 2.0 } else { own + (own - widen(magnitude - 1)) / 2.0 };
+        let middle =
+            if above.is_finite() { own + (above - own) / 2.0 } else { own + (own - widen(magnitude - 1)) / 2.0 };
         assert!(size < middle || (size == middle && is_even), "{value:e} became {own:e}");
     } else {
         let middle = own - (own - widen(magnitude - 1)) / 2.0;
@@ -308,7 +315,13 @@ fn eight_bit_floats_widen_exactly() {
                 let fraction = f64::from(byte & ((1 << mantissa_bits) - 1)) / f64::from(1 << mantissa_bits);
                 let size = match (dtype, exponent) {
                     (Dtype::F8_E4M3, 15) if fraction == 0.875 => f64::NAN,
-                    (Dtype::F8_E5M2, 31) => if fraction == 0.0 { f64::INFINITY } else { f64::NAN },
+                    (Dtype::F8_E5M2, 31) => {
+                        if fraction == 0.0 {
+                            f64::INFINITY
+                        } else {
+                            f64::NAN
+                        }
+                    }
                     (_, 0) => fraction * 2_f64.powi(1 - bias),
                     _ => (1.0 + fraction) * 2_f64.powi(exponent - bias),
                 };

@@ -57,9 +57,8 @@ pub fn read(file: &File, name: &str, file_byte_len: u64, wanted: Option<&str>) -
 fn parse(pickle: Vec<u8>, name: &str) -> Result<Object, Vec<Violation>> {
     let place = |at: usize| format!("{name}: data.pkl, byte {at}");
     let vetted = vet::vet(&pickle).map_err(|flaws| {
-        let told = |flaw: opcodes::Flaw| {
-            Violation::new(ViolationKind::Unsupported, place(flaw.at), flaw.expected, flaw.found)
-        };
+        let told =
+            |flaw: opcodes::Flaw| Violation::new(ViolationKind::Unsupported, place(flaw.at), flaw.expected, flaw.found);
         flaws.into_iter().map(told).collect::<Vec<_>>()
     })?;
     drop(pickle);

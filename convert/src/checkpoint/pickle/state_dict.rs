@@ -20,8 +20,7 @@ pub type Entries = Vec<(Object, Object)>;
 /// # Errors
 /// One violation that lists the choices.
 pub fn choose(root: Object, wanted: Option<&str>, file: &str) -> Result<Entries, Violation> {
-    let unsupported =
-        |expected: &str, found: String| Violation::new(ViolationKind::Unsupported, file, expected, found);
+    let unsupported = |expected: &str, found: String| Violation::new(ViolationKind::Unsupported, file, expected, found);
     let top = match unbuilt(root) {
         Object::Dict(entries) => entries,
         other => return Err(unsupported("a dict of tensors (a state dict, not a whole model)", describe(&other))),
