@@ -21,6 +21,11 @@ pub fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 
+/// Whether it is a floating-point type that weights come in but models do not compute in; `--dtype` converts it.
+pub fn is_wide_or_narrow(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F64 | Dtype::F8_E4M3 | Dtype::F8_E5M2)
+}
+
 /// The dtype a header, manifest or recipe names (`BF16`, `I64`, …).
 pub fn from_name(name: &str) -> Option<Dtype> {
     serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
@@ -44,12 +49,18 @@ impl DtypeChoice {
     /// The dtype a float tensor stored as `source` is written in.
     pub fn apply(self, source: Dtype) -> Dtype {
         match self {
-            _ if !is_float(source) => source,
+            _ if !is_float(source) && !is_wide_or_narrow(source) => source,
             Self::Keep => source,
             Self::Bf16 => Dtype::BF16,
             Self::F16 => Dtype::F16,
             Self::F32 => Dtype::F32,
         }
+    }
+
+    /// Whether a place that takes `accepted` dtypes takes a tensor stored as `source`: as it is, or, where it is one that only a conversion
+    /// makes usable, as what it becomes.
+    pub fn accepts(self, accepted: &[Dtype], source: Dtype) -> bool {
+        accepted.contains(&source) || (is_wide_or_narrow(source) && accepted.contains(&self.apply(source)))
     }
 }
 
@@ -93,6 +104,12 @@ mod tests {
         assert_eq!(DtypeChoice::F32.apply(Dtype::BF16), Dtype::F32);
         assert_eq!(DtypeChoice::F32.apply(Dtype::I64), Dtype::I64);
         assert_eq!(DtypeChoice::Keep.apply(Dtype::F16), Dtype::F16);
+        assert_eq!(DtypeChoice::Keep.apply(Dtype::F64), Dtype::F64);
+        assert_eq!(DtypeChoice::Bf16.apply(Dtype::F8_E5M2), Dtype::BF16);
+        assert!(DtypeChoice::Bf16.accepts(&[Dtype::F32, Dtype::BF16], Dtype::F64));
+        assert!(!DtypeChoice::Keep.accepts(&[Dtype::F32, Dtype::BF16], Dtype::F64));
+        assert!(!DtypeChoice::Bf16.accepts(&[Dtype::F32], Dtype::F8_E4M3));
+        assert!(!DtypeChoice::Bf16.accepts(&[Dtype::F32, Dtype::BF16], Dtype::I64));
         assert_eq!("bf16".parse(), Ok(DtypeChoice::Bf16));
         assert!("int8".parse::<DtypeChoice>().is_err());
         assert_eq!(from_name("BF16"), Some(Dtype::BF16));

@@ -18,7 +18,7 @@ pub enum ViolationKind {
     MissingFile,
     /// A file name that leaves the checkpoint's directory (`/`, `..`, absolute) or is otherwise unusable.
     BadPath,
-    /// A safetensors header that breaks the format's rules.
+    /// A safetensors header, or a PyTorch file's archive or tensor, that breaks the format's rules.
     BadHeader,
     /// A file that ends before its header says it does, or carries more bytes than that.
     TruncatedFile,
@@ -174,12 +174,12 @@ pub enum ConvertError {
         reason: String,
     },
     /// A finite weight has no finite value in the dtype asked for.
-    #[error("{key}: {value:e} is too large for {dtype}; choose another --dtype")]
+    #[error("{key}: {} is too large for {dtype}; choose another --dtype", shown(*value))]
     Overflow {
         /// The source tensor's key.
         key: String,
         /// The weight.
-        value: f32,
+        value: f64,
         /// The dtype asked for.
         dtype: String,
     },
@@ -209,6 +209,12 @@ pub enum ConvertError {
     /// The directory has no manifest, so there is nothing to verify it against.
     #[error("{}: no {} here: not a directory that mlxport wrote", .0.display(), crate::manifest::MANIFEST_FILE)]
     NoManifest(PathBuf),
+}
+
+/// The shortest digits that are the value: a float32's own where it is one.
+fn shown(value: f64) -> String {
+    let single = value as f32;
+    if f64::from(single) == value { format!("{single:e}") } else { format!("{value:e}") }
 }
 
 impl ConvertError {

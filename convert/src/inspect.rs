@@ -70,7 +70,15 @@ pub struct Verdict {
 /// # Errors
 /// [`ConvertError::NoSuchSource`], or when a built-in recipe cannot be parsed.
 pub fn inspect(path: &Path) -> Result<Inspection, ConvertError> {
-    let mut scan = Checkpoint::scan(path)?;
+    inspect_named(path, None)
+}
+
+/// The same; of PyTorch's files, the state dict is the one that `state_dict` names, where it is given.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_named(path: &Path, state_dict: Option<&str>) -> Result<Inspection, ConvertError> {
+    let mut scan = Checkpoint::scan_named(path, state_dict)?;
     let converted = scan.checkpoint.root().join(MANIFEST_FILE).is_file();
     let (mut recipes, mut model_type) = (Vec::new(), None);
     match read_config(&scan.checkpoint) {
@@ -94,7 +102,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, ConvertError> {
     Ok(Inspection {
         files: scan.checkpoint.files().to_vec(),
         tensors: tensors.len(),
-        byte_len: sizes.sum(),
+        // Repeated elements (stride 0) take no bytes in the file, so there is no bound on what tensors claim.
+        byte_len: sizes.fold(0, u64::saturating_add),
         dtypes,
         groups: groups(&scan.checkpoint),
         model_type,

@@ -1,7 +1,7 @@
 //! Checkpoint → recipe → plan → transforms → writer → manifest: a PyTorch release becomes MLX-ready safetensors.
 //!
 //! ```text
-//! checkpoint  headers of *.safetensors and the index, checked; tensors read in pieces
+//! checkpoint  headers of *.safetensors, pickles of PyTorch's files and the index, checked; tensors read in pieces
 //! recipe      a TOML table: which key becomes which, what config it is for, what shapes the config demands
 //! plan        every output tensor, or everything that is wrong; no tensor byte is read for it
 //! transforms  any range of an output tensor, gathered from its sources
@@ -33,7 +33,7 @@ pub mod writer;
 
 pub use dtype::DtypeChoice;
 pub use error::{ConvertError, Violation, ViolationKind, Violations};
-pub use inspect::inspect;
+pub use inspect::{inspect, inspect_named};
 pub use manifest::Manifest;
 pub use size::{parse_byte_len, show_byte_len};
 pub use survey::{Prepared, Request, Survey, prepare, survey};

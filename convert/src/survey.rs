@@ -20,7 +20,7 @@ use crate::writer::{self, WriteOptions};
 /// What to convert, and into what.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// A checkpoint directory or one `.safetensors` file.
+    /// A checkpoint directory, or one `.safetensors`, `.bin`, `.pt` or `.pth` file.
     pub source: PathBuf,
     /// A built-in recipe's name or a recipe file; `None` takes the built-in one that fits the config.
     pub recipe: Option<String>,
@@ -32,6 +32,8 @@ pub struct Request {
     pub quantize: Option<Wish>,
     /// Turn a quantized MLX directory back into float weights; no recipe takes part.
     pub dequantize: bool,
+    /// Which dict of a PyTorch file is the state dict, dotted where it is in another (`a.b`); `None` takes the one there is.
+    pub state_dict: Option<String>,
 }
 
 /// A checkpoint with its plan as far as one could be made, and everything that is wrong.
@@ -58,7 +60,7 @@ pub struct Prepared {
 /// What keeps any plan from being made: no such source, no such recipe or layout, a recipe that is wrong itself.
 pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
-    let scan = Checkpoint::scan(&request.source)?;
+    let scan = Checkpoint::scan_named(&request.source, request.state_dict.as_deref())?;
     let mut survey = Survey { checkpoint: scan.checkpoint, plan: None, violations: scan.violations };
     if request.dequantize {
         survey.unpack(request.dtype);
@@ -79,6 +81,7 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let normalized = recipe.config.normalize(&config);
     let tensors = crate::checkpoint::TensorSource::tensors(&survey.checkpoint);
     let (mut plan, violations) = plan(&recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable);
+    plan.notes.extend(scan.notes);
     survey.violations.extend(violations);
     if let Some(wish) = &request.quantize
         && survey.violations.is_empty()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::api::RepoInfo;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use mlxport_convert::ConvertError;
-use mlxport_convert::checkpoint::index::{self, INDEX_FILE};
+use mlxport_convert::checkpoint::index;
 
 use crate::download::{Claim, download};
 use crate::http::{Ask, Client};
@@ -69,7 +69,7 @@ impl Snapshot<'_> {
         for name in select::small(top) {
             self.get(&name)?;
         }
-        let weights = if top.contains(INDEX_FILE) { shards(&self.dir)? } else { select::weights(top) };
+        let weights = weights(&self.dir, top)?;
         lacking(repo, top, weights.clone())?;
         weights.iter().try_for_each(|name| self.get(name))
     }
@@ -102,9 +102,13 @@ fn link(etag: &str, pointer: &Path) -> Result<(), HubError> {
     std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), pointer).map_err(HubError::io("create", pointer))
 }
 
-/// The shards that the index of a snapshot names.
-fn shards(dir: &Path) -> Result<Vec<String>, HubError> {
-    let (index, violations) = index::read(&dir.join(INDEX_FILE));
+/// The weight files of a release: what the index that counts names, where there is one.
+fn weights(dir: &Path, have: &BTreeSet<String>) -> Result<Vec<String>, HubError> {
+    let form = select::index_form(have);
+    if !have.contains(form.file_name) {
+        return Ok(select::weights(have));
+    }
+    let (index, violations) = index::read(&dir.join(form.file_name), form);
     ConvertError::unless_empty(violations).map_err(HubError::Index)?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
     Ok(names.into_iter().collect())
@@ -139,7 +143,7 @@ fn cached(id: &HubId, settings: &Settings, repo: &Repo, cache: &CacheRepo) -> Re
     let entries = std::fs::read_dir(&dir).map_err(HubError::io("list", &dir))?.flatten();
     let whole = entries.filter(|entry| entry.path().is_file());
     let have: BTreeSet<String> = whole.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    let needed = if have.contains(INDEX_FILE) { shards(&dir)? } else { Vec::new() };
+    let needed = weights(&dir, &have)?;
     lacking(&place("incomplete"), &have, needed)?;
     Ok(dir)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mlxport_convert::checkpoint::index::INDEX_FILE;
+use mlxport_convert::checkpoint::index::{IndexForm, PICKLES, SAFETENSORS};
 use mlxport_convert::files::is_plain_name;
 use mlxport_convert::writer::COMPANIONS;
 
@@ -10,8 +10,6 @@ use crate::HubError;
 
 /// What every release has.
 pub const CONFIG_FILE: &str = "config.json";
-/// The index of a pickled release.
-pub const PICKLE_INDEX_FILE: &str = "pytorch_model.bin.index.json";
 
 /// Top-level names of the repository; folders' files are left out.
 ///
@@ -35,9 +33,13 @@ pub fn top_level(names: impl IntoIterator<Item = String>) -> Result<BTreeSet<Str
 
 /// The small files: config, whichever index counts, and what a conversion copies.
 pub fn small(top: &BTreeSet<String>) -> Vec<String> {
-    let index = if top.iter().any(|name| is_safetensors(name)) { INDEX_FILE } else { PICKLE_INDEX_FILE };
-    let names = [CONFIG_FILE, index].into_iter().chain(COMPANIONS.iter().copied());
+    let names = [CONFIG_FILE, index_form(top).file_name].into_iter().chain(COMPANIONS.iter().copied());
     names.filter(|name| top.contains(*name)).map(str::to_owned).collect()
+}
+
+/// The index that counts: safetensors win over pickles.
+pub fn index_form(top: &BTreeSet<String>) -> IndexForm {
+    if top.iter().any(|name| is_safetensors(name)) { SAFETENSORS } else { PICKLES }
 }
 
 /// All weights where no index says which.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use mlxport_convert::inspect::{Inspection, Verdict};
-use mlxport_convert::{ConvertError, inspect, show_byte_len};
+use mlxport_convert::{ConvertError, inspect_named, show_byte_len};
 use serde_json::json;
 
 use super::hub_progress::resolve;
@@ -19,8 +19,11 @@ const SHOWN: usize = 20;
 /// Show what a checkpoint holds and which recipe fits.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, one .safetensors file, or a hub id (owner/name[@revision]).
+    /// Checkpoint directory, one .safetensors, .bin, .pt or .pth file, or a hub id (owner/name[@revision]).
     path: String,
+    /// Which dict of a PyTorch file is the state dict (a.b: b in a); without it, the one there is.
+    #[arg(long, value_name = "NAME")]
+    state_dict: Option<String>,
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -31,7 +34,9 @@ pub struct Args {
 /// # Errors
 /// When stdout or stderr cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let found = resolve(&args.path, args.json).map_err(anyhow::Error::from).and_then(|path| Ok(inspect(&path)?));
+    let found = resolve(&args.path, args.json)
+        .map_err(anyhow::Error::from)
+        .and_then(|path| Ok(inspect_named(&path, args.state_dict.as_deref())?));
     let inspection = match found {
         Ok(inspection) => inspection,
         Err(error) => {

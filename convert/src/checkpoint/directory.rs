@@ -1,4 +1,4 @@
-//! A checkpoint on disk: one `.safetensors` file, or a directory of them with or without an index.
+//! A checkpoint on disk: one file, or a directory of them with or without an index; safetensors or PyTorch's pickles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{ConvertError, Violation, ViolationKind, Violations};
 
-use super::index::{self, INDEX_FILE, Index};
-use super::{Scan, SourceFile, TensorInfo, TensorSource, Unreadable, header};
+use super::index::{self, Index, IndexForm};
+use super::listing::{self, Chosen};
+use super::{Scan, SourceFile, TensorInfo, TensorSource, Unreadable, header, pickle};
 
-/// An open safetensors checkpoint. Files stay open, so that a rename of the directory under us changes nothing.
+/// An open checkpoint. Files stay open, so that a rename of the directory under us changes nothing.
 #[derive(Debug)]
 pub struct Checkpoint {
     root: PathBuf,
@@ -26,22 +27,31 @@ impl Checkpoint {
     /// # Errors
     /// [`ConvertError::NoSuchSource`] when `path` is nothing; [`ConvertError::Io`] when the directory cannot be listed.
     pub fn scan(path: &Path) -> Result<Scan, ConvertError> {
+        Self::scan_named(path, None)
+    }
+
+    /// The same; of PyTorch's files, the state dict is the one that `state_dict` names (dotted, `a.b`), where it is given.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::scan`].
+    pub fn scan_named(path: &Path, state_dict: Option<&str>) -> Result<Scan, ConvertError> {
         let meta = std::fs::metadata(path).map_err(|_| ConvertError::NoSuchSource(path.display().to_string()))?;
         if meta.is_dir() {
-            return scan_directory(path);
+            return scan_directory(path, state_dict);
         }
         let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if !meta.is_file() || !name.ends_with(".safetensors") {
+        if !meta.is_file() || !(listing::is_safetensors(&name) || listing::is_pickle(&name)) {
             return Err(ConvertError::Violations(Violations(vec![Violation::new(
                 ViolationKind::Unsupported,
                 path.display().to_string(),
-                "a directory or a .safetensors file",
-                "something else (PyTorch pickles are not supported yet)",
+                "a directory, a .safetensors file, or a .bin, .pt or .pth file of PyTorch",
+                "something else",
             )])));
         }
         let mut scan = empty(root);
-        add_file(&mut scan, &name);
+        add_file(&mut scan, &name, state_dict);
+        refuse_unused_name(&mut scan, state_dict);
         Ok(scan)
     }
 
@@ -84,73 +94,57 @@ fn empty(root: &Path) -> Scan {
         },
         violations: Vec::new(),
         unreadable: Unreadable::default(),
+        notes: Vec::new(),
     }
 }
 
-fn scan_directory(root: &Path) -> Result<Scan, ConvertError> {
+fn scan_directory(root: &Path, state_dict: Option<&str>) -> Result<Scan, ConvertError> {
     let mut scan = empty(root);
-    if root.join(INDEX_FILE).exists() {
-        scan_indexed(&mut scan);
-        return Ok(scan);
+    let listing = listing::choose(root)?;
+    scan.notes.extend(listing.note);
+    match listing.chosen {
+        Chosen::Indexed(form) => scan_indexed(&mut scan, form, state_dict),
+        Chosen::Files(names) => names.iter().for_each(|name| add_file(&mut scan, name, state_dict)),
+        Chosen::Nothing(violations) => {
+            scan.unreadable.any = true;
+            scan.violations.extend(violations);
+        }
     }
-    let names = list(root)?;
-    if names.safetensors.is_empty() {
-        let found = if names.pickles.is_empty() {
-            "none".to_owned()
-        } else {
-            format!("only PyTorch pickles, which are not supported yet: {}", names.pickles.join(", "))
-        };
-        scan.unreadable.any = true;
-        scan.violations.push(Violation::new(
-            ViolationKind::MissingFile,
-            root.display().to_string(),
-            format!("*.safetensors files or {INDEX_FILE}"),
-            found,
-        ));
-    }
-    for name in &names.safetensors {
-        add_file(&mut scan, name);
-    }
+    refuse_unused_name(&mut scan, state_dict);
     Ok(scan)
 }
 
-struct Names {
-    safetensors: Vec<String>,
-    pickles: Vec<String>,
-}
-
-/// The weight files of a directory, by name, so that the listing's order does not matter.
-fn list(root: &Path) -> Result<Names, ConvertError> {
-    let mut all = BTreeSet::new();
-    for entry in std::fs::read_dir(root).map_err(ConvertError::io("list", root))? {
-        let entry = entry.map_err(ConvertError::io("list", root))?;
-        all.insert(entry.file_name().to_string_lossy().into_owned());
+/// A state dict's name says nothing about safetensors; whoever gave one expects it to be heeded.
+fn refuse_unused_name(scan: &mut Scan, state_dict: Option<&str>) {
+    let files = &scan.checkpoint.files;
+    if let Some(name) = state_dict
+        && !files.is_empty()
+        && files.iter().all(|file| listing::is_safetensors(&file.name))
+    {
+        let expected = "a PyTorch pickle, of which --state-dict chooses a part";
+        let found = format!("safetensors, which have no {name}");
+        scan.violations.push(Violation::new(ViolationKind::Unsupported, "--state-dict", expected, found));
     }
-    let ending = |ends: &[&str]| -> Vec<String> {
-        let keep = |name: &&String| !name.starts_with('.') && ends.iter().any(|end| name.ends_with(end));
-        all.iter().filter(keep).cloned().collect()
-    };
-    Ok(Names { safetensors: ending(&[".safetensors"]), pickles: ending(&[".bin", ".pt", ".pth"]) })
 }
 
 /// Opens the shards an index names and holds index and headers against each other.
-fn scan_indexed(scan: &mut Scan) {
-    let (index, violations) = index::read(&scan.checkpoint.root.join(INDEX_FILE));
+fn scan_indexed(scan: &mut Scan, form: IndexForm, state_dict: Option<&str>) {
+    let (index, violations) = index::read(&scan.checkpoint.root.join(form.file_name), form);
     if index.weight_map.is_empty() && violations.is_empty() {
         let expected = "a weight_map that names at least one key";
-        scan.violations.push(Violation::new(ViolationKind::IndexMismatch, INDEX_FILE, expected, "an empty one"));
+        scan.violations.push(Violation::new(ViolationKind::IndexMismatch, form.file_name, expected, "an empty one"));
     }
     scan.violations.extend(violations);
     let nothing_known = index.weight_map.is_empty();
     let names: BTreeSet<&String> = index.weight_map.values().collect();
     for name in names {
-        add_file(scan, name);
+        add_file(scan, name, state_dict);
     }
     // A shard that cannot be read hides just the keys that the index puts there.
     scan.unreadable.any = nothing_known;
     scan.unreadable.keys.extend(index.unusable.iter().cloned());
     check_listed(scan, &index);
-    check_unlisted(scan, &index);
+    check_unlisted(scan, &index, form.file_name);
 }
 
 /// Every key of the index must be where the index says, unless that file could not be read.
@@ -173,7 +167,7 @@ fn check_listed(scan: &mut Scan, index: &Index) {
 }
 
 /// Every key of a shard must be in the index.
-fn check_unlisted(scan: &mut Scan, index: &Index) {
+fn check_unlisted(scan: &mut Scan, index: &Index, index_file: &str) {
     let Checkpoint { tensors, files, .. } = &scan.checkpoint;
     let known = |key: &String| index.weight_map.contains_key(key) || scan.unreadable.keys.contains(key);
     let unlisted: Vec<(String, String)> = tensors
@@ -182,7 +176,7 @@ fn check_unlisted(scan: &mut Scan, index: &Index) {
         .map(|(key, info)| (key.clone(), format!("it in {} only", files[info.file].name)))
         .collect();
     for (key, found) in unlisted {
-        mismatch(scan, &key, format!("it in {INDEX_FILE}"), found);
+        mismatch(scan, &key, format!("it in {index_file}"), found);
     }
 }
 
@@ -190,16 +184,30 @@ fn mismatch(scan: &mut Scan, key: &str, expected: String, found: String) {
     scan.violations.push(Violation::new(ViolationKind::IndexMismatch, key, expected, found));
 }
 
+/// What one file holds.
+struct Contents {
+    tensors: Vec<(String, TensorInfo)>,
+    broken: Vec<String>,
+    hash: blake3::Hash,
+    violations: Vec<Violation>,
+}
+
 /// Opens one file and adds its tensors, or says why it cannot.
-fn add_file(scan: &mut Scan, name: &str) {
+fn add_file(scan: &mut Scan, name: &str, state_dict: Option<&str>) {
     let path = scan.checkpoint.root.join(name);
+    let at = scan.checkpoint.files.len();
     let opened = open_regular(&path)
         .map_err(|found| vec![Violation::new(ViolationKind::MissingFile, name, "a regular file", found)])
         .and_then(|(file, byte_len)| {
-            let (header, violations) = header::read(&file, name, byte_len)?;
-            Ok((file, byte_len, header, violations))
+            let contents = if listing::is_pickle(name) {
+                pickled(at, pickle::read(&file, name, byte_len, state_dict)?)
+            } else {
+                let (header, violations) = header::read(&file, name, byte_len)?;
+                headed(at, header, violations)
+            };
+            Ok((file, byte_len, contents))
         });
-    let (handle, byte_len, header, violations) = match opened {
+    let (handle, byte_len, contents) = match opened {
         Ok(opened) => opened,
         Err(violations) => {
             scan.violations.extend(violations);
@@ -207,38 +215,50 @@ fn add_file(scan: &mut Scan, name: &str) {
             return;
         }
     };
-    scan.violations.extend(violations);
-    scan.unreadable.keys.extend(header.broken.iter().cloned());
-    let at = scan.checkpoint.files.len();
+    scan.violations.extend(contents.violations);
+    scan.unreadable.keys.extend(contents.broken);
     scan.checkpoint.handles.push(handle);
     scan.checkpoint.files.push(SourceFile {
         name: name.to_owned(),
         byte_len,
-        header_blake3: header.hash.to_hex().to_string(),
+        header_blake3: contents.hash.to_hex().to_string(),
     });
-    add_tensors(scan, at, header);
+    for (key, info) in contents.tensors {
+        add_tensor(scan, key, info);
+    }
 }
 
-/// Enters a header's tensors in the table; a key that another file has already is a violation, and the first one stays.
-fn add_tensors(scan: &mut Scan, file: usize, header: header::Header) {
-    for entry in header.sound {
-        let info = TensorInfo {
-            dtype: entry.info.dtype,
-            shape: entry.info.shape.iter().map(|&n| n as u64).collect(),
-            file,
-            byte_offset: header.data_start + entry.info.data_offsets.0 as u64,
-        };
-        if let Some(first) = scan.checkpoint.tensors.get(&entry.key) {
-            let files = &scan.checkpoint.files;
-            scan.violations.push(Violation::new(
-                ViolationKind::DuplicateKey,
-                entry.key,
-                "each key in one file",
-                format!("it in {} and {}", files[first.file].name, files[file].name),
-            ));
-        } else {
-            scan.checkpoint.tensors.insert(entry.key, info);
-        }
+fn headed(file: usize, header: header::Header, violations: Vec<Violation>) -> Contents {
+    let tensor = |entry: header::Entry| {
+        let shape = entry.info.shape.iter().map(|&n| n as u64).collect();
+        let byte_offset = header.data_start + entry.info.data_offsets.0 as u64;
+        (entry.key, TensorInfo::row_major(entry.info.dtype, shape, file, byte_offset))
+    };
+    let tensors = header.sound.into_iter().map(tensor).collect();
+    Contents { tensors, broken: header.broken, hash: header.hash, violations }
+}
+
+fn pickled(file: usize, pickled: pickle::Pickled) -> Contents {
+    let tensor = |tensor: pickle::PickledTensor| {
+        let pickle::PickledTensor { key, dtype, shape, strides, byte_offset } = tensor;
+        (key, TensorInfo { dtype, shape, file, byte_offset, strides })
+    };
+    let pickle::Tensors { sound, broken, violations } = pickled.tensors;
+    Contents { tensors: sound.into_iter().map(tensor).collect(), broken, hash: pickled.hash, violations }
+}
+
+/// Enters a tensor in the table; a key that another file has already is a violation, and the first one stays.
+fn add_tensor(scan: &mut Scan, key: String, info: TensorInfo) {
+    if let Some(first) = scan.checkpoint.tensors.get(&key) {
+        let files = &scan.checkpoint.files;
+        scan.violations.push(Violation::new(
+            ViolationKind::DuplicateKey,
+            key,
+            "each key in one file",
+            format!("it in {} and {}", files[first.file].name, files[info.file].name),
+        ));
+    } else {
+        scan.checkpoint.tensors.insert(key, info);
     }
 }
 

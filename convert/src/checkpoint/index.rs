@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which shard has which key, read without trusting it.
+//! `model.safetensors.index.json` and `pytorch_model.bin.index.json`: which shard has which key, read without trusting it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,8 +13,19 @@ use crate::files::{is_plain_name, read_bounded};
 
 use super::MAX_JSON_BYTE_LEN;
 
-/// The name an index has in a release.
-pub const INDEX_FILE: &str = "model.safetensors.index.json";
+/// One of the two kinds of index; they differ in names only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexForm {
+    /// The name an index has in a release.
+    pub file_name: &'static str,
+    /// What its shards' names end in.
+    pub ending: &'static str,
+}
+
+/// The index of safetensors shards.
+pub const SAFETENSORS: IndexForm = IndexForm { file_name: "model.safetensors.index.json", ending: ".safetensors" };
+/// The index of PyTorch's own files.
+pub const PICKLES: IndexForm = IndexForm { file_name: "pytorch_model.bin.index.json", ending: ".bin" };
 
 /// Key → shard file name, with only usable file names left in.
 #[derive(Debug, Default)]
@@ -26,31 +37,36 @@ pub struct Index {
 }
 
 /// Reads the index at `path`.
-pub fn read(path: &Path) -> (Index, Vec<Violation>) {
-    let bad = |found: String| {
-        let expected = "a JSON object with a weight_map of file names by key";
-        vec![Violation::new(ViolationKind::IndexMismatch, INDEX_FILE, expected, found)]
-    };
-    let bytes = match read_bounded(path, MAX_JSON_BYTE_LEN) {
-        Ok(bytes) => bytes,
-        Err(error) => return (Index::default(), bad(error.to_string())),
-    };
-    let raw: RawIndex = match serde_json::from_slice(&bytes) {
-        Ok(raw) => raw,
-        Err(error) => return (Index::default(), bad(error.to_string())),
-    };
-    check(raw.weight_map)
+pub fn read(path: &Path, form: IndexForm) -> (Index, Vec<Violation>) {
+    match read_bounded(path, MAX_JSON_BYTE_LEN) {
+        Ok(bytes) => parse(&bytes, form),
+        Err(error) => (Index::default(), vec![unusable(form, error.to_string())]),
+    }
+}
+
+/// Parses the text of an index and checks every file name and key. What is wrong comes with what is left.
+pub fn parse(json: &[u8], form: IndexForm) -> (Index, Vec<Violation>) {
+    match serde_json::from_slice::<RawIndex>(json) {
+        Ok(raw) => check(raw.weight_map, form),
+        Err(error) => (Index::default(), vec![unusable(form, error.to_string())]),
+    }
+}
+
+fn unusable(form: IndexForm, found: String) -> Violation {
+    let expected = "a JSON object with a weight_map of file names by key";
+    Violation::new(ViolationKind::IndexMismatch, form.file_name, expected, found)
 }
 
 /// Refuses file names that leave the directory and keys that come twice.
-fn check(map: Pairs) -> (Index, Vec<Violation>) {
+fn check(map: Pairs, form: IndexForm) -> (Index, Vec<Violation>) {
     let (mut index, mut violations) = (Index::default(), Vec::new());
+    let IndexForm { file_name, ending } = form;
     for (key, file) in map.0 {
-        if !is_plain_name(&file) || !file.ends_with(".safetensors") {
+        if !is_plain_name(&file) || !file.ends_with(ending) {
             violations.push(Violation::new(
                 ViolationKind::BadPath,
-                format!("{INDEX_FILE}: {key}"),
-                "the plain name of a .safetensors file beside the index",
+                format!("{file_name}: {key}"),
+                format!("the plain name of a {ending} file beside the index"),
                 format!("{file:?}"),
             ));
             index.unusable.push(key);
@@ -62,7 +78,7 @@ fn check(map: Pairs) -> (Index, Vec<Violation>) {
             }
             Entry::Occupied(entry) => violations.push(Violation::new(
                 ViolationKind::DuplicateKey,
-                format!("{INDEX_FILE}: {}", entry.key()),
+                format!("{file_name}: {}", entry.key()),
                 "each key once in weight_map",
                 "the key again",
             )),

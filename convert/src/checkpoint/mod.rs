@@ -1,12 +1,13 @@
 //! Checkpoints: where tensors come from.
 //!
 //! Everything downstream sees a checkpoint through [`TensorSource`]: a table of keys with dtype and shape, and a way to read a few
-//! bytes of one tensor. [`Checkpoint`] is the safetensors implementation (a directory, or one file); other containers become
-//! other implementations. Nothing here reads a tensor's bytes until it is asked for a range of them.
+//! bytes of one tensor. [`Checkpoint`] is the implementation: a directory, or one file, of safetensors or of PyTorch's pickles. Nothing here reads a tensor's bytes until it is asked for a range of them.
 
 mod directory;
 pub mod header;
 pub mod index;
+mod listing;
+mod pickle;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,12 +26,32 @@ pub const MAX_JSON_BYTE_LEN: u64 = 64 << 20;
 pub struct TensorInfo {
     /// Element type as stored.
     pub dtype: Dtype,
-    /// Row-major shape.
+    /// Shape, outermost axis first.
     pub shape: Vec<u64>,
     /// Which of [`TensorSource::files`] holds it.
     pub file: usize,
-    /// Where its first byte lies in that file.
+    /// Where its first element's first byte lies in that file.
     pub byte_offset: u64,
+    /// How many stored elements one step along each axis is. A safetensors file has tensors row-major only; a view that PyTorch pickled
+    /// may be transposed, have gaps, or repeat elements (0).
+    pub strides: Vec<u64>,
+}
+
+impl TensorInfo {
+    /// A tensor stored row-major.
+    pub fn row_major(dtype: Dtype, shape: Vec<u64>, file: usize, byte_offset: u64) -> Self {
+        let strides = row_major_strides(&shape);
+        Self { dtype, shape, file, byte_offset, strides }
+    }
+}
+
+/// The strides, in elements, of a shape laid out row-major.
+pub fn row_major_strides(shape: &[u64]) -> Vec<u64> {
+    let mut strides = vec![1_u64; shape.len()];
+    for at in (1..shape.len()).rev() {
+        strides[at - 1] = strides[at].saturating_mul(shape[at]);
+    }
+    strides
 }
 
 /// One source file, as the manifest records it.
@@ -40,7 +61,7 @@ pub struct SourceFile {
     pub name: String,
     /// Length of the whole file in bytes.
     pub byte_len: u64,
-    /// BLAKE3 of its header (length field and JSON), in hex. The tensors' bytes are hashed where they are written.
+    /// BLAKE3 of its header (length field and JSON; of a PyTorch file, its pickle), in hex. The tensors' bytes are hashed where they are written.
     pub header_blake3: String,
 }
 
@@ -52,7 +73,8 @@ pub trait TensorSource: Sync {
     /// The files they lie in.
     fn files(&self) -> &[SourceFile];
 
-    /// Fills `out` with the bytes of tensor `key` that begin `byte_offset` bytes into it (row-major, little endian).
+    /// Fills `out` with the bytes of tensor `key` that begin `byte_offset` bytes after its first element, as they are stored
+    /// (little endian; [`TensorInfo::strides`] says which element is where).
     ///
     /// # Errors
     /// [`ConvertError::Io`] when the key is unknown, the range leaves the file, or the system cannot read it.
@@ -89,4 +111,6 @@ pub struct Scan {
     pub violations: Vec<Violation>,
     /// What the violations hide.
     pub unreadable: Unreadable,
+    /// What a person may want to know.
+    pub notes: Vec<String>,
 }

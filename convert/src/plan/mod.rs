@@ -33,17 +33,19 @@ pub struct PlannedSource {
     pub dtype: Dtype,
     /// Shape as stored.
     pub shape: Vec<u64>,
+    /// Stored elements per step along each axis.
+    pub strides: Vec<u64>,
 }
 
 impl PlannedSource {
     /// A tensor as the checkpoint has it.
     fn stored(key: &str, info: &TensorInfo) -> Self {
-        Self { key: key.to_owned(), dtype: info.dtype, shape: info.shape.clone() }
+        Self { key: key.to_owned(), dtype: info.dtype, shape: info.shape.clone(), strides: info.strides.clone() }
     }
 
     /// The whole of it, as it is stored.
     fn view(&self) -> View {
-        View::whole(&self.key, self.dtype, &self.shape)
+        View::stored(&self.key, self.dtype, &self.shape, &self.strides)
     }
 }
 
@@ -203,6 +205,7 @@ fn complete_config(plan: &mut Plan, recipe: &Recipe) {
         && dtypes.all(|dtype| dtype == first)
     {
         let name = match first {
+            Dtype::F64 => "float64",
             Dtype::F32 => "float32",
             Dtype::F16 => "float16",
             _ => "bfloat16",

@@ -14,12 +14,12 @@ type Misfit = (String, String);
 /// Shape and assembly of each of the operation's targets. Ranks have been checked with the recipe.
 pub(super) fn results(op: &Op, sources: &[PlannedSource], dims: &Dims) -> Result<Vec<Made>, Misfit> {
     let first = &sources[0];
-    let (key, dtype, shape) = (first.key.as_str(), first.dtype, &first.shape);
+    let shape = &first.shape;
     let wholes = || sources.iter().map(PlannedSource::view).collect::<Vec<_>>();
     let one = |shape: Vec<u64>, view: View| Ok(vec![(shape, Assembly::of(view))]);
     match op {
         Op::Copy | Op::Drop { .. } => one(shape.clone(), first.view()),
-        Op::ConvOihwToOhwi => one(vec![shape[0], shape[2], shape[3], shape[1]], View::conv_ohwi(key, dtype, shape)),
+        Op::ConvOihwToOhwi => one(vec![shape[0], shape[2], shape[3], shape[1]], first.view().conv_ohwi()),
         Op::Transpose => one(vec![shape[1], shape[0]], first.view().permuted(&[1, 0])),
         Op::PermuteUnfold { kernel_height, kernel_width } => {
             let area = kernel_area(kernel_height, kernel_width, dims)
@@ -28,8 +28,7 @@ pub(super) fn results(op: &Op, sources: &[PlannedSource], dims: &Dims) -> Result
                 let expected = format!("columns in multiples of {kernel_height} x {kernel_width}");
                 (expected, shape[1].to_string())
             })?;
-            let view = View::unfold_columns(key, dtype, shape[0], shape[1] / area, area);
-            one(shape.clone(), view)
+            one(shape.clone(), first.view().unfold_columns(area))
         }
         Op::SplitQkv => split(first),
         Op::Stack { .. } => {
@@ -51,8 +50,7 @@ fn split(packed: &PlannedSource) -> Result<Vec<Made>, Misfit> {
         return Err(("rows in multiples of 3".into(), shape[0].to_string()));
     }
     shape[0] /= 3;
-    let part = |at| View::part(&packed.key, packed.dtype, &packed.shape, at, 3);
-    Ok((0..3).map(|at| (shape.clone(), Assembly::of(part(at)))).collect())
+    Ok((0..3).map(|at| (shape.clone(), Assembly::of(packed.view().part(at, 3)))).collect())
 }
 
 fn kernel_area(height: &Expr, width: &Expr, dims: &Dims) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::Dtype;
 
 use crate::checkpoint::{TensorInfo, Unreadable};
-use crate::dtype::{DtypeChoice, byte_len, element_count};
+use crate::dtype::{DtypeChoice, byte_len, element_count, is_wide_or_narrow};
 use crate::error::{Violation, ViolationKind};
 use crate::recipe::expr::{Dims, EvalError, Expr};
 use crate::recipe::{Action, Op, Recipe, Row};
@@ -267,9 +267,13 @@ impl<'a> Planner<'a> {
             self.violations.push(violation.by(rule.clone()));
             usable = false;
         }
-        if !row.dtypes.contains(&info.dtype) {
+        if !self.dtype.accepts(&row.dtypes, info.dtype) {
             let names: Vec<String> = row.dtypes.iter().map(ToString::to_string).collect();
-            let violation = Violation::new(ViolationKind::WrongDtype, &key, names.join(" or "), info.dtype.to_string());
+            let found = match is_wide_or_narrow(info.dtype) {
+                true => format!("{}, which the model cannot use (--dtype bf16, f16 or f32 converts it)", info.dtype),
+                false => info.dtype.to_string(),
+            };
+            let violation = Violation::new(ViolationKind::WrongDtype, &key, names.join(" or "), found);
             self.violations.push(violation.by(rule));
             usable = false;
         }

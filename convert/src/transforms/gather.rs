@@ -1,8 +1,10 @@
 //! Reading a strided view in row-major order, in bounded memory and with few, large reads.
 //!
-//! Four cases, tried in order: contiguous (one read); a dense block small enough to read whole and permute in memory (a convolution
-//! kernel, or several of its filters at once); an outermost axis that is the source's innermost (a transposition: short runs);
-//! anything else is split along its outermost axis, down to single strided rows, which are read in windows.
+//! Four cases, tried in order: contiguous (one read); a block whose span in the source is small and mostly used, read whole and
+//! rearranged in memory (a convolution kernel, or several of its filters at once; an expanded or overlapping view, whose span is
+//! smaller than itself); an outermost axis that is the source's innermost (a transposition: short runs); anything else is split along
+//! its outermost axis, down to single strided rows, which are read in windows. No read leaves the span from the view's first to its
+//! last element.
 
 use std::ops::Range;
 
@@ -77,12 +79,18 @@ impl Gather<'_> {
         if is_contiguous(axes) {
             return self.read(base + first, out);
         }
-        let total = elements(axes);
         let count = (out.len() / self.size) as u64;
-        if is_dense(axes) && self.fits(total) {
+        let (outer, inner) = (axes[0], &axes[1..]);
+        let (step, steps) = steps(elements(inner), first, count);
+        let mut touched = axes.to_vec();
+        touched[0].len = steps;
+        if self.is_block(&touched) {
+            let inside = first - step * elements(inner);
+            return self.permute(base + step * outer.stride, &touched, inside..inside + count, out);
+        }
+        if self.is_block(axes) {
             return self.permute(base, axes, first..first + count, out);
         }
-        let (outer, inner) = (axes[0], &axes[1..]);
         if inner.is_empty() {
             return self.strided_row(base, outer.stride, first, out);
         }
@@ -98,12 +106,14 @@ impl Gather<'_> {
             let (piece, tail) = rest.split_at_mut(count as usize * self.size);
             if taken == 0 {
                 self.fill(base, inner, inside, piece)?;
-            } else if outer.stride == 1 {
-                self.columns(base, inner, taken as usize, piece)?;
             } else {
                 let mut block = axes.to_vec();
                 block[0].len = taken;
-                self.permute(base, &block, 0..taken * row, piece)?;
+                if self.is_block(&block) {
+                    self.permute(base, &block, 0..taken * row, piece)?;
+                } else {
+                    self.columns(base, inner, taken as usize, piece)?;
+                }
             }
             at += count;
             rest = tail;
@@ -111,26 +121,37 @@ impl Gather<'_> {
         Ok(())
     }
 
-    fn fits(&self, count: u64) -> bool {
-        count <= (self.block.max_byte_len / self.size) as u64
+    /// Whether the span of these axes may be read whole: it fits, and at least half of it (counting repeats) is wanted.
+    fn is_block(&self, axes: &[Axis]) -> bool {
+        let span = span(axes);
+        span <= self.most() && span <= elements(axes).saturating_mul(2)
     }
 
-    /// How many of the next whole rows can be taken in one go (0: none, the row must be split further).
+    /// The most elements of one read.
+    fn most(&self) -> u64 {
+        (self.block.max_byte_len / self.size) as u64
+    }
+
+    /// How many of the next whole rows can be taken in one go (0: none, the row must be split further): as many as make a block, else
+    /// a run of columns where the outermost axis is the source's innermost.
     fn rows_at_once(&self, axes: &[Axis], whole_rows: u64, row: u64) -> u64 {
         let (outer, inner) = (axes[0], &axes[1..]);
-        let most = (self.block.max_byte_len / self.size) as u64;
-        if outer.stride == 1 {
-            return whole_rows.min(most);
+        let room = self.most().saturating_sub(span(inner));
+        let steps = room.checked_div(outer.stride).unwrap_or(u64::MAX).saturating_add(1);
+        let rows = whole_rows.min(steps);
+        let mut block = axes.to_vec();
+        block[0].len = rows;
+        if span(inner) <= self.most() && rows > 0 && self.is_block(&block) {
+            return rows;
         }
-        if is_dense(inner) && outer.stride == row && self.fits(row) {
-            return whole_rows.min(most / row);
-        }
-        0
+        // A row whose steps are all in one place is better read row by row.
+        let repeats = inner.iter().filter(|axis| axis.stride == 0).map(|axis| axis.len).product::<u64>();
+        if outer.stride == 1 && repeats < row { whole_rows.min(self.most()) } else { 0 }
     }
 
-    /// Reads a dense block whole and writes `range` of its elements in the view's order.
+    /// Reads a block's span whole and writes `range` of its elements in the view's order.
     fn permute(&mut self, base: u64, axes: &[Axis], range: Range<u64>, out: &mut [u8]) -> Result<(), ConvertError> {
-        let byte_len = elements(axes) as usize * self.size;
+        let byte_len = span(axes) as usize * self.size;
         let mut block = std::mem::take(&mut self.block.bytes);
         block.resize(byte_len, 0);
         let read = self.read(base, &mut block);
@@ -251,9 +272,13 @@ fn is_contiguous(axes: &[Axis]) -> bool {
     })
 }
 
-/// Whether the axes, in some order, cover a block without holes.
-fn is_dense(axes: &[Axis]) -> bool {
-    let mut sorted = axes.to_vec();
-    sorted.sort_by_key(|axis| std::cmp::Reverse(axis.stride));
-    is_contiguous(&sorted)
+/// The first outermost step that `count` elements from `first` on lie in, and how many steps they touch.
+fn steps(row: u64, first: u64, count: u64) -> (u64, u64) {
+    let (begin, last) = (first / row, (first + count - 1) / row);
+    (begin, last - begin + 1)
+}
+
+/// Source elements from the first to the last of non-empty axes, both counted.
+fn span(axes: &[Axis]) -> u64 {
+    axes.iter().fold(1, |span: u64, axis| span.saturating_add((axis.len - 1).saturating_mul(axis.stride)))
 }

@@ -9,7 +9,7 @@ mod gather;
 
 use safetensors::Dtype;
 
-use crate::checkpoint::TensorSource;
+use crate::checkpoint::{TensorSource, row_major_strides};
 use crate::dtype::element_count;
 use crate::error::ConvertError;
 
@@ -47,26 +47,16 @@ pub struct Assembly {
     pub interleave: u64,
 }
 
-/// Row-major axes of a shape.
-fn row_major(shape: &[u64]) -> Vec<Axis> {
-    let mut stride = 1_u64;
-    let mut axes: Vec<Axis> = shape
-        .iter()
-        .rev()
-        .map(|&len| {
-            let axis = Axis { len, stride };
-            stride = stride.saturating_mul(len);
-            axis
-        })
-        .collect();
-    axes.reverse();
-    axes
-}
-
 impl View {
-    /// The whole of a tensor as it is stored.
+    /// The whole of a tensor that is stored row-major.
     pub fn whole(key: &str, dtype: Dtype, shape: &[u64]) -> Self {
-        Self { key: key.to_owned(), dtype, start: 0, axes: row_major(shape) }
+        Self::stored(key, dtype, shape, &row_major_strides(shape))
+    }
+
+    /// The whole of a tensor as it is stored: so many elements per step along each axis (0 repeats one).
+    pub fn stored(key: &str, dtype: Dtype, shape: &[u64], strides: &[u64]) -> Self {
+        let axes = shape.iter().zip(strides).map(|(&len, &stride)| Axis { len, stride }).collect();
+        Self { key: key.to_owned(), dtype, start: 0, axes }
     }
 
     /// The same elements with the axes in another order: axis `k` of the result is axis `order[k]` of this.
@@ -77,23 +67,29 @@ impl View {
     }
 
     /// `[O, I, H, W]` → `[O, H, W, I]`.
-    pub fn conv_ohwi(key: &str, dtype: Dtype, shape: &[u64]) -> Self {
-        Self::whole(key, dtype, shape).permuted(&[0, 2, 3, 1])
+    #[must_use]
+    pub fn conv_ohwi(self) -> Self {
+        self.permuted(&[0, 2, 3, 1])
     }
 
-    /// `[O, channels·area]` read as `[O, area, channels]`.
-    pub fn unfold_columns(key: &str, dtype: Dtype, rows: u64, channels: u64, kernel_area: u64) -> Self {
-        Self::whole(key, dtype, &[rows, channels, kernel_area]).permuted(&[0, 2, 1])
-    }
-
-    /// Part `at` of `parts` equal ones along axis 0 of a row-major tensor.
-    pub fn part(key: &str, dtype: Dtype, shape: &[u64], at: u64, parts: u64) -> Self {
-        let mut view = Self::whole(key, dtype, shape);
-        if let Some(axis) = view.axes.first_mut() {
-            axis.len /= parts;
-            view.start = at * axis.len * axis.stride;
+    /// `[O, channels·area]` read as `[O, area, channels]`. The columns are a multiple of `kernel_area`.
+    #[must_use]
+    pub fn unfold_columns(mut self, kernel_area: u64) -> Self {
+        if let Some(columns) = self.axes.pop() {
+            let channels = Axis { len: columns.len / kernel_area, stride: columns.stride.saturating_mul(kernel_area) };
+            self.axes.extend([Axis { len: kernel_area, stride: columns.stride }, channels]);
         }
-        view
+        self
+    }
+
+    /// Part `at` of `parts` equal ones along axis 0.
+    #[must_use]
+    pub fn part(mut self, at: u64, parts: u64) -> Self {
+        if let Some(axis) = self.axes.first_mut() {
+            axis.len /= parts;
+            self.start += at * axis.len * axis.stride;
+        }
+        self
     }
 
     /// How many elements it has.

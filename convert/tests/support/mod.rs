@@ -1,6 +1,7 @@
 //! What the tests share: weights that are a pure function of their name, sources that compute them on demand, and small releases.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod pickled;
 pub mod tiny;
 pub mod weights;
 
@@ -44,12 +45,7 @@ pub struct Virtual {
 
 impl Virtual {
     pub fn new(shapes: &Shapes) -> Self {
-        let info = |key: &String, shape: &Vec<u64>| TensorInfo {
-            dtype: release_dtype(key),
-            shape: shape.clone(),
-            file: 0,
-            byte_offset: 0,
-        };
+        let info = |key: &String, shape: &Vec<u64>| TensorInfo::row_major(release_dtype(key), shape.clone(), 0, 0);
         Self { tensors: shapes.iter().map(|(key, shape)| (key.clone(), info(key, shape))).collect() }
     }
 }

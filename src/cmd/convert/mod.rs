@@ -25,7 +25,8 @@ const SCHEMA: &str = "mlxport.convert/1";
 /// Convert a PyTorch checkpoint to MLX-ready safetensors.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, one weight file with config.json beside it, or a hub id (owner/name[@revision]).
+    /// Checkpoint directory, one weight file (.safetensors, .bin, .pt, .pth) with config.json beside it, or a hub id
+    /// (owner/name[@revision]).
     source: String,
     /// Directory to make.
     target: PathBuf,
@@ -38,6 +39,9 @@ pub struct Args {
     /// What float tensors become: keep, bf16, f16 or f32.
     #[arg(long, value_name = "DTYPE", default_value = "keep")]
     dtype: DtypeChoice,
+    /// Which dict of a PyTorch file is the state dict (a.b: b in a); without it, the one there is.
+    #[arg(long, value_name = "NAME")]
+    state_dict: Option<String>,
     /// Pack weights: affine, mxfp4, mxfp8 or nvfp4. The recipe says which; --dry-run shows them.
     #[arg(long, value_name = "MODE")]
     quantize: Option<Mode>,
@@ -125,6 +129,7 @@ fn attempt(args: &Args) -> anyhow::Result<Outcome> {
         dtype: args.dtype,
         quantize: args.quantize.map(wish).transpose()?,
         dequantize: args.dequantize,
+        state_dict: args.state_dict.clone(),
     })?;
     if args.dry_run {
         return Ok(Outcome::Planned(Box::new(survey)));
