@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mlxport_convert::inspect::{Inspection, Verdict};
-use mlxport_convert::{inspect, show_byte_len};
+use mlxport_convert::{ViolationKind, inspect_with, show_byte_len};
 use serde_json::json;
 
 use crate::exit;
@@ -13,25 +13,28 @@ use crate::output::to_stdout;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.inspect/1";
-/// How many violations of a recipe are shown to a person; `--json` has all.
-const SHOWN: usize = 20;
+/// How many forms of violations of a recipe are shown to a person; `--json` has all violations.
+const SHOWN: usize = 8;
 
 /// Show what a checkpoint holds and which recipe fits.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Checkpoint directory, or one .safetensors file.
     path: PathBuf,
+    /// Recipe file to ask too (may be given several times); a built-in one's name has it checked whatever config.json says.
+    #[arg(long = "recipe", value_name = "NAME|FILE")]
+    recipes: Vec<String>,
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,
 }
 
-/// Runs the command: exit code 0 when the files are sound, 2 when they are not.
+/// Runs the command: exit code 0 when the files and every given recipe file are sound, 2 when they are not.
 ///
 /// # Errors
 /// When stdout or stderr cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let inspection = match inspect(&args.path) {
+    let inspection = match inspect_with(&args.path, &args.recipes) {
         Ok(inspection) => inspection,
         Err(error) => {
             writeln!(std::io::stderr(), "error: {error}")?;
@@ -47,7 +50,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(exit::code_of(&error.into()));
         }
     };
-    let sound = inspection.violations.is_empty();
+    let broken = |verdict: &Verdict| verdict.violations.iter().any(|violation| violation.kind == ViolationKind::Recipe);
+    let sound = inspection.violations.is_empty() && !inspection.recipes.iter().any(broken);
     if args.json {
         let mut object = json!({ "schema": SCHEMA, "ok": sound, "path": args.path });
         let found = serde_json::to_value(&inspection)?;
@@ -80,25 +84,6 @@ fn text(inspection: &Inspection) -> String {
     for group in &inspection.groups {
         out.push_str(&format!("{:>6} x  {:width$}  {:5} {:?}\n", group.count, group.pattern, group.dtype, group.shape));
     }
-    inspection.recipes.iter().for_each(|verdict| out.push_str(&verdict_text(verdict)));
-    out
-}
-
-fn verdict_text(verdict: &Verdict) -> String {
-    let name = &verdict.recipe;
-    if verdict.fits {
-        return format!("recipe {name}: fits\n");
-    }
-    if let Some(reason) = &verdict.reason {
-        return format!("recipe {name}: does not fit: {reason}\n");
-    }
-    let mut out = format!("recipe {name}: does not fit: {} violations\n", verdict.violations.len());
-    for violation in verdict.violations.iter().take(SHOWN) {
-        out.push_str(&format!("  {violation}\n"));
-    }
-    if verdict.violations.len() > SHOWN {
-        let more = verdict.violations.len() - SHOWN;
-        out.push_str(&format!("  and {more} more (--json lists all)\n"));
-    }
+    inspection.recipes.iter().for_each(|verdict| out.push_str(&verdict.text(SHOWN)));
     out
 }

@@ -5,6 +5,7 @@
 
 mod expand;
 mod operate;
+mod rearrange;
 mod render;
 mod rows;
 
