@@ -117,8 +117,7 @@ pub struct Violations(pub Vec<Violation>);
 
 impl fmt::Display for Violations {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
-        write!(out, "{count} violation{}", if count == 1 { "" } else { "s" })?;
+        out.write_str(&crate::digest::count(&self.0))?;
         self.0.iter().try_for_each(|violation| write!(out, "\n  {violation}"))
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::checkpoint::{Checkpoint, Scan, SourceFile, TensorSource};
 use crate::digest;
 use crate::dtype::{DtypeChoice, byte_len};
-use crate::error::{ConvertError, Violation};
+use crate::error::{ConvertError, Violation, ViolationKind};
 use crate::manifest::MANIFEST_FILE;
 use crate::plan::plan;
 use crate::recipe::Recipe;
@@ -126,8 +126,13 @@ impl Verdict {
         if let Some(reason) = &self.reason {
             out.push_str(&format!(": {reason}"));
         }
+        let broken = self.violations.iter().any(|violation| violation.kind == ViolationKind::Recipe);
         if !self.violations.is_empty() {
-            out.push_str(&format!(": {}\n{}", digest::count(&self.violations), digest::lines(&self.violations, shown)));
+            out.push_str(&format!(": {}\n", digest::count(&self.violations)));
+            // What is missing from another model is no news.
+            if self.reason.is_none() || broken {
+                out.push_str(&digest::lines(&self.violations, shown));
+            }
         } else if self.reason.is_none() {
             out.push_str(": the files themselves are wrong\n");
         } else {
