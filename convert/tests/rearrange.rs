@@ -209,7 +209,8 @@ fn fused_experts_come_apart_whole_halves_or_every_other_row() {
 #[test]
 fn parts_may_be_laid_out_differently() {
     // Latent attention: [heads · (nope + value), rank] as keys [heads, rank, nope] and values [heads, value, rank].
-    let row = r#"op = "split", view = [2, 7, 3], axis = 1, sizes = [4, 3], order = [[0, 2, 1], [0, 1, 2]], to = ["k", "v"]"#;
+    let row =
+        r#"op = "split", view = [2, 7, 3], axis = 1, sizes = [4, 3], order = [[0, 2, 1], [0, 1, 2]], to = ["k", "v"]"#;
     let keys = visit([2, 7, 3], &[2, 3, 4], |i| [i[0], i[2], i[1]]);
     let values = visit([2, 7, 3], &[2, 3, 3], |i| [i[0], i[1] + 4, i[2]]);
     assert_eq!(made(&[14, 3], row), [(vec![2, 3, 4], keys), (vec![2, 3, 3], values)]);
@@ -236,14 +237,26 @@ fn refused(shape: &[u64], row: &str) -> String {
 fn what_cannot_be_rearranged_says_why() {
     let cases: [(&str, &str); 14] = [
         (r#"op = "permute", to = "t""#, "recipe: test: row 1: expected order for permute, found nothing"),
-        (r#"op = "permute", order = [0], to = "t""#, "recipe: test: row 1: expected each of the axes 0 to 1 once, found [0]"),
-        (r#"op = "permute", order = [1, 1], to = "t""#, "recipe: test: row 1: expected each of the axes 0 to 1 once, found [1, 1]"),
-        (r#"op = "permute", order = [0, 1], sizes = [1], to = "t""#, "recipe: test: row 1: expected no sizes for permute, found it"),
+        (
+            r#"op = "permute", order = [0], to = "t""#,
+            "recipe: test: row 1: expected each of the axes 0 to 1 once, found [0]",
+        ),
+        (
+            r#"op = "permute", order = [1, 1], to = "t""#,
+            "recipe: test: row 1: expected each of the axes 0 to 1 once, found [1, 1]",
+        ),
+        (
+            r#"op = "permute", order = [0, 1], sizes = [1], to = "t""#,
+            "recipe: test: row 1: expected no sizes for permute, found it",
+        ),
         (r#"op = "copy", order = [0, 1], to = "t""#, "recipe: test: row 1: expected no order for copy, found it"),
         (r#"op = "split", to = ["t", "u"]"#, "recipe: test: row 1: expected axis for split, found nothing"),
         (r#"op = "split", axis = 2, to = ["t", "u"]"#, "recipe: test: row 1: expected an axis below 2, found 2"),
         (r#"op = "split", axis = 0, to = "t""#, "recipe: test: row 1: expected 2 targets for split, found 1"),
-        (r#"op = "split", axis = 0, sizes = [3, 3], to = ["t"]"#, "recipe: test: row 1: expected 2 targets for split, found 1"),
+        (
+            r#"op = "split", axis = 0, sizes = [3, 3], to = ["t"]"#,
+            "recipe: test: row 1: expected 2 targets for split, found 1",
+        ),
         (
             r#"op = "split", axis = 0, order = [[0, 1]], to = ["t", "u"]"#,
             "recipe: test: row 1: expected one order, or one for each of 2 targets, found 1",

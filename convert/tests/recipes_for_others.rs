@@ -28,8 +28,11 @@ struct Recorded {
     layout: Shapes,
 }
 
-const QWEN: (&str, &str, &str) =
-    ("qwen2-moe.toml", include_str!("../../examples/recipes/qwen2-moe.toml"), include_str!("../testdata/qwen2-moe.json"));
+const QWEN: (&str, &str, &str) = (
+    "qwen2-moe.toml",
+    include_str!("../../examples/recipes/qwen2-moe.toml"),
+    include_str!("../testdata/qwen2-moe.json"),
+);
 const WHISPER: (&str, &str, &str) =
     ("whisper.json", include_str!("../../examples/recipes/whisper.json"), include_str!("../testdata/whisper.json"));
 
@@ -91,10 +94,22 @@ fn every_element_of_qwen2_moe_stands_where_mlx_lm_wants_it() {
 fn every_element_of_whisper_stands_where_mlx_examples_wants_it() {
     let (recipe, model) = recorded(WHISPER);
     let renames: BTreeMap<&str, &str> = BTreeMap::from([
-        ("blocks", "layers"), ("attn", "self_attn"), ("cross_attn", "encoder_attn"), ("query", "q_proj"), ("key", "k_proj"),
-        ("value", "v_proj"), ("out", "out_proj"), ("mlp1", "fc1"), ("mlp2", "fc2"), ("attn_ln", "self_attn_layer_norm"),
-        ("cross_attn_ln", "encoder_attn_layer_norm"), ("mlp_ln", "final_layer_norm"), ("ln_post", "layer_norm"),
-        ("ln", "layer_norm"), ("token_embedding", "embed_tokens"), ("positional_embedding", "embed_positions.weight"),
+        ("blocks", "layers"),
+        ("attn", "self_attn"),
+        ("cross_attn", "encoder_attn"),
+        ("query", "q_proj"),
+        ("key", "k_proj"),
+        ("value", "v_proj"),
+        ("out", "out_proj"),
+        ("mlp1", "fc1"),
+        ("mlp2", "fc2"),
+        ("attn_ln", "self_attn_layer_norm"),
+        ("cross_attn_ln", "encoder_attn_layer_norm"),
+        ("mlp_ln", "final_layer_norm"),
+        ("ln_post", "layer_norm"),
+        ("ln", "layer_norm"),
+        ("token_embedding", "embed_tokens"),
+        ("positional_embedding", "embed_positions.weight"),
     ]);
     for output in planned(&recipe, &model).0.tensors {
         let parts = output.name.split('.').map(|part| renames.get(part).copied().unwrap_or(part));
@@ -137,15 +152,33 @@ fn refused(files: (&str, &str, &str), change: impl FnOnce(&mut Recorded)) -> Vec
 #[test]
 fn they_go_through_the_same_checks() {
     for (path, value, expected) in [
-        ("decoder_sparse_step", json!(2), "unsupported: decoder_sparse_step: expected 1, found 2 (mlx-lm's model has experts in every layer)"),
-        ("mlp_only_layers", json!([1]), "unsupported: mlp_only_layers: expected [], found [1] (mlx-lm's model has experts in every layer)"),
-        ("norm_topk_prob", json!(true), "unsupported: norm_topk_prob: expected false, found true (mlx-lm's model does not renormalize)"),
+        (
+            "decoder_sparse_step",
+            json!(2),
+            "unsupported: decoder_sparse_step: expected 1, found 2 (mlx-lm's model has experts in every layer)",
+        ),
+        (
+            "mlp_only_layers",
+            json!([1]),
+            "unsupported: mlp_only_layers: expected [], found [1] (mlx-lm's model has experts in every layer)",
+        ),
+        (
+            "norm_topk_prob",
+            json!(true),
+            "unsupported: norm_topk_prob: expected false, found true (mlx-lm's model does not renormalize)",
+        ),
         ("rope_theta", json!(1e6), "config: rope_theta: expected 1000000.0, as rope_theta says, found 5000.0"),
-        ("num_key_value_heads", json!(3), "config: config.json: expected heads % kv_heads == 0 (each key-value head serves the same number of heads), found heads = 4, kv_heads = 3"),
+        (
+            "num_key_value_heads",
+            json!(3),
+            "config: config.json: expected heads % kv_heads == 0 (each key-value head serves the same number of heads), found heads = 4, kv_heads = 3",
+        ),
     ] {
         let list = refused(QWEN, |model| set(&mut model.config, path, value));
         let (place, rest) = expected.split_once(": expected").expect("a message");
-        let found = list.iter().any(|line| line == expected || path == "rope_theta" && line.contains("5000.0") && line.contains("1000000.0"));
+        let found = list.iter().any(|line| {
+            line == expected || path == "rope_theta" && line.contains("5000.0") && line.contains("1000000.0")
+        });
         assert!(found, "{place}{rest}\n{list:#?}");
     }
     let list = refused(QWEN, |model| {
@@ -165,5 +198,10 @@ fn they_go_through_the_same_checks() {
     let list = refused(WHISPER, |model| {
         model.shapes.insert("model.encoder.conv1.weight".into(), vec![24, 3, 16]);
     });
-    assert_eq!(list, ["wrong shape: model.encoder.conv1.weight: expected [24, 16, 3], found [24, 3, 16] (row 1: model.encoder.conv1.weight)"]);
+    assert_eq!(
+        list,
+        [
+            "wrong shape: model.encoder.conv1.weight: expected [24, 16, 3], found [24, 3, 16] (row 1: model.encoder.conv1.weight)"
+        ]
+    );
 }

@@ -55,7 +55,10 @@ fn viewed(source: &PlannedSource, view: Option<&[Expr]>, dims: &Dims) -> Result<
         return Ok(source.view());
     };
     let shape = shape_of(exprs, dims)?;
-    source.view().reshaped(&shape).ok_or_else(|| (format!("a tensor to read as {shape:?}"), format!("{:?}", source.shape)))
+    source
+        .view()
+        .reshaped(&shape)
+        .ok_or_else(|| (format!("a tensor to read as {shape:?}"), format!("{:?}", source.shape)))
 }
 
 /// The part with its axes in order, and the shape it is written with.

@@ -182,7 +182,8 @@ impl<'a> Planner<'a> {
         let own = |key: &&String| pattern.captures(key).is_some_and(|numbers| numbers.iter().all(inside));
         let keys: Vec<String> = self.tensors.keys().filter(own).cloned().collect();
         if keys.is_empty() && !row.optional && self.unreadable.is_empty() {
-            let violation = Violation::new(ViolationKind::MissingKey, pattern.to_string(), "a tensor to leave out", "nothing");
+            let violation =
+                Violation::new(ViolationKind::MissingKey, pattern.to_string(), "a tensor to leave out", "nothing");
             self.violations.push(violation.by(row.label()));
         }
         for key in keys {

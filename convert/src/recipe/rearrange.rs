@@ -77,7 +77,11 @@ impl Checker {
             let mut sorted = order.clone();
             sorted.sort_unstable();
             if !sorted.iter().copied().eq(0..rank) {
-                self.complain(place, &format!("each of the axes 0 to {} once", rank.saturating_sub(1)), format!("{order:?}"));
+                self.complain(
+                    place,
+                    &format!("each of the axes 0 to {} once", rank.saturating_sub(1)),
+                    format!("{order:?}"),
+                );
             }
         }
     }

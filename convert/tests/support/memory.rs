@@ -25,8 +25,7 @@ impl Numbered {
         let recipe = Recipe::parse(recipe, "test").map_err(|error| error.violations().to_vec())?;
         let normalized = recipe.config.normalize(config);
         let layout = recipe.layout(None).expect("a default layout");
-        let (plan, violations) =
-            plan(&recipe, &layout, DtypeChoice::Keep, normalized, &self.0, &Unreadable::default());
+        let (plan, violations) = plan(&recipe, &layout, DtypeChoice::Keep, normalized, &self.0, &Unreadable::default());
         if violations.is_empty() { Ok(plan.tensors) } else { Err(violations) }
     }
 

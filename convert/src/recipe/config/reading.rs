@@ -15,12 +15,7 @@ pub(super) fn normalize(spec: &ConfigSpec, source: &Value) -> Normalized {
     let start = if spec.write == WriteMode::Listed { Value::Object(Map::new()) } else { carried() };
     let mut reading = Reading {
         source,
-        out: Normalized {
-            json: start,
-            dims: Dims::default(),
-            notes: Vec::new(),
-            violations: Vec::new(),
-        },
+        out: Normalized { json: start, dims: Dims::default(), notes: Vec::new(), violations: Vec::new() },
     };
     if !source.is_object() {
         reading.violation("config.json", "a JSON object", kind_of(source).to_owned());
