@@ -53,7 +53,7 @@ impl TensorSource for Numbered {
 
     fn read_at(&self, key: &str, byte_offset: u64, out: &mut [u8]) -> Result<(), ConvertError> {
         let count: u64 = self.0[key].shape.iter().product();
-        assert!(byte_offset % 4 == 0 && byte_offset + out.len() as u64 <= count * 4, "{key}: beyond the end");
+        assert!(byte_offset.is_multiple_of(4) && byte_offset + out.len() as u64 <= count * 4, "{key}: beyond the end");
         for (value, index) in out.as_chunks_mut::<4>().0.iter_mut().zip(byte_offset / 4..) {
             *value = (index as f32).to_le_bytes();
         }
