@@ -117,8 +117,7 @@ pub struct Violations(pub Vec<Violation>);
 
 impl fmt::Display for Violations {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
-        write!(out, "{count} violation{}", if count == 1 { "" } else { "s" })?;
+        out.write_str(&crate::digest::count(&self.0))?;
         self.0.iter().try_for_each(|violation| write!(out, "\n  {violation}"))
     }
 }
@@ -140,9 +139,7 @@ pub enum ConvertError {
         source: io::Error,
     },
     /// The source names nothing on this machine.
-    #[error(
-        "source {0}: not a file or directory; downloading from a hub is not supported yet (download the release first, then give its directory)"
-    )]
+    #[error("source {0}: not a file, a directory or a hub id (owner/name[@revision])")]
     NoSuchSource(String),
     /// `--recipe` names neither a built-in recipe nor a file.
     #[error("recipe {name}: neither a built-in recipe ({builtin}) nor a file")]

@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, Scan, SourceFile, TensorSource};
+use crate::digest;
 use crate::dtype::{DtypeChoice, byte_len};
-use crate::error::{ConvertError, Violation};
+use crate::error::{ConvertError, Violation, ViolationKind};
 use crate::manifest::MANIFEST_FILE;
 use crate::plan::plan;
 use crate::recipe::Recipe;
@@ -31,7 +32,7 @@ pub struct Inspection {
     pub model_type: Option<String>,
     /// Whether it is a directory that mlxport wrote.
     pub converted: bool,
-    /// Every built-in recipe's verdict.
+    /// The verdict of every recipe that was asked: those that fit, then by how little is wrong.
     pub recipes: Vec<Verdict>,
     /// What is wrong with the files themselves.
     pub violations: Vec<Violation>,
@@ -55,51 +56,124 @@ pub struct Group {
 /// What a recipe says of the path.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict {
-    /// The recipe.
+    /// The recipe: its name, or that of its file.
     pub recipe: String,
+    /// Whether it is built in, so that `convert` finds it by itself.
+    pub builtin: bool,
     /// Whether the config is one it is for and every key, shape and dtype is as it demands.
     pub fits: bool,
     /// Why not, where the config is not one it is for.
     pub reason: Option<String>,
-    /// Why not, where it is.
+    /// What its checks found: with its own file, or with the path's config, keys, shapes and dtypes. A built-in recipe is not checked
+    /// against a config that it is not for.
     pub violations: Vec<Violation>,
 }
 
-/// Reads headers and config of `path` and asks every recipe.
+/// Reads headers and config of `path` and asks every built-in recipe.
 ///
 /// # Errors
 /// [`ConvertError::NoSuchSource`], or when a built-in recipe cannot be parsed.
 pub fn inspect(path: &Path) -> Result<Inspection, ConvertError> {
-    inspect_named(path, None)
+    inspect_with(path, None, &[])
 }
 
-/// The same; of PyTorch's files, the state dict is the one that `state_dict` names, where it is given.
+/// The same. Of PyTorch's files, the state dict is the one that `state_dict` names, where it is given. `more` are recipe files to ask too (a
+/// built-in one may be named again: then it is checked whatever the config says).
 ///
 /// # Errors
-/// As [`inspect`].
-pub fn inspect_named(path: &Path, state_dict: Option<&str>) -> Result<Inspection, ConvertError> {
+/// As [`inspect`]; [`ConvertError::NoSuchRecipe`] or [`ConvertError::Io`] for a recipe that cannot be read. One that is wrong itself is no
+/// error here: its verdict says what is wrong with it.
+pub fn inspect_with(path: &Path, state_dict: Option<&str>, more: &[String]) -> Result<Inspection, ConvertError> {
     let mut scan = Checkpoint::scan_named(path, state_dict)?;
     let converted = scan.checkpoint.root().join(MANIFEST_FILE).is_file();
     let (mut recipes, mut model_type) = (Vec::new(), None);
-    match read_config(&scan.checkpoint) {
-        Err(violation) => scan.violations.push(violation),
-        Ok(config) => {
-            let named = config.get("model_type").and_then(|value| value.as_str());
-            model_type = named.map(str::to_owned);
-            for (recipe, fit) in verdicts(&config)? {
-                let fit = if converted { Err("mlxport has converted this directory already".to_owned()) } else { fit };
-                recipes.push(verdict(&scan, &config, &recipe, fit)?);
+    let config = read_config(&scan.checkpoint).map_err(|violation| scan.violations.push(violation)).ok();
+    if let Some(config) = &config {
+        model_type = config.get("model_type").and_then(Value::as_str).map(str::to_owned);
+        for (recipe, fit) in verdicts(config)? {
+            if !more.contains(&recipe.name) {
+                let violations = if fit.is_ok() { checked(&scan, config, &recipe)? } else { Vec::new() };
+                recipes.push(Verdict::new(&recipe.name, true, fit, violations));
             }
         }
     }
-    let violations = scan.violations;
+    for name in more {
+        recipes.extend(named(&scan, config.as_ref(), name)?);
+    }
+    for verdict in &mut recipes {
+        verdict.fits &= scan.violations.is_empty() && !converted;
+        if converted {
+            verdict.reason = Some("mlxport has converted this directory already".to_owned());
+        }
+    }
+    // Stable: what is equally near stays in the order in which it was asked.
+    recipes.sort_by_key(|verdict| (!verdict.fits, verdict.reason.is_some(), verdict.violations.len()));
+    Ok(found(scan, converted, model_type, recipes))
+}
+
+impl Verdict {
+    fn new(recipe: &str, builtin: bool, fit: Fit, violations: Vec<Violation>) -> Self {
+        let fits = fit.is_ok() && violations.is_empty();
+        Self { recipe: recipe.to_owned(), builtin, fits, reason: fit.err(), violations }
+    }
+
+    /// For people: one line, and where it does not fit the first `shown` forms of what is wrong.
+    pub fn text(&self, shown: usize) -> String {
+        let name = &self.recipe;
+        if self.fits {
+            return format!("recipe {name}: fits\n");
+        }
+        let mut out = format!("recipe {name}: does not fit");
+        if let Some(reason) = &self.reason {
+            out.push_str(&format!(": {reason}"));
+        }
+        let broken = self.violations.iter().any(|violation| violation.kind == ViolationKind::Recipe);
+        if !self.violations.is_empty() {
+            out.push_str(&format!(": {}\n", digest::count(&self.violations)));
+            // What is missing from another model is no news.
+            if self.reason.is_none() || broken {
+                out.push_str(&digest::lines(&self.violations, shown));
+            }
+        } else if self.reason.is_none() {
+            out.push_str(": the files themselves are wrong\n");
+        } else {
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// The verdict of a recipe that was asked for by name, which is checked whatever the config says: `convert --recipe` takes it so too.
+fn named(scan: &Scan, config: Option<&Value>, name: &str) -> Result<Option<Verdict>, ConvertError> {
+    let builtin = Recipe::builtin_names().contains(&name);
+    let recipe = match Recipe::named(name) {
+        Ok(recipe) => recipe,
+        Err(ConvertError::Violations(list)) => {
+            let reason = "the recipe itself is wrong".to_owned();
+            return Ok(Some(Verdict::new(name, builtin, Err(reason), list.0)));
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(config) = config else { return Ok(None) };
+    let fit = recipe.fits(config);
+    Ok(Some(Verdict::new(name, builtin, fit, checked(scan, config, &recipe)?)))
+}
+
+/// What the recipe's checks find.
+fn checked(scan: &Scan, config: &Value, recipe: &Recipe) -> Result<Vec<Violation>, ConvertError> {
+    let normalized = recipe.config.normalize(config);
+    let (layout, keep) = (recipe.layout(None)?, DtypeChoice::Keep);
+    Ok(plan(recipe, &layout, keep, normalized, scan.checkpoint.tensors(), &scan.unreadable).1)
+}
+
+fn found(scan: Scan, converted: bool, model_type: Option<String>, recipes: Vec<Verdict>) -> Inspection {
     let tensors = scan.checkpoint.tensors();
     let mut dtypes = BTreeMap::new();
     for info in tensors.values() {
         *dtypes.entry(info.dtype.to_string()).or_default() += 1;
     }
     let sizes = tensors.values().filter_map(|info| byte_len(info.dtype, &info.shape));
-    Ok(Inspection {
+    Inspection {
         files: scan.checkpoint.files().to_vec(),
         tensors: tensors.len(),
         // Repeated elements (stride 0) take no bytes in the file, so there is no bound on what tensors claim.
@@ -109,25 +183,8 @@ pub fn inspect_named(path: &Path, state_dict: Option<&str>) -> Result<Inspection
         model_type,
         converted,
         recipes,
-        violations,
-    })
-}
-
-/// The recipe's verdict: a plan that nothing is wrong with, or the reasons.
-fn verdict(scan: &Scan, config: &Value, recipe: &Recipe, fit: Fit) -> Result<Verdict, ConvertError> {
-    let mut violations = Vec::new();
-    if fit.is_ok() {
-        let normalized = recipe.config.normalize(config);
-        let (layout, keep) = (recipe.layout(None)?, DtypeChoice::Keep);
-        let tensors = scan.checkpoint.tensors();
-        violations = plan(recipe, &layout, keep, normalized, tensors, &scan.unreadable).1;
+        violations: scan.violations,
     }
-    Ok(Verdict {
-        recipe: recipe.name.clone(),
-        fits: fit.is_ok() && violations.is_empty() && scan.violations.is_empty(),
-        reason: fit.err(),
-        violations,
-    })
 }
 
 /// Keys by form, shape and dtype, in the order of each group's first key.
@@ -147,7 +204,7 @@ fn groups(checkpoint: &Checkpoint) -> Vec<Group> {
 }
 
 /// The key with `{n}` for each part that is a number.
-fn generalize(key: &str) -> String {
+pub(crate) fn generalize(key: &str) -> String {
     let parts: Vec<&str> = key
         .split('.')
         .map(|part| {

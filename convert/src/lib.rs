@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! checkpoint  headers of *.safetensors, pickles of PyTorch's files and the index, checked; tensors read in pieces
-//! recipe      a TOML table: which key becomes which, what config it is for, what shapes the config demands
+//! recipe      a table in TOML or JSON: which key becomes which, what config it is for, what shapes the config demands
 //! plan        every output tensor, or everything that is wrong; no tensor byte is read for it
 //! transforms  any range of an output tensor, gathered from its sources
 //! writer      a directory that appears complete or not at all
@@ -16,6 +16,7 @@
 compile_error!("mlxport reads with pread, which only Unix has");
 
 pub mod checkpoint;
+pub mod digest;
 pub mod dtype;
 pub mod error;
 pub mod files;
@@ -33,7 +34,7 @@ pub mod writer;
 
 pub use dtype::DtypeChoice;
 pub use error::{ConvertError, Violation, ViolationKind, Violations};
-pub use inspect::{inspect, inspect_named};
+pub use inspect::{inspect, inspect_with};
 pub use manifest::Manifest;
 pub use size::{parse_byte_len, show_byte_len};
 pub use survey::{Prepared, Request, Survey, prepare, survey};

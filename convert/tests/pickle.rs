@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use mlxport_convert::checkpoint::{Checkpoint, Scan, TensorSource};
 use mlxport_convert::transforms::{Assembly, Scratch, View};
 use mlxport_convert::{
-    ConvertError, DtypeChoice, Request, Violation, ViolationKind, WriteOptions, inspect_named, prepare,
+    ConvertError, DtypeChoice, Request, Violation, ViolationKind, WriteOptions, inspect_with, prepare,
 };
 use safetensors::Dtype;
 use serde_json::json;
@@ -190,7 +190,7 @@ fn a_state_dict_is_found_or_named() {
     assert_eq!(found.checkpoint.tensors().keys().collect::<Vec<_>>(), ["bias", "weight"]);
     let ema = read_all(&scan("trainer.pt", Some("ema.shadow")).checkpoint);
     assert_eq!(ema["weight"].2[..4], 70_f32.to_le_bytes());
-    let inspected = inspect_named(&data("trainer.pt"), Some("state_dict")).expect("inspects");
+    let inspected = inspect_with(&data("trainer.pt"), Some("state_dict"), &[]).expect("inspects");
     assert_eq!((inspected.tensors, inspected.byte_len), (2, 32));
 
     assert_told(&violations("two.pth", None), ViolationKind::Unsupported, "two.pth", "found model, state_dict");
@@ -226,7 +226,7 @@ fn other_formats_and_other_things_are_told_apart() {
     ] {
         assert_told(&violations(name, None), ViolationKind::Unsupported, name, found);
     }
-    assert!(!Path::new("/tmp/mlxport-was-here").exists(), "something ran");
+    assert!(!Path::new("mlxport-was-here").exists(), "something ran");
     let mut tar = vec![0; 1024];
     tar[257..262].copy_from_slice(b"ustar");
     for (bytes, kind, found) in [

@@ -287,7 +287,7 @@ fn what_is_no_checkpoint_is_said_to_be_none() {
     let home = tempfile::tempdir().expect("a directory");
     let request = |path: &Path| Request { source: path.to_owned(), ..Request::default() };
     let error = prepare(&request(Path::new("deepseek-ai/DeepSeek-OCR"))).expect_err("a hub id");
-    assert!(error.to_string().contains("not a file or directory; downloading from a hub is not supported yet"));
+    assert!(error.to_string().contains("not a file, a directory or a hub id"));
     let root = home.path().join("release");
     fs::create_dir(&root).expect("a directory");
     fs::write(root.join("config.json"), Tiny::default().config().to_string()).expect("writes");

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use mlxport_convert::inspect::{Inspection, Verdict};
-use mlxport_convert::{ConvertError, inspect_named, show_byte_len};
+use mlxport_convert::{ConvertError, ViolationKind, inspect_with, show_byte_len};
 use serde_json::json;
 
 use super::hub_progress::resolve;
@@ -13,8 +13,8 @@ use crate::output::to_stdout;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.inspect/1";
-/// How many violations of a recipe are shown to a person; `--json` has all.
-const SHOWN: usize = 20;
+/// How many forms of violations of a recipe are shown to a person; `--json` has all violations.
+const SHOWN: usize = 8;
 
 /// Show what a checkpoint holds and which recipe fits.
 #[derive(Debug, clap::Args)]
@@ -24,19 +24,22 @@ pub struct Args {
     /// Which dict of a PyTorch file is the state dict (a.b: b in a); without it, the one there is.
     #[arg(long, value_name = "NAME")]
     state_dict: Option<String>,
+    /// Recipe file to ask too (may be given several times); a built-in one's name has it checked whatever config.json says.
+    #[arg(long = "recipe", value_name = "NAME|FILE")]
+    recipes: Vec<String>,
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,
 }
 
-/// Runs the command: exit code 0 when the files are sound, 2 when they are not.
+/// Runs the command: exit code 0 when the files and every given recipe file are sound, 2 when they are not.
 ///
 /// # Errors
 /// When stdout or stderr cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let found = resolve(&args.path, args.json)
         .map_err(anyhow::Error::from)
-        .and_then(|path| Ok(inspect_named(&path, args.state_dict.as_deref())?));
+        .and_then(|path| Ok(inspect_with(&path, args.state_dict.as_deref(), &args.recipes)?));
     let inspection = match found {
         Ok(inspection) => inspection,
         Err(error) => {
@@ -53,7 +56,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(exit::code_of(&error));
         }
     };
-    let sound = inspection.violations.is_empty();
+    let broken = |verdict: &Verdict| verdict.violations.iter().any(|violation| violation.kind == ViolationKind::Recipe);
+    let sound = inspection.violations.is_empty() && !inspection.recipes.iter().any(broken);
     if args.json {
         let mut object = json!({ "schema": SCHEMA, "ok": sound, "path": args.path });
         let found = serde_json::to_value(&inspection)?;
@@ -86,25 +90,6 @@ fn text(inspection: &Inspection) -> String {
     for group in &inspection.groups {
         out.push_str(&format!("{:>6} x  {:width$}  {:5} {:?}\n", group.count, group.pattern, group.dtype, group.shape));
     }
-    inspection.recipes.iter().for_each(|verdict| out.push_str(&verdict_text(verdict)));
-    out
-}
-
-fn verdict_text(verdict: &Verdict) -> String {
-    let name = &verdict.recipe;
-    if verdict.fits {
-        return format!("recipe {name}: fits\n");
-    }
-    if let Some(reason) = &verdict.reason {
-        return format!("recipe {name}: does not fit: {reason}\n");
-    }
-    let mut out = format!("recipe {name}: does not fit: {} violations\n", verdict.violations.len());
-    for violation in verdict.violations.iter().take(SHOWN) {
-        out.push_str(&format!("  {violation}\n"));
-    }
-    if verdict.violations.len() > SHOWN {
-        let more = verdict.violations.len() - SHOWN;
-        out.push_str(&format!("  and {more} more (--json lists all)\n"));
-    }
+    inspection.recipes.iter().for_each(|verdict| out.push_str(&verdict.text(SHOWN)));
     out
 }

@@ -6,6 +6,7 @@
 mod expand;
 mod operate;
 pub mod pack;
+mod rearrange;
 mod render;
 mod rows;
 pub mod unpack;

@@ -1,15 +1,15 @@
 //! What each operation makes of its sources: the target shapes, and the views their elements are read through.
 
-use crate::recipe::Op;
 use crate::recipe::expr::{Dims, Expr};
+use crate::recipe::{Lay, Op};
 use crate::transforms::{Assembly, View};
 
-use super::PlannedSource;
+use super::{PlannedSource, rearrange};
 
 /// A target's shape and how its elements are read.
-type Made = (Vec<u64>, Assembly);
+pub(super) type Made = (Vec<u64>, Assembly);
 /// What an operation expected and what it found.
-type Misfit = (String, String);
+pub(super) type Misfit = (String, String);
 
 /// Shape and assembly of each of the operation's targets. Ranks have been checked with the recipe.
 pub(super) fn results(op: &Op, sources: &[PlannedSource], dims: &Dims) -> Result<Vec<Made>, Misfit> {
@@ -21,6 +21,10 @@ pub(super) fn results(op: &Op, sources: &[PlannedSource], dims: &Dims) -> Result
         Op::Copy | Op::Drop { .. } => one(shape.clone(), first.view()),
         Op::ConvOihwToOhwi => one(vec![shape[0], shape[2], shape[3], shape[1]], first.view().conv_ohwi()),
         Op::Transpose => one(vec![shape[1], shape[0]], first.view().permuted(&[1, 0])),
+        Op::Permute { view, lay } => rearrange::permute(first, view.as_deref(), lay, dims),
+        Op::Split { view, axis, sizes, lays } => {
+            rearrange::split(first, view.as_deref(), *axis, sizes.as_deref(), lays, dims)
+        }
         Op::PermuteUnfold { kernel_height, kernel_width } => {
             let area = kernel_area(kernel_height, kernel_width, dims)
                 .filter(|&area| area > 0 && shape[1].is_multiple_of(area));
@@ -30,7 +34,7 @@ pub(super) fn results(op: &Op, sources: &[PlannedSource], dims: &Dims) -> Result
             })?;
             one(shape.clone(), first.view().unfold_columns(area))
         }
-        Op::SplitQkv => split(first),
+        Op::SplitQkv => rearrange::split(first, None, 0, None, &[Lay::default(), Lay::default(), Lay::default()], dims),
         Op::Stack { .. } => {
             let mut stacked = vec![sources.len() as u64];
             stacked.extend(shape);
@@ -41,16 +45,6 @@ pub(super) fn results(op: &Op, sources: &[PlannedSource], dims: &Dims) -> Result
             Ok(vec![(joined, Assembly::concat(wholes(), shape, *axis))])
         }
     }
-}
-
-/// Three equal parts of a packed tensor, along axis 0.
-fn split(packed: &PlannedSource) -> Result<Vec<Made>, Misfit> {
-    let mut shape = packed.shape.clone();
-    if !shape[0].is_multiple_of(3) {
-        return Err(("rows in multiples of 3".into(), shape[0].to_string()));
-    }
-    shape[0] /= 3;
-    Ok((0..3).map(|at| (shape.clone(), Assembly::of(packed.view().part(at, 3)))).collect())
 }
 
 fn kernel_area(height: &Expr, width: &Expr, dims: &Dims) -> Option<u64> {

@@ -133,6 +133,9 @@ impl<'a> Planner<'a> {
         let Some(action) = row.actions.get(self.layout) else {
             return;
         };
+        if let (true, Op::Drop { reason }) = (row.unseen, &action.op) {
+            return self.drop_unseen(row, reason);
+        }
         let names: Vec<&str> = row.sources[0].0.indices().collect();
         if let Some(empty) = names.iter().find(|name| self.is_wrongly_empty(name)) {
             let expected = format!("at least one number for index {empty} ({})", row.label());
@@ -161,6 +164,31 @@ impl<'a> Planner<'a> {
                 let expected = format!("at most {MAX_KEYS_PER_ROW} keys of one form ({})", row.label());
                 self.config_violation(expected, "more".into());
                 self.blind = true;
+            }
+        }
+    }
+
+    /// Leaves out whatever has the row's form and lies in its index sets.
+    fn drop_unseen(&mut self, row: &Row, reason: &str) {
+        let (pattern, _) = &row.sources[0];
+        if pattern.indices().any(|name| !matches!(self.sets.get(name), Some(Some(_)))) {
+            self.blind = true;
+            return;
+        }
+        let inside = |(name, number): &(&str, u64)| match self.sets.get(name) {
+            Some(Some(numbers)) => numbers.binary_search(number).is_ok(),
+            _ => false,
+        };
+        let own = |key: &&String| pattern.captures(key).is_some_and(|numbers| numbers.iter().all(inside));
+        let keys: Vec<String> = self.tensors.keys().filter(own).cloned().collect();
+        if keys.is_empty() && !row.optional && self.unreadable.is_empty() {
+            let violation =
+                Violation::new(ViolationKind::MissingKey, pattern.to_string(), "a tensor to leave out", "nothing");
+            self.violations.push(violation.by(row.label()));
+        }
+        for key in keys {
+            if self.claims(row, &key) {
+                self.dropped.push(Dropped { key, row: row.number, reason: reason.to_owned() });
             }
         }
     }
@@ -235,20 +263,27 @@ impl<'a> Planner<'a> {
         Some(shape)
     }
 
+    /// Notes the row as the key's; `false` where another row has it already.
+    fn claims(&mut self, row: &Row, key: &str) -> bool {
+        let Some(first) = self.claimed.insert(key.to_owned(), row.number) else {
+            return true;
+        };
+        self.violations.push(Violation::new(
+            ViolationKind::Recipe,
+            key,
+            "each key claimed by one row",
+            format!("rows {first} and {} both claim it", row.number),
+        ));
+        false
+    }
+
     fn source(&mut self, row: &Row, key: String, shape: Option<&[u64]>) -> Option<PlannedSource> {
         let rule = row.label();
-        if let Some(first) = self.claimed.insert(key.clone(), row.number) {
-            let violation = Violation::new(
-                ViolationKind::Recipe,
-                &key,
-                "each key claimed by one row",
-                format!("rows {first} and {} both claim it", row.number),
-            );
-            self.violations.push(violation);
+        if !self.claims(row, &key) {
             return None;
         }
         let Some(info) = self.tensors.get(&key) else {
-            if !self.unreadable.covers(&key) {
+            if !self.unreadable.covers(&key) && !row.optional {
                 let expected = match shape {
                     Some(shape) => format!("a tensor of shape {shape:?}"),
                     None => "a tensor".into(),

@@ -1,7 +1,7 @@
 //! The small integer expressions of a recipe: `3*clip_width`, `2*sam_grid-1`, `i >= first_dense && i % moe_every == 0`, `i in globals`.
 //!
 //! Values are integers; truth is 1 and 0; `/` is PyTorch's `//` (floor); every step is checked for overflow. A name is a dim of the
-//! recipe, `name[2]` an item of one of its lists. Nothing else can be said, on purpose: a recipe is a table, not a program.
+//! recipe, `name[2]` or `name[i]` an item of one of its lists, from 0. Nothing else can be said, on purpose: a recipe is a table, not a program.
 //!
 //! Precedence, loosest first: `||`, `&&`, comparisons and `in`, `+ -`, `* / %`, unary `! -`.
 
@@ -49,7 +49,7 @@ pub struct Expr {
 enum Node {
     Int(i128),
     Name(String),
-    Item(String, usize),
+    Item(String, Box<Node>),
     Not(Box<Node>),
     Negate(Box<Node>),
     Two(Op, Box<Node>, Box<Node>),
@@ -127,7 +127,10 @@ fn collect<'a>(node: &'a Node, names: &mut Vec<(&'a str, bool)>) {
     match node {
         Node::Int(_) => {}
         Node::Name(name) => names.push((name, false)),
-        Node::Item(name, _) => names.push((name, true)),
+        Node::Item(name, at) => {
+            names.push((name, true));
+            collect(at, names);
+        }
         Node::Not(inner) | Node::Negate(inner) => collect(inner, names),
         Node::Two(_, left, right) => {
             collect(left, names);
@@ -148,8 +151,10 @@ fn eval(node: &Node, dims: &Dims, bound: Option<i128>) -> Result<i128, EvalError
             _ => dims.ints.get(name).copied().flatten().ok_or(EvalError::Unset),
         },
         Node::Item(name, at) => {
+            let at = eval(at, dims, bound)?;
             let list = list_of(name, dims)?;
-            list.get(*at).copied().ok_or_else(|| EvalError::Bad(format!("{name}[{at}] of a list of {}", list.len())))
+            let item = usize::try_from(at).ok().and_then(|at| list.get(at).copied());
+            item.ok_or_else(|| EvalError::Bad(format!("{name}[{at}] of a list of {}", list.len())))
         }
         Node::Not(inner) => Ok(i128::from(eval(inner, dims, bound)? == 0)),
         Node::Negate(inner) => eval(inner, dims, bound)?.checked_neg().ok_or_else(overflow),
@@ -264,9 +269,8 @@ impl<'a> Parser<'a> {
         if !self.eat("[") {
             return Ok(Node::Name(name));
         }
-        let at = self.integer()?;
-        let at = usize::try_from(at).map_err(|_| self.complaint("a small index"))?;
-        if self.eat("]") { Ok(Node::Item(name, at)) } else { Err(self.complaint("a closing bracket")) }
+        let at = self.level(0)?;
+        if self.eat("]") { Ok(Node::Item(name, Box::new(at))) } else { Err(self.complaint("a closing bracket")) }
     }
 
     fn integer(&mut self) -> Result<i128, String> {
@@ -322,6 +326,7 @@ mod tests {
             ("i in globals", 1),
             ("3 in globals || i >= 6", 0),
             ("globals[1]", 5),
+            ("globals[i - 5]", 2),
             ("i - 1 in globals", 0),
             ("0 && 1/0", 0),
         ] {
@@ -332,7 +337,7 @@ mod tests {
     #[test]
     fn what_has_no_value_says_why() {
         assert_eq!(value("broken + 1"), Err(EvalError::Unset));
-        for text in ["1/0", "globals[2]", "99999999999999999999999999999999999999*9"] {
+        for text in ["1/0", "globals[2]", "globals[-1]", "99999999999999999999999999999999999999*9"] {
             assert!(matches!(value(text), Err(EvalError::Bad(_))), "{text}");
         }
     }
@@ -340,7 +345,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let long = "(".repeat(1000);
-        for text in ["", "1 +", "(1", "1 2", "a b", "w[", "w[x]", "1..2", "é", "in", &long] {
+        for text in ["", "1 +", "(1", "1 2", "a b", "w[", "w[]", "w[1", "1..2", "é", "in", &long] {
             let parsed = Expr::parse(text);
             assert!(parsed.is_err() || text == "in", "{text}");
         }

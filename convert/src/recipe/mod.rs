@@ -1,14 +1,16 @@
 //! Recipes: the table that says which tensor becomes which, and which config it is for.
 //!
-//! A recipe is a TOML file (`recipes/deepseek-ocr.toml` is the built-in one and explains every field). [`Recipe::parse`] turns it
-//! into expressions and patterns and refuses anything inconsistent, all complaints at once. It never looks at a checkpoint: that is
+//! A recipe is a TOML or JSON file (docs/recipes.md explains every key; `recipes/deepseek-ocr.toml` is the built-in one).
+//! [`Recipe::parse`] turns it into expressions and patterns and refuses anything inconsistent, all complaints at once. It never looks at a checkpoint: that is
 //! [`crate::plan`].
 
 pub mod config;
 pub mod expr;
+mod format;
 pub mod packing;
 mod parse;
 pub mod pattern;
+mod rearrange;
 mod table;
 
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ const BUILTIN: &[(&str, &str)] = &[("deepseek-ocr", include_str!("../../recipes/
 const MAX_BYTE_LEN: u64 = 4 << 20;
 
 /// A checked recipe.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// Its name.
     pub name: String,
@@ -54,7 +56,7 @@ pub struct Recipe {
 }
 
 /// A named set of numbers: those below `count` that pass `filter`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexSet {
     /// How many numbers there are to choose from.
     pub count: Expr,
@@ -65,7 +67,7 @@ pub struct IndexSet {
 }
 
 /// One row of the table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// Its place in the file, from 1.
     pub number: usize,
@@ -73,6 +75,10 @@ pub struct Row {
     pub sources: Vec<(Pattern, Vec<Expr>)>,
     /// Accepted dtypes.
     pub dtypes: Vec<Dtype>,
+    /// A `drop` row without shapes: it takes whatever has its form and lies in its index sets, shape and dtype unseen.
+    pub unseen: bool,
+    /// A `drop` row whose keys may be missing.
+    pub optional: bool,
     /// The row holds only where this is true.
     pub when: Option<Expr>,
     /// What becomes of it, by layout.
@@ -87,12 +93,21 @@ impl Row {
 }
 
 /// What a row does in one layout.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
     /// The operation.
     pub op: Op,
-    /// Target key patterns: three for `split_qkv`, none for `drop`, else one.
+    /// Target key patterns: as many as parts for `split`, three for `split_qkv`, none for `drop`, else one.
     pub targets: Vec<Pattern>,
+}
+
+/// How a tensor, or a part of one, is laid out as a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lay {
+    /// Axis `k` of the result is axis `order[k]` of what is read; `None` keeps the order.
+    pub order: Option<Vec<usize>>,
+    /// The shape the result is written with, where it is not that of its axes: the same elements in the same order.
+    pub result: Option<Vec<Expr>>,
 }
 
 /// An operation on whole tensors. Each is a rearrangement of elements; none computes.
@@ -104,12 +119,30 @@ pub enum Op {
     ConvOihwToOhwi,
     /// `[R, C]` → `[C, R]`.
     Transpose,
+    /// Axes in another order.
+    Permute {
+        /// The shape to read the source in, where it is not its own.
+        view: Option<Vec<Expr>>,
+        /// What becomes of the axes.
+        lay: Lay,
+    },
     /// Columns of a linear weight behind `F.unfold`: `[O, C·kh·kw]` → `[O, kh·kw·C]`.
     PermuteUnfold {
         /// Kernel height.
         kernel_height: Expr,
         /// Kernel width.
         kernel_width: Expr,
+    },
+    /// Parts along an axis, each a target.
+    Split {
+        /// The shape to read the source in, where it is not its own.
+        view: Option<Vec<Expr>>,
+        /// The axis (of the view) that is cut.
+        axis: usize,
+        /// The parts' sizes along it; equal ones where none are given.
+        sizes: Option<Vec<Expr>>,
+        /// What becomes of each part's axes, in the order of the targets.
+        lays: Vec<Lay>,
     },
     /// `[3·D, …]` → three of `[D, …]`: query, key, value.
     SplitQkv,
@@ -136,6 +169,8 @@ impl fmt::Display for Op {
             Self::Copy => "copy",
             Self::ConvOihwToOhwi => "conv_oihw_to_ohwi",
             Self::Transpose => "transpose",
+            Self::Permute { .. } => "permute",
+            Self::Split { .. } => "split",
             Self::PermuteUnfold { .. } => "permute_unfold",
             Self::SplitQkv => "split_qkv",
             Self::Stack { .. } => "stack",

@@ -60,22 +60,34 @@ pub struct RawRule {
 }
 
 /// The recipe's own part.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Packing {
-    can: GlobSet,
+    can: Modules,
     rules: Vec<Rule>,
 }
 
 /// A checked rule.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Rule {
-    /// Its patterns as written, for messages.
-    text: String,
-    modules: GlobSet,
+    modules: Modules,
     effect: Effect,
 }
 
-#[derive(Debug, Clone)]
+/// A set of modules.
+#[derive(Debug, Clone, Default)]
+struct Modules {
+    /// Its patterns as written, for messages.
+    text: String,
+    set: GlobSet,
+}
+
+impl PartialEq for Modules {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
 enum Effect {
     Keep(String),
     Pack { mode: Option<Mode>, bits: Option<u32>, group_size: Option<u32> },
@@ -111,7 +123,7 @@ impl Packing {
     pub(super) fn check(raw: &RawPacking, mut complain: impl FnMut(&str, &str, String)) -> Self {
         let can = globs(raw.can.iter().map(String::as_str)).unwrap_or_else(|problem| {
             complain("quantize.can", "module patterns", problem);
-            GlobSet::empty()
+            Modules::default()
         });
         let (rules, problems) = check_rules(&raw.rules);
         for (number, problem) in problems {
@@ -126,19 +138,19 @@ impl Packing {
     /// Why what a rule asks for cannot be.
     pub fn decide(&self, module: &str, layer: Option<(u64, u64)>, wish: &Wish) -> Result<Decision, String> {
         let path = module.replace('.', "/");
-        let able = self.can.is_match(&path);
+        let able = self.can.set.is_match(&path);
         if let Own::Rules(rules) = &wish.own
-            && let Some(rule) = rules.iter().find(|rule| rule.modules.is_match(&path))
+            && let Some(rule) = rules.iter().find(|rule| rule.modules.set.is_match(&path))
         {
             let decision = rule.apply(wish)?;
             return match decision {
                 Decision::Pack(_) if !able => {
-                    Err(format!("rule {} packs it, but no layer of MLX holds it packed", rule.text))
+                    Err(format!("rule {} packs it, but no layer of MLX holds it packed", rule.modules.text))
                 }
                 decision => Ok(decision),
             };
         }
-        let own = self.rules.iter().find(|rule| rule.modules.is_match(&path));
+        let own = self.rules.iter().find(|rule| rule.modules.set.is_match(&path));
         match own.map(|rule| rule.apply(wish)).transpose()? {
             Some(Decision::Pack(to)) if able => Ok(Decision::Pack(wish.mixed(module, layer, to)?)),
             Some(Decision::Keep(reason)) => Ok(Decision::Keep(reason)),
@@ -216,7 +228,7 @@ impl Rule {
                 let (bits, group_size) = (or_base(bits, wish.base.bits()), or_base(group_size, wish.base.group_size()));
                 Quantization::new(mode.unwrap_or(wish.base.mode()), bits, group_size)
                     .map(Decision::Pack)
-                    .map_err(|problem| format!("rule {}: {problem}", self.text))
+                    .map_err(|problem| format!("rule {}: {problem}", self.modules.text))
             }
         }
     }
@@ -269,8 +281,8 @@ fn check_rules(raw: &[RawRule]) -> (Vec<Rule>, Vec<(usize, String)>) {
 
 fn check_rule(raw: &RawRule) -> Result<Rule, String> {
     let patterns = raw.matches.list();
-    let text = patterns.join(", ");
     let modules = globs(patterns.into_iter())?;
+    let text = &modules.text;
     let mode = raw.mode.as_deref().map(str::parse::<Mode>).transpose()?;
     let packs = mode.is_some() || raw.bits.is_some() || raw.group_size.is_some();
     let effect = match &raw.keep {
@@ -279,15 +291,16 @@ fn check_rule(raw: &RawRule) -> Result<Rule, String> {
         Some(reason) => Effect::Keep(reason.clone()),
         None => Effect::Pack { mode, bits: raw.bits, group_size: raw.group_size },
     };
-    Ok(Rule { text, modules, effect })
+    Ok(Rule { modules, effect })
 }
 
 /// Module patterns as one set; parts of a name stand where a path has folders.
-fn globs<'a>(patterns: impl Iterator<Item = &'a str>) -> Result<GlobSet, String> {
-    let mut set = GlobSetBuilder::new();
+fn globs<'a>(patterns: impl Iterator<Item = &'a str>) -> Result<Modules, String> {
+    let (mut set, mut texts) = (GlobSetBuilder::new(), Vec::new());
     for pattern in patterns {
         let glob = GlobBuilder::new(&pattern.replace('.', "/")).literal_separator(true).build();
         set.add(glob.map_err(|error| format!("{pattern:?}: {error}"))?);
+        texts.push(pattern);
     }
-    set.build().map_err(|error| error.to_string())
+    Ok(Modules { text: texts.join(", "), set: set.build().map_err(|error| error.to_string())? })
 }

@@ -1,4 +1,4 @@
-//! From the TOML table to a checked [`Recipe`]: every expression, pattern and name is resolved, every complaint collected.
+//! From the raw tables to a checked [`Recipe`]: every expression, pattern and name is resolved, every complaint collected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,7 @@ use crate::error::{ConvertError, Violation, ViolationKind, Violations};
 
 use super::config::ConfigSpec;
 use super::expr::Expr;
+use super::format::{self, ExprText};
 use super::packing::Packing;
 use super::pattern::Pattern;
 use super::table::{Kind, OpName, RawAction, RawRecipe, RawRow, RawShape, SCHEMA};
@@ -28,13 +29,7 @@ pub(super) struct Checker {
 pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, ConvertError> {
     let mut checker =
         Checker { origin: origin.to_owned(), ints: BTreeSet::new(), lists: BTreeSet::new(), problems: Vec::new() };
-    let raw: RawRecipe = match toml::from_str(text) {
-        Ok(raw) => raw,
-        Err(error) => {
-            checker.complain("file", "a recipe in TOML", error.to_string());
-            return Err(ConvertError::Violations(Violations(checker.problems)));
-        }
-    };
+    let raw = format::read(text, origin).map_err(|problem| ConvertError::Violations(Violations(vec![problem])))?;
     checker.check_head(&raw);
     let config = ConfigSpec::check(&raw, &mut checker);
     let mut indices = BTreeMap::new();
@@ -69,7 +64,7 @@ impl Checker {
 
     /// Declares a name for later expressions.
     pub(super) fn declare(&mut self, name: &str, kind: Kind) {
-        let list = matches!(kind, Kind::Sizes | Kind::Counts);
+        let list = matches!(kind, Kind::Sizes | Kind::Counts | Kind::Texts);
         let taken = self.ints.contains(name) || self.lists.contains(name);
         if taken || matches!(name, "i" | "in") {
             self.complain("dims", "a new name", name);
@@ -128,16 +123,17 @@ impl Checker {
     fn row(&mut self, number: usize, row: &RawRow, raw: &RawRecipe) -> Row {
         let place = format!("row {number}");
         let patterns: Vec<Pattern> = row.from.list().into_iter().map(|text| self.pattern(text, &place, raw)).collect();
-        let shapes: Vec<&Vec<String>> = match &row.shape {
-            RawShape::Same(shape) => vec![shape; patterns.len()],
-            RawShape::Each(shapes) => shapes.iter().collect(),
+        let nothing = Vec::new();
+        let shapes: Vec<&Vec<ExprText>> = match &row.shape {
+            None => vec![&nothing; patterns.len()],
+            Some(RawShape::Same(shape)) => vec![shape; patterns.len()],
+            Some(RawShape::Each(shapes)) => shapes.iter().collect(),
         };
         if shapes.len() != patterns.len() || patterns.is_empty() {
             let found = format!("{} shapes for {} keys", shapes.len(), patterns.len());
             self.complain(&place, "a shape for every key", found);
         }
-        let shapes: Vec<Vec<Expr>> =
-            shapes.into_iter().map(|shape| shape.iter().map(|n| self.expr(n, false, &place)).collect()).collect();
+        let shapes: Vec<Vec<Expr>> = shapes.into_iter().map(|shape| self.exprs(shape, &place)).collect();
         let sources: Vec<(Pattern, Vec<Expr>)> = patterns.into_iter().zip(shapes).collect();
         let when = row.when.as_ref().map(|text| self.expr(text, false, &place));
         let dtypes = self.dtypes(row, &place);
@@ -152,7 +148,38 @@ impl Checker {
             let checked = self.action(&action, &sources, &place, raw);
             actions.extend(checked.map(|action| (layout.clone(), action)));
         }
-        Row { number, sources, dtypes, when, actions }
+        let unseen = row.shape.is_none();
+        self.check_drop(row, &sources, &actions, &place);
+        Row { number, sources, dtypes, unseen, optional: row.optional, when, actions }
+    }
+
+    /// Several expressions.
+    pub(super) fn exprs(&mut self, texts: &[ExprText], place: &str) -> Vec<Expr> {
+        texts.iter().map(|text| self.expr(text, false, place)).collect()
+    }
+
+    /// Only what is left out may go without a shape, be missing, or be named by the beginning of its key.
+    fn check_drop(
+        &mut self,
+        row: &RawRow,
+        sources: &[(Pattern, Vec<Expr>)],
+        actions: &BTreeMap<String, Action>,
+        place: &str,
+    ) {
+        let drops = actions.values().all(|action| matches!(action.op, Op::Drop { .. }));
+        let open_ended = sources.iter().any(|(pattern, _)| pattern.is_open_ended());
+        if row.shape.is_none() && !drops {
+            self.complain(place, "a shape (only drop goes without)", "none");
+        }
+        if row.optional && !drops {
+            self.complain(place, "no optional (only what is dropped may be missing; see when)", "it");
+        }
+        if open_ended && (!drops || row.shape.is_some()) {
+            self.complain(place, "'*' only in drop rows without a shape", sources[0].0.to_string());
+        }
+        if row.shape.is_none() && row.dtype.is_some() {
+            self.complain(place, "no dtype where no shape is checked", "it");
+        }
     }
 
     fn dtypes(&mut self, row: &RawRow, place: &str) -> Vec<Dtype> {
@@ -180,9 +207,11 @@ impl Checker {
             .to
             .as_ref()
             .map_or(Vec::new(), |to| to.list().into_iter().map(|text| self.pattern(text, place, recipe)).collect());
-        let op = self.op(raw, place)?;
-        let wanted = match op {
+        let op = self.op(raw, targets.len(), place)?;
+        let wanted = match &op {
             Op::SplitQkv => 3,
+            // Without sizes there are as many equal parts as targets.
+            Op::Split { sizes, .. } => sizes.as_ref().map_or(targets.len().max(2), Vec::len),
             Op::Drop { .. } => 0,
             _ => 1,
         };
@@ -195,6 +224,10 @@ impl Checker {
             self.complain(place, "one source, or several for concat", found);
         }
         self.check_ranks(&op, sources, place);
+        self.check_rearranged(&op, sources, place);
+        if let Some(open_ended) = targets.iter().find(|target| target.is_open_ended()) {
+            self.complain(place, "a target that is a whole key", open_ended.to_string());
+        }
         self.check_indices(&op, sources, &targets, place, recipe);
         Some(Action { op, targets })
     }
@@ -216,25 +249,29 @@ impl Checker {
         }
     }
 
-    fn op(&mut self, raw: &RawAction, place: &str) -> Option<Op> {
+    fn op(&mut self, raw: &RawAction, targets: usize, place: &str) -> Option<Op> {
         let name = raw.op.unwrap_or(OpName::Copy);
         let needs = [
             ("over", raw.over.is_some(), name == OpName::Stack),
             ("kernel", raw.kernel.is_some(), name == OpName::PermuteUnfold),
-            ("axis", raw.axis.is_some(), name == OpName::Concat),
+            ("axis", raw.axis.is_some(), matches!(name, OpName::Concat | OpName::Split)),
             ("reason", raw.reason.is_some(), name == OpName::Drop),
+            ("order", raw.order.is_some(), name == OpName::Permute || name == OpName::Split && raw.order.is_some()),
         ];
         for (field, given, wanted) in needs {
             if given != wanted {
                 let found = if given { "it" } else { "nothing" };
                 let not = if wanted { "" } else { "no " };
-                self.complain(place, &format!("{not}{field} for {name:?}"), found);
+                self.complain(place, &format!("{not}{field} for {name}"), found);
             }
         }
+        self.check_fields(raw, name, place);
         Some(match name {
             OpName::Copy => Op::Copy,
             OpName::ConvOihwToOhwi => Op::ConvOihwToOhwi,
             OpName::Transpose => Op::Transpose,
+            OpName::Permute => self.permute(raw, place),
+            OpName::Split => self.split(raw, targets, place)?,
             OpName::SplitQkv => Op::SplitQkv,
             OpName::Stack => Op::Stack { over: raw.over.clone()? },
             OpName::Concat => Op::Concat { axis: raw.axis? },

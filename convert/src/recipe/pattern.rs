@@ -1,6 +1,7 @@
 //! Key patterns: literal text with named numbers, `model.layers.{moe_layer}.mlp.experts.{expert}.up_proj.weight`.
 //!
-//! A pattern is the whole key. A capture stands for one number in its plain spelling (no sign, no leading zero).
+//! A pattern is the whole key. A capture stands for one number in its plain spelling (no sign, no leading zero). `*` at the end stands
+//! for any rest of at least one character; only rows that leave keys out may use it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ pub struct Pattern {
 enum Part {
     Text(String),
     Number(String),
+    Rest,
 }
 
 impl Pattern {
@@ -23,7 +25,11 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (mut parts, mut rest) = (Vec::new(), text);
+        let (body, open_ended) = text.strip_suffix('*').map_or((text, false), |body| (body, true));
+        if body.contains('*') || open_ended && body.is_empty() {
+            return Err(format!("{text:?}: '*' stands for the rest of a key, at its end"));
+        }
+        let (mut parts, mut rest) = (Vec::new(), body);
         while let Some(open) = rest.find('{') {
             let close = rest[open..].find('}').ok_or_else(|| format!("{text:?}: '{{' without '}}'"))?;
             let name = &rest[open + 1..open + close];
@@ -46,6 +52,9 @@ impl Pattern {
         if !rest.is_empty() {
             parts.push(Part::Text(rest.to_owned()));
         }
+        if open_ended {
+            parts.push(Part::Rest);
+        }
         if text.is_empty() || text.contains('}') && !text.contains('{') {
             return Err(format!("{text:?}: not a key"));
         }
@@ -56,8 +65,13 @@ impl Pattern {
     pub fn indices(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Number(name) => Some(name.as_str()),
-            Part::Text(_) => None,
+            Part::Text(_) | Part::Rest => None,
         })
+    }
+
+    /// Whether it ends in `*`.
+    pub fn is_open_ended(&self) -> bool {
+        matches!(self.parts.last(), Some(Part::Rest))
     }
 
     /// The key for these numbers.
@@ -69,6 +83,7 @@ impl Pattern {
         for part in &self.parts {
             match part {
                 Part::Text(text) => key.push_str(text),
+                Part::Rest => key.push('*'),
                 Part::Number(name) => {
                     key.push_str(&numbers.get(name.as_str()).map_or_else(|| format!("{{{name}}}"), u64::to_string))
                 }
@@ -83,6 +98,8 @@ impl Pattern {
         for part in &self.parts {
             match part {
                 Part::Text(text) => rest = rest.strip_prefix(text.as_str())?,
+                Part::Rest if rest.is_empty() => return None,
+                Part::Rest => rest = "",
                 Part::Number(name) => {
                     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
                     let digits = &rest[..end];
@@ -127,8 +144,18 @@ mod tests {
     }
 
     #[test]
+    fn an_open_end_takes_any_rest() {
+        let pattern = Pattern::parse("visual.{b}.*").expect("parses");
+        assert!(pattern.is_open_ended() && pattern.to_string() == "visual.{b}.*");
+        assert_eq!(pattern.captures("visual.3.attn.qkv.weight"), Some(vec![("b", 3)]));
+        for other in ["visual.3", "visual.3.", "visual.x.y", "audio.3.y"] {
+            assert_eq!(pattern.captures(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn malformed_patterns_are_refused() {
-        for text in ["", "a.{", "a.{}", "a.{x}{y}", "a.{x}.{x}", "a}", "{a b}"] {
+        for text in ["", "a.{", "a.{}", "a.{x}{y}", "a.{x}.{x}", "a}", "{a b}", "*", "a.*.b", "a**"] {
             assert!(Pattern::parse(text).is_err(), "{text}");
         }
     }

@@ -1,8 +1,12 @@
-//! A recipe file as TOML spells it. Nothing is interpreted here; unknown fields are refused so that a typo cannot pass for a default.
+//! A recipe file as TOML or JSON spells it. Nothing is interpreted here; unknown fields are refused so that a typo cannot pass for a default.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde_json::Value;
+
+use super::format::{ExprText, distinct};
 
 use super::packing::RawPacking;
 
@@ -17,10 +21,11 @@ pub struct RawRecipe {
     pub name: String,
     pub layouts: Vec<String>,
     pub fits: RawFits,
+    #[serde(default)]
     pub config: RawConfig,
     #[serde(default)]
     pub dims: Vec<RawDim>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "distinct")]
     pub indices: BTreeMap<String, RawIndex>,
     #[serde(default)]
     pub require: Vec<RawRequire>,
@@ -46,18 +51,34 @@ pub struct RawFits {
 }
 
 /// How config.json is read and written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawConfig {
+    #[serde(default)]
+    pub write: WriteMode,
     #[serde(default)]
     pub drop: Vec<String>,
     #[serde(default)]
     pub dtype_fields: Vec<String>,
+    #[serde(default)]
     pub fields: Vec<RawField>,
 }
 
+/// Which config.json the converted directory gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteMode {
+    /// The release's, with every listed field made explicit.
+    #[default]
+    Complete,
+    /// The release's, unchanged: fields are only read and checked.
+    AsIs,
+    /// The listed fields alone.
+    Listed,
+}
+
 /// One config field.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawField {
     pub path: String,
@@ -67,12 +88,12 @@ pub struct RawField {
     pub mirror: bool,
     pub kind: Kind,
     pub dim: Option<String>,
-    pub default: Option<toml::Value>,
-    pub value: Option<toml::Value>,
+    pub default: Option<Value>,
+    pub value: Option<Value>,
     #[serde(default, rename = "override")]
     pub overrides: bool,
     #[serde(default)]
-    pub only: Vec<toml::Value>,
+    pub only: Vec<Value>,
     pub null_means: Option<String>,
     pub when: Option<String>,
     pub why: Option<String>,
@@ -98,6 +119,8 @@ pub enum Kind {
     Flag,
     /// A string.
     Text,
+    /// A list of strings.
+    Texts,
     /// A list of `Size`.
     Sizes,
     /// A list of `Count`.
@@ -113,14 +136,14 @@ pub enum Kind {
 #[serde(deny_unknown_fields)]
 pub struct RawDim {
     pub name: String,
-    pub is: String,
+    pub is: ExprText,
 }
 
 /// A named set of numbers.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawIndex {
-    pub count: String,
+    pub count: ExprText,
     #[serde(rename = "where")]
     pub filter: Option<String>,
     #[serde(default)]
@@ -138,7 +161,7 @@ pub struct RawRequire {
 
 /// One string, or several.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a key pattern, or a list of key patterns")]
 pub enum OneOrMany {
     One(String),
     Many(Vec<String>),
@@ -154,12 +177,20 @@ impl OneOrMany {
     }
 }
 
-/// The shape of the row's source, or of each of its sources.
+/// One shape, or a shape for each source or target.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a shape (a list of integers and expressions), or a list of shapes")]
 pub enum RawShape {
-    Same(Vec<String>),
-    Each(Vec<Vec<String>>),
+    Same(Vec<ExprText>),
+    Each(Vec<Vec<ExprText>>),
+}
+
+/// One order of axes, or one for each target.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "an order of axes (a list of integers from 0), or a list of orders")]
+pub enum RawOrder {
+    Same(Vec<usize>),
+    Each(Vec<Vec<usize>>),
 }
 
 /// One row: which keys, what shape, what becomes of them.
@@ -167,16 +198,22 @@ pub enum RawShape {
 #[serde(deny_unknown_fields)]
 pub struct RawRow {
     pub from: OneOrMany,
-    pub shape: RawShape,
+    pub shape: Option<RawShape>,
     pub dtype: Option<Vec<String>>,
     pub when: Option<String>,
+    #[serde(default)]
+    pub optional: bool,
     pub op: Option<OpName>,
     pub to: Option<OneOrMany>,
     pub over: Option<String>,
-    pub kernel: Option<[String; 2]>,
+    pub kernel: Option<[ExprText; 2]>,
     pub axis: Option<usize>,
+    pub sizes: Option<Vec<ExprText>>,
+    pub view: Option<Vec<ExprText>>,
+    pub order: Option<RawOrder>,
+    pub result: Option<RawShape>,
     pub reason: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "distinct")]
     pub layouts: BTreeMap<String, RawAction>,
 }
 
@@ -187,8 +224,12 @@ pub struct RawAction {
     pub op: Option<OpName>,
     pub to: Option<OneOrMany>,
     pub over: Option<String>,
-    pub kernel: Option<[String; 2]>,
+    pub kernel: Option<[ExprText; 2]>,
     pub axis: Option<usize>,
+    pub sizes: Option<Vec<ExprText>>,
+    pub view: Option<Vec<ExprText>>,
+    pub order: Option<RawOrder>,
+    pub result: Option<RawShape>,
     pub reason: Option<String>,
 }
 
@@ -201,6 +242,10 @@ impl RawRow {
             over: self.over.clone(),
             kernel: self.kernel.clone(),
             axis: self.axis,
+            sizes: self.sizes.clone(),
+            view: self.view.clone(),
+            order: self.order.clone(),
+            result: self.result.clone(),
             reason: self.reason.clone(),
         }
     }
@@ -213,9 +258,28 @@ pub enum OpName {
     Copy,
     ConvOihwToOhwi,
     Transpose,
+    Permute,
     PermuteUnfold,
+    Split,
     SplitQkv,
     Stack,
     Concat,
     Drop,
+}
+
+impl fmt::Display for OpName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Copy => "copy",
+            Self::ConvOihwToOhwi => "conv_oihw_to_ohwi",
+            Self::Transpose => "transpose",
+            Self::Permute => "permute",
+            Self::PermuteUnfold => "permute_unfold",
+            Self::Split => "split",
+            Self::SplitQkv => "split_qkv",
+            Self::Stack => "stack",
+            Self::Concat => "concat",
+            Self::Drop => "drop",
+        })
+    }
 }

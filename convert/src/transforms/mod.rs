@@ -47,6 +47,55 @@ pub struct Assembly {
     pub interleave: u64,
 }
 
+/// Row-major axes of a shape.
+fn row_major(shape: &[u64]) -> Vec<Axis> {
+    let mut stride = 1_u64;
+    let mut axes: Vec<Axis> = shape
+        .iter()
+        .rev()
+        .map(|&len| {
+            let axis = Axis { len, stride };
+            stride = stride.saturating_mul(len);
+            axis
+        })
+        .collect();
+    axes.reverse();
+    axes
+}
+
+/// Axes cut and joined to `shape`, which has as many elements (at least one).
+fn regroup(axes: &[Axis], shape: &[u64]) -> Option<Vec<Axis>> {
+    // Joined first as far as they go, each then has to be a product of whole new axes.
+    let mut joined: Vec<Axis> = Vec::new();
+    for &axis in axes.iter().filter(|axis| axis.len != 1) {
+        match joined.last_mut() {
+            Some(outer) if outer.stride == axis.len * axis.stride => {
+                *outer = Axis { len: outer.len * axis.len, stride: axis.stride };
+            }
+            _ => joined.push(axis),
+        }
+    }
+    let mut made = Vec::new();
+    let mut old = joined.into_iter();
+    // What is left of the old axis that is being cut.
+    let mut rest = Axis { len: 1, stride: 1 };
+    for &len in shape {
+        if len == 1 {
+            made.push(Axis { len, stride: rest.stride });
+            continue;
+        }
+        if rest.len == 1 {
+            rest = old.next()?;
+        }
+        if !rest.len.is_multiple_of(len) {
+            return None;
+        }
+        rest.len /= len;
+        made.push(Axis { len, stride: rest.len * rest.stride });
+    }
+    Some(made)
+}
+
 impl View {
     /// The whole of a tensor that is stored row-major.
     pub fn whole(key: &str, dtype: Dtype, shape: &[u64]) -> Self {
@@ -90,6 +139,24 @@ impl View {
             self.start += at * axis.len * axis.stride;
         }
         self
+    }
+
+    /// Part of it: `len` steps of `axis`, from step `from` on. The caller keeps `from + len` within the axis.
+    #[must_use]
+    pub fn narrowed(mut self, axis: usize, from: u64, len: u64) -> Self {
+        self.start += from * self.axes[axis].stride;
+        self.axes[axis].len = len;
+        self
+    }
+
+    /// The same elements in the same order under another shape; `None` when the counts differ, or when no strides can say it (axes that
+    /// would have to be joined do not follow on each other in the source).
+    pub fn reshaped(mut self, shape: &[u64]) -> Option<Self> {
+        if element_count(shape)? != self.len() {
+            return None;
+        }
+        self.axes = if self.is_empty() { row_major(shape) } else { regroup(&self.axes, shape)? };
+        Some(self)
     }
 
     /// How many elements it has.

@@ -102,7 +102,7 @@ def stored_toy():
 
 class Evil:
     def __reduce__(self):
-        return os.system, ("touch /tmp/mlxport-was-here",)
+        return os.system, ("touch mlxport-was-here",)
 
 
 def save(name, what, **options):
@@ -120,7 +120,7 @@ def main():
         save(name, OrderedDict(part))
     shard_of = {key: names[0] if at < 5 else names[1] for at, (key, _) in enumerate(items)}
     text = json.dumps({"metadata": {"total_size": 0}, "weight_map": shard_of}, indent=1)
-    (HERE / "pytorch_model.bin.index.json").write_text(text)
+    (HERE / "pytorch_model.bin.index.json").write_text(text + "\n")
 
     model = torch.nn.Linear(3, 2)
     with torch.no_grad():

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use mlxport_convert::digest;
 use mlxport_convert::manifest::Manifest;
 use mlxport_convert::progress::{Progress, Silent};
 use mlxport_convert::quantize::Mode;
@@ -30,7 +31,7 @@ pub struct Args {
     source: String,
     /// Directory to make.
     target: PathBuf,
-    /// Built-in recipe or recipe file; without it, the built-in one that fits config.json.
+    /// Built-in recipe or recipe file (TOML or JSON, docs/recipes.md); without it, the built-in one that fits config.json.
     #[arg(long, value_name = "NAME|FILE")]
     recipe: Option<String>,
     /// How the tensors are laid out: mlx-vlm (packed as mlx-vlm loads them) or split (query, key and value apart).
@@ -163,7 +164,7 @@ fn planned(args: &Args, survey: &Survey) -> std::io::Result<(Value, ExitCode)> {
         return Ok((object, ExitCode::SUCCESS));
     }
     let mut stderr = std::io::stderr();
-    writeln!(stderr, "{} violations", survey.violations.len())?;
+    writeln!(stderr, "{}", digest::count(&survey.violations))?;
     for violation in &survey.violations {
         writeln!(stderr, "  {violation}")?;
     }

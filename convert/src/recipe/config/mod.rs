@@ -2,7 +2,8 @@
 //!
 //! A recipe lists the fields that matter. Each is looked up at every place it may stand (PyTorch reads the first of them); all places
 //! that have it must agree; a missing one takes the default of the release's configuration class. Fields with a `dim` name become the
-//! numbers that shapes and index sets are made of. Fields that no row mentions are carried along as they are.
+//! numbers that shapes and index sets are made of. Fields that the recipe does not list are carried along as they are, unless it says
+//! `write = "listed"`; with `write = "as_is"` nothing is changed at all.
 
 mod path;
 mod reading;
@@ -14,13 +15,14 @@ use crate::error::Violation;
 
 use super::expr::{Dims, Expr};
 use super::parse::Checker;
-use super::table::{Kind, RawField, RawRecipe};
+use super::table::{Kind, RawConfig, RawField, RawRecipe, WriteMode};
 
 pub use path::{lookup, set};
 
 /// The config part of a recipe.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConfigSpec {
+    write: WriteMode,
     drop: Vec<String>,
     dtype_fields: Vec<String>,
     fields: Vec<Field>,
@@ -28,7 +30,7 @@ pub struct ConfigSpec {
     require: Vec<Require>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Field {
     raw: RawField,
     /// What a missing field is.
@@ -40,13 +42,13 @@ struct Field {
     only: Vec<Value>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 enum Source {
     Literal(Value),
     Computed(Expr),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Require {
     check: Expr,
     when: Option<Expr>,
@@ -68,6 +70,7 @@ pub struct Normalized {
 
 impl ConfigSpec {
     pub(super) fn check(raw: &RawRecipe, checker: &mut Checker) -> Self {
+        check_write(&raw.config, checker);
         let mut fields = Vec::new();
         for field in &raw.config.fields {
             fields.push(check_field(field, checker));
@@ -89,7 +92,8 @@ impl ConfigSpec {
                 why: require.why.clone(),
             })
             .collect();
-        Self { drop: raw.config.drop.clone(), dtype_fields: raw.config.dtype_fields.clone(), fields, dims, require }
+        let RawConfig { write, drop, dtype_fields, .. } = &raw.config;
+        Self { write: *write, drop: drop.clone(), dtype_fields: dtype_fields.clone(), fields, dims, require }
     }
 
     /// Reads `source`, which may be a release's config or one that this function wrote.
@@ -105,13 +109,24 @@ impl ConfigSpec {
     }
 }
 
+/// What would change a config that is to stay as it is, or take from one that begins empty.
+fn check_write(raw: &RawConfig, checker: &mut Checker) {
+    if raw.write != WriteMode::Complete && !raw.drop.is_empty() {
+        checker.complain("config", "drop only where the release's fields are carried along and may change", "it");
+    }
+    let changes = |field: &&RawField| raw.write == WriteMode::AsIs && (field.mirror || field.overrides);
+    for field in raw.fields.iter().filter(changes) {
+        checker.complain(&field.path, "no mirror and no override in a config written as_is", "one");
+    }
+}
+
 fn check_field(raw: &RawField, checker: &mut Checker) -> Field {
-    let mut source = |value: &Option<toml::Value>| {
+    let mut source = |value: &Option<Value>| {
         let value = value.as_ref()?;
-        let numeric = !matches!(raw.kind, Kind::Text | Kind::Any);
+        let numeric = !matches!(raw.kind, Kind::Text | Kind::Texts | Kind::Any);
         Some(match value {
-            toml::Value::String(text) if numeric => Source::Computed(checker.expr(text, false, &raw.path)),
-            other => Source::Literal(to_json(other)),
+            Value::String(text) if numeric => Source::Computed(checker.expr(text, false, &raw.path)),
+            other => Source::Literal(other.clone()),
         })
     };
     let (default, value) = (source(&raw.default), source(&raw.value));
@@ -121,13 +136,9 @@ fn check_field(raw: &RawField, checker: &mut Checker) -> Field {
         checker.complain(&raw.path, "a value to override with", "none");
     }
     let no_number = matches!(raw.kind, Kind::Number | Kind::Positive | Kind::Null | Kind::Any);
-    let uncounted = raw.kind == Kind::Text && raw.only.is_empty();
+    let uncounted = matches!(raw.kind, Kind::Text | Kind::Texts) && raw.only.is_empty();
     if raw.dim.is_some() && (no_number || uncounted) {
         checker.complain(&raw.path, "no dim for a field that is no integer", "a dim name");
     }
-    Field { raw: raw.clone(), default, value, null_means, when, only: raw.only.iter().map(to_json).collect() }
-}
-
-fn to_json(value: &toml::Value) -> Value {
-    serde_json::to_value(value).unwrap_or(Value::Null)
+    Field { raw: raw.clone(), default, value, null_means, when, only: raw.only.clone() }
 }

@@ -1,24 +1,21 @@
 //! One pass over a config: every field found, checked, completed and written, in the recipe's order.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Violation, ViolationKind};
 use crate::recipe::expr::{Dims, EvalError, Expr};
-use crate::recipe::table::Kind;
+use crate::recipe::table::{Kind, WriteMode};
 
 use super::path::{lookup, remove, set};
 use super::value::{as_integer, fits, integer, kind_of, same, wording};
 use super::{ConfigSpec, Field, Normalized, Require, Source};
 
 pub(super) fn normalize(spec: &ConfigSpec, source: &Value) -> Normalized {
+    let carried = || Value::Object(source.as_object().cloned().unwrap_or_default());
+    let start = if spec.write == WriteMode::Listed { Value::Object(Map::new()) } else { carried() };
     let mut reading = Reading {
         source,
-        out: Normalized {
-            json: Value::Object(source.as_object().cloned().unwrap_or_default()),
-            dims: Dims::default(),
-            notes: Vec::new(),
-            violations: Vec::new(),
-        },
+        out: Normalized { json: start, dims: Dims::default(), notes: Vec::new(), violations: Vec::new() },
     };
     if !source.is_object() {
         reading.violation("config.json", "a JSON object", kind_of(source).to_owned());
@@ -35,6 +32,9 @@ pub(super) fn normalize(spec: &ConfigSpec, source: &Value) -> Normalized {
     }
     for require in &spec.require {
         reading.require(require);
+    }
+    if spec.write == WriteMode::AsIs {
+        reading.out.json = carried();
     }
     reading.out
 }
@@ -170,25 +170,29 @@ impl Reading<'_> {
     }
 
     fn supported(&self, field: &Field, value: &Value) -> bool {
-        field.only.is_empty() || field.only.iter().any(|known| same(known, value))
+        let known = |value: &Value| field.only.iter().any(|known| same(known, value));
+        match (field.raw.kind, value) {
+            _ if field.only.is_empty() => true,
+            (Kind::Texts, Value::Array(items)) => items.iter().all(known),
+            _ => known(value),
+        }
     }
 
     /// Gives the field's dim its number (a text's is its place in `only`).
     fn bind(&mut self, field: &Field, value: Option<&Value>) {
         let Some(name) = &field.raw.dim else { return };
-        if matches!(field.raw.kind, Kind::Sizes | Kind::Counts) {
+        let place_of = |value: &Value| field.only.iter().position(|known| known == value).map(|at| at as i128);
+        if matches!(field.raw.kind, Kind::Sizes | Kind::Counts | Kind::Texts) {
             let list = value.and_then(Value::as_array);
-            let list = list.map(|items| items.iter().filter_map(integer).collect());
+            let number = |item: &Value| if item.is_string() { place_of(item) } else { integer(item) };
+            let list = list.map(|items| items.iter().filter_map(number).collect());
             self.out.dims.lists.insert(name.clone(), list);
             return;
         }
         let number = value.and_then(|value| match value {
             Value::Null => Some(0),
             Value::Bool(flag) => Some(i128::from(*flag)),
-            Value::String(_) => {
-                let at = field.only.iter().position(|known| known == value);
-                at.map(|at| at as i128)
-            }
+            Value::String(_) => place_of(value),
             other => integer(other),
         });
         self.out.dims.ints.insert(name.clone(), number);

@@ -1,0 +1,92 @@
+//! Violations for people: a count by family, and those that differ only in their numbers as one line.
+//!
+//! Twenty-four layers without their norm are one thing that is wrong, not twenty-four. Nothing is dropped: counts add up, and every
+//! violation is in the list this is made from.
+
+use std::collections::HashMap;
+
+use crate::error::Violation;
+use crate::inspect::generalize;
+
+/// Violations that are the same but for the numbers in their place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form<'a> {
+    /// The first of them.
+    pub first: &'a Violation,
+    /// Its place with `{n}` for each number.
+    pub place: String,
+    /// How many.
+    pub count: usize,
+}
+
+/// The forms, in the order of each one's first violation.
+pub fn forms(violations: &[Violation]) -> Vec<Form<'_>> {
+    let mut at = HashMap::new();
+    let mut forms: Vec<Form<'_>> = Vec::new();
+    for violation in violations {
+        let place = generalize(&violation.place);
+        let same = (violation.kind, place.clone(), &violation.expected, &violation.found, &violation.rule);
+        let at = *at.entry(same).or_insert(forms.len());
+        match forms.get_mut(at) {
+            Some(form) => form.count += 1,
+            None => forms.push(Form { first: violation, place, count: 1 }),
+        }
+    }
+    forms
+}
+
+/// `27 violations (24 missing key, 3 wrong shape)`; families in the order in which they first come.
+pub fn count(violations: &[Violation]) -> String {
+    let mut families: Vec<(String, usize)> = Vec::new();
+    for violation in violations {
+        let name = violation.kind.to_string();
+        match families.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += 1,
+            None => families.push((name, 1)),
+        }
+    }
+    let total = violations.len();
+    let parts: Vec<String> = families.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    format!("{total} violation{} ({})", if total == 1 { "" } else { "s" }, parts.join(", "))
+}
+
+/// The first `shown` forms, a line each with two blanks before it, and a line on what is not shown.
+pub fn lines(violations: &[Violation], shown: usize) -> String {
+    let forms = forms(violations);
+    let mut out = String::new();
+    for form in forms.iter().take(shown) {
+        out.push_str(&format!("  {}", form.first));
+        if form.count > 1 {
+            out.push_str(&format!(" [and {} more of {}]", form.count - 1, form.place));
+        }
+        out.push('\n');
+    }
+    let rest: usize = forms.iter().skip(shown).map(|form| form.count).sum();
+    if rest > 0 {
+        out.push_str(&format!("  and {rest} more (--json lists all)\n"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ViolationKind;
+
+    fn missing(key: &str, expected: &str) -> Violation {
+        Violation::new(ViolationKind::MissingKey, key, expected, "nothing").by("row 3")
+    }
+
+    #[test]
+    fn what_differs_only_in_numbers_is_one_line() {
+        let extra = Violation::new(ViolationKind::ExtraKey, "z", "a row", "none");
+        let list = [missing("l.0.w", "[2]"), extra, missing("l.11.w", "[2]"), missing("l.2.w", "[3]")];
+        assert_eq!(count(&list), "4 violations (3 missing key, 1 extra key)");
+        assert_eq!(
+            lines(&list, 2),
+            "  missing key: l.0.w: expected [2], found nothing (row 3) [and 1 more of l.{n}.w]\n  \
+             extra key: z: expected a row, found none\n  and 1 more (--json lists all)\n"
+        );
+        assert_eq!(forms(&list).iter().map(|form| form.count).sum::<usize>(), list.len());
+    }
+}
