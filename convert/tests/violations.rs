@@ -293,7 +293,7 @@ fn what_is_no_checkpoint_is_said_to_be_none() {
     fs::write(root.join("config.json"), Tiny::default().config().to_string()).expect("writes");
     fs::write(root.join("pytorch_model.bin"), "x").expect("writes");
     let list = refused(home.path());
-    assert!(list.iter().any(|violation| violation.found.contains("pytorch_model.bin")), "{list:#?}");
+    assert!(list.iter().any(|violation| violation.place.contains("pytorch_model.bin")), "{list:#?}");
     assert_eq!(list.len(), 1, "{list:#?}");
     let error = prepare(&request(&root.join("pytorch_model.bin"))).expect_err("a pickle");
     assert!(has(error.violations(), ViolationKind::Unsupported, "pytorch_model.bin"));
