@@ -27,19 +27,28 @@ pub struct Index {
 
 /// Reads the index at `path`.
 pub fn read(path: &Path) -> (Index, Vec<Violation>) {
-    let bad = |found: String| {
-        let expected = "a JSON object with a weight_map of file names by key";
-        vec![Violation::new(ViolationKind::IndexMismatch, INDEX_FILE, expected, found)]
-    };
-    let bytes = match read_bounded(path, MAX_JSON_BYTE_LEN) {
-        Ok(bytes) => bytes,
-        Err(error) => return (Index::default(), bad(error.to_string())),
-    };
-    let raw: RawIndex = match serde_json::from_slice(&bytes) {
-        Ok(raw) => raw,
-        Err(error) => return (Index::default(), bad(error.to_string())),
-    };
-    check(raw.weight_map)
+    match read_bounded(path, MAX_JSON_BYTE_LEN) {
+        Ok(bytes) => parse(&bytes),
+        Err(error) => (Index::default(), vec![unusable(error.to_string())]),
+    }
+}
+
+/// Parses the text of an index and checks every file name and key. What is wrong comes with what is left.
+pub fn parse(json: &[u8]) -> (Index, Vec<Violation>) {
+    // As text, not bytes: serde_json would let through what is no UTF-8 in the fields that nobody asks for.
+    let raw = std::str::from_utf8(json).map_err(|error| error.to_string()).and_then(|text| {
+        let raw: Result<RawIndex, _> = serde_json::from_str(text);
+        raw.map_err(|error| error.to_string())
+    });
+    match raw {
+        Ok(raw) => check(raw.weight_map),
+        Err(why) => (Index::default(), vec![unusable(why)]),
+    }
+}
+
+fn unusable(found: String) -> Violation {
+    let expected = "a JSON object with a weight_map of file names by key";
+    Violation::new(ViolationKind::IndexMismatch, INDEX_FILE, expected, found)
 }
 
 /// Refuses file names that leave the directory and keys that come twice.

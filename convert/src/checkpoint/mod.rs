@@ -6,7 +6,7 @@
 
 mod directory;
 pub mod header;
-mod index;
+pub mod index;
 
 use std::collections::{BTreeMap, BTreeSet};
 
