@@ -4,7 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use serde_json::json;
-use support::memory::{Numbered, rows};
+use support::numbered::{Numbered, rows};
 
 /// A tensor as a shape and the place in the source of each element, rearranged the slow and obvious way.
 #[derive(Debug, Clone)]

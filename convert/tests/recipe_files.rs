@@ -7,7 +7,7 @@ use std::fs;
 use mlxport_convert::recipe::Recipe;
 use mlxport_convert::{ConvertError, Violation, inspect_with};
 use serde_json::{Value, json};
-use support::memory::{Numbered, rows};
+use support::numbered::{Numbered, rows};
 use support::tiny::{stored, write_release};
 
 const BUILT_IN: &str = include_str!("../recipes/deepseek-ocr.toml");

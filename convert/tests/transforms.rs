@@ -2,70 +2,11 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
 use half::{bf16, f16};
-use mlxport_convert::ConvertError;
-use mlxport_convert::checkpoint::{SourceFile, TensorInfo, TensorSource};
-use mlxport_convert::transforms::{Assembly, Scratch, View, cast};
+use mlxport_convert::transforms::{Assembly, View, cast};
 use proptest::prelude::*;
 use safetensors::Dtype;
-
-/// Tensors in memory: element `i` of tensor `t` is `i + 1000·t`, as f32, so that any mix-up shows.
-struct Memory {
-    tensors: BTreeMap<String, TensorInfo>,
-    data: BTreeMap<String, Vec<u8>>,
-}
-
-impl Memory {
-    fn new(shapes: &[Vec<u64>]) -> Self {
-        let mut memory = Self { tensors: BTreeMap::new(), data: BTreeMap::new() };
-        for (t, shape) in shapes.iter().enumerate() {
-            let count: u64 = shape.iter().product();
-            let bytes = (0..count).flat_map(|i| value(t, i).to_le_bytes()).collect();
-            let info = TensorInfo::row_major(Dtype::F32, shape.clone(), 0, 0);
-            memory.tensors.insert(t.to_string(), info);
-            memory.data.insert(t.to_string(), bytes);
-        }
-        memory
-    }
-}
-
-fn value(tensor: usize, index: u64) -> f32 {
-    (index + 100_000 * tensor as u64) as f32
-}
-
-impl TensorSource for Memory {
-    fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
-        &self.tensors
-    }
-
-    fn files(&self) -> &[SourceFile] {
-        &[]
-    }
-
-    fn read_at(&self, key: &str, byte_offset: u64, out: &mut [u8]) -> Result<(), ConvertError> {
-        let at = byte_offset as usize;
-        out.copy_from_slice(&self.data[key][at..at + out.len()]);
-        Ok(())
-    }
-}
-
-/// Reads the whole assembly in pieces of `piece` elements, with blocks of at most `block` bytes.
-fn read(memory: &Memory, assembly: &Assembly, piece: usize, block: usize) -> Vec<f32> {
-    let mut scratch = Scratch::with_block_byte_len(block);
-    let mut out = vec![0; assembly.len() as usize * 4];
-    let mut first = 0;
-    for piece in out.chunks_mut(piece * 4) {
-        assembly.read(memory, Dtype::F32, first, piece, &mut scratch).expect("reads");
-        first += (piece.len() / 4) as u64;
-    }
-    out.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-}
-
-fn whole(key: usize, shape: &[u64]) -> View {
-    View::whole(&key.to_string(), Dtype::F32, shape)
-}
+use support::memory::{Memory, read, value, whole};
 
 /// A permutation of a tensor, worked out index by index.
 fn permuted_by_hand(shape: &[u64], order: &[usize]) -> Vec<f32> {

@@ -3,6 +3,7 @@
 
 mod cargo;
 mod demo;
+mod fuzz;
 mod setup;
 mod stages;
 mod test;
@@ -31,7 +32,9 @@ enum Chore {
     },
     /// Convert a small checkpoint that lies in the repository, run it, compare every layer, write a report.
     Demo,
-    /// Everything that must hold before a change goes in: setup, fmt, clippy, test.
+    /// Throw made-up input at every parser (libFuzzer, on the stable toolchain).
+    Fuzz(fuzz::Options),
+    /// Everything that must hold before a change goes in: setup, fmt, clippy, test, a short run of every fuzz target.
     Test,
     /// The house rules that no compiler checks.
     Tidy,
@@ -51,6 +54,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
             setup::run(Some(flavour)).map(|()| ExitCode::SUCCESS)
         }
         Chore::Demo => demo::run(),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Test => test::run(),
         Chore::Tidy => tidy::run(),
     }

@@ -9,13 +9,14 @@ use anyhow::{Context, Result, bail};
 pub struct Stages {
     chore: &'static str,
     done: Vec<(&'static str, Duration)>,
+    not_run: Vec<(&'static str, String)>,
     begun: Instant,
 }
 
 impl Stages {
     /// Begins a row; `chore` names it in the summary.
     pub fn begin(chore: &'static str) -> Self {
-        Self { chore, done: Vec::new(), begun: Instant::now() }
+        Self { chore, done: Vec::new(), not_run: Vec::new(), begun: Instant::now() }
     }
 
     /// Runs one stage.
@@ -33,19 +34,27 @@ impl Stages {
         })
     }
 
+    /// Notes a stage that this machine cannot run; the summary says so, with the reason.
+    pub fn not_run(&mut self, name: &'static str, reason: String) {
+        self.not_run.push((name, reason));
+    }
+
     /// Ends the row: everything went well.
     pub fn end(self) -> Result<ExitCode> {
         eprint!("{}", self.summary("ok"));
         Ok(ExitCode::SUCCESS)
     }
 
-    /// One line per stage that ran; `last` says how the last one ended.
+    /// One line per stage; `last` says how the last one that ran ended.
     fn summary(&self, last: &str) -> String {
         let width = self.done.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let mut text = format!("── {}: summary\n", self.chore);
         for (at, (name, took)) in self.done.iter().enumerate() {
             let outcome = if at + 1 == self.done.len() { last } else { "ok" };
             text.push_str(&format!("  {name:width$}  {:>7.1} s  {outcome}\n", took.as_secs_f64()));
+        }
+        for (name, reason) in &self.not_run {
+            text.push_str(&format!("  {name:width$}  not run: {reason}\n"));
         }
         text.push_str(&format!("  {:width$}  {:>7.1} s\n", "all", self.begun.elapsed().as_secs_f64()));
         text
@@ -91,7 +100,12 @@ mod tests {
         stages.run("first", || Ok(())).expect("goes well");
         let error = stages.run("second", || bail!("broken")).expect_err("fails");
         assert_eq!(format!("{error:#}"), "stage `second` of `cargo xtask test` failed: broken");
+        stages.not_run("third", "no compiler".into());
         let summary = stages.summary("FAILED");
+        assert!(
+            summary.lines().any(|line| line.contains("third ") && line.ends_with("not run: no compiler")),
+            "{summary}"
+        );
         assert_eq!(summary.matches("FAILED").count(), 1);
         assert!(summary.lines().any(|line| line.contains("first ") && line.ends_with("ok")));
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::stages::{Stages, succeed};
-use crate::{cargo, setup};
+use crate::{cargo, fuzz, setup};
 
 /// Runs all stages.
 ///
@@ -20,5 +20,9 @@ pub fn run() -> Result<ExitCode> {
         succeed(cargo::command().args(arguments))
     })?;
     stages.run("test", || succeed(cargo::command().args(["test", "--workspace", "--locked"])))?;
+    match fuzz::missing() {
+        None => stages.run("fuzz", fuzz::short)?,
+        Some(reason) => stages.not_run("fuzz", reason),
+    }
     stages.end()
 }

@@ -95,14 +95,13 @@ type Parsed = (Vec<Entry>, Vec<String>, Vec<Violation>);
 /// # Errors
 /// One violation when the JSON as a whole cannot be read.
 pub fn parse(json: &[u8], data_byte_len: u64, name: &str) -> Result<Parsed, Vec<Violation>> {
-    let entries: Entries = serde_json::from_slice(json).map_err(|error| {
-        vec![Violation::new(
-            ViolationKind::BadHeader,
-            name,
-            "a JSON object of {dtype, shape, data_offsets} by key",
-            error.to_string(),
-        )]
-    })?;
+    let bad = |why: String| {
+        let expected = "a JSON object of {dtype, shape, data_offsets} by key";
+        vec![Violation::new(ViolationKind::BadHeader, name, expected, why)]
+    };
+    // As text, not bytes: serde_json would let through what is no UTF-8 in the metadata, and other readers refuse such a file.
+    let text = std::str::from_utf8(json).map_err(|error| bad(error.to_string()))?;
+    let entries: Entries = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
     let (mut sound, mut broken, mut violations) = (Vec::new(), Vec::new(), Vec::new());
     for key in entries.repeated {
         violations.push(Violation::new(

@@ -46,9 +46,14 @@ pub fn read(path: &Path, form: IndexForm) -> (Index, Vec<Violation>) {
 
 /// Parses the text of an index and checks every file name and key. What is wrong comes with what is left.
 pub fn parse(json: &[u8], form: IndexForm) -> (Index, Vec<Violation>) {
-    match serde_json::from_slice::<RawIndex>(json) {
+    // As text, not bytes: serde_json would let through what is no UTF-8 in the fields that nobody asks for.
+    let raw = std::str::from_utf8(json).map_err(|error| error.to_string()).and_then(|text| {
+        let raw: Result<RawIndex, _> = serde_json::from_str(text);
+        raw.map_err(|error| error.to_string())
+    });
+    match raw {
         Ok(raw) => check(raw.weight_map, form),
-        Err(error) => (Index::default(), vec![unusable(form, error.to_string())]),
+        Err(why) => (Index::default(), vec![unusable(form, why)]),
     }
 }
 

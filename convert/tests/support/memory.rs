@@ -1,50 +1,49 @@
-//! Tensors in memory whose elements say where they are from: element `i` is the float `i`.
+//! Tensors in memory, and whole outputs read from them in pieces of any size.
 
 use std::collections::BTreeMap;
 
 use mlxport_convert::ConvertError;
-use mlxport_convert::checkpoint::{SourceFile, TensorInfo, TensorSource, Unreadable};
-use mlxport_convert::plan::{OutputTensor, plan};
-use mlxport_convert::recipe::Recipe;
-use mlxport_convert::transforms::Scratch;
-use mlxport_convert::{DtypeChoice, Violation};
+use mlxport_convert::checkpoint::{SourceFile, TensorInfo, TensorSource};
+use mlxport_convert::transforms::{Assembly, Scratch, View};
 use safetensors::Dtype;
-use serde_json::Value;
 
-/// A source of such tensors.
-pub struct Numbered(BTreeMap<String, TensorInfo>);
+/// Tensors in memory: element `i` of tensor `t` is [`value`]`(t, i)`, as f32, so that any mix-up shows.
+pub struct Memory {
+    tensors: BTreeMap<String, TensorInfo>,
+    pub data: BTreeMap<String, Vec<u8>>,
+}
 
-impl Numbered {
-    pub fn new(shapes: &[(&str, &[u64])]) -> Self {
-        let info = |shape: &[u64]| TensorInfo::row_major(Dtype::F32, shape.to_vec(), 0, 0);
-        Self(shapes.iter().map(|(key, shape)| ((*key).to_owned(), info(shape))).collect())
-    }
-
-    /// The plan of this source, or what is wrong.
-    pub fn plan(&self, recipe: &str, config: &Value) -> Result<Vec<OutputTensor>, Vec<Violation>> {
-        let recipe = Recipe::parse(recipe, "test").map_err(|error| error.violations().to_vec())?;
-        let normalized = recipe.config.normalize(config);
-        let layout = recipe.layout(None).expect("a default layout");
-        let (plan, violations) = plan(&recipe, &layout, DtypeChoice::Keep, normalized, &self.0, &Unreadable::default());
-        if violations.is_empty() { Ok(plan.tensors) } else { Err(violations) }
-    }
-
-    /// All elements of an output, read in pieces of `piece` elements with blocks of `block` bytes.
-    pub fn read(&self, output: &OutputTensor, piece: usize, block: usize) -> Vec<u64> {
-        let mut scratch = Scratch::with_block_byte_len(block);
-        let mut out = vec![0; output.assembly.len() as usize * 4];
-        let mut first = 0;
-        for piece in out.chunks_mut(piece * 4) {
-            output.assembly.read(self, Dtype::F32, first, piece, &mut scratch).expect("reads");
-            first += (piece.len() / 4) as u64;
+impl Memory {
+    pub fn new(shapes: &[Vec<u64>]) -> Self {
+        let mut memory = Self { tensors: BTreeMap::new(), data: BTreeMap::new() };
+        for (t, shape) in shapes.iter().enumerate() {
+            let count: u64 = shape.iter().product();
+            memory.put(t, shape, (0..count).map(|i| value(t, i)));
         }
-        out.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes) as u64).collect()
+        memory
+    }
+
+    /// One tensor, `0`, of these values.
+    pub fn of(shape: &[u64], values: &[f32]) -> Self {
+        let mut memory = Self { tensors: BTreeMap::new(), data: BTreeMap::new() };
+        memory.put(0, shape, values.iter().copied());
+        memory
+    }
+
+    fn put(&mut self, t: usize, shape: &[u64], values: impl Iterator<Item = f32>) {
+        let info = TensorInfo::row_major(Dtype::F32, shape.to_vec(), 0, 0);
+        self.tensors.insert(t.to_string(), info);
+        self.data.insert(t.to_string(), values.flat_map(f32::to_le_bytes).collect());
     }
 }
 
-impl TensorSource for Numbered {
+pub fn value(tensor: usize, index: u64) -> f32 {
+    (index + 100_000 * tensor as u64) as f32
+}
+
+impl TensorSource for Memory {
     fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
-        &self.0
+        &self.tensors
     }
 
     fn files(&self) -> &[SourceFile] {
@@ -52,18 +51,31 @@ impl TensorSource for Numbered {
     }
 
     fn read_at(&self, key: &str, byte_offset: u64, out: &mut [u8]) -> Result<(), ConvertError> {
-        let count: u64 = self.0[key].shape.iter().product();
-        assert!(byte_offset.is_multiple_of(4) && byte_offset + out.len() as u64 <= count * 4, "{key}: beyond the end");
-        for (value, index) in out.as_chunks_mut::<4>().0.iter_mut().zip(byte_offset / 4..) {
-            *value = (index as f32).to_le_bytes();
-        }
+        let at = byte_offset as usize;
+        out.copy_from_slice(&self.data[key][at..at + out.len()]);
         Ok(())
     }
 }
 
-/// A recipe of these rows (TOML, one a line) and no config fields.
-pub fn rows(rows: &str) -> String {
-    format!(
-        "schema = 1\nname = \"t\"\nlayouts = [\"plain\"]\nfits = {{ model_type = [\"t\"] }}\n[table]\nrows = [\n{rows}\n]\n"
-    )
+/// Reads the whole assembly in pieces of `piece` elements, with blocks of at most `block` bytes.
+pub fn read(memory: &Memory, assembly: &Assembly, piece: usize, block: usize) -> Vec<f32> {
+    let bytes = read_as(memory, assembly, Dtype::F32, piece, block);
+    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// The same in another dtype, as bytes.
+pub fn read_as(memory: &Memory, assembly: &Assembly, dtype: Dtype, piece: usize, block: usize) -> Vec<u8> {
+    let size = dtype.bitsize() / 8;
+    let mut scratch = Scratch::with_block_byte_len(block);
+    let mut out = vec![0; assembly.len() as usize * size];
+    let mut first = 0;
+    for piece in out.chunks_mut(piece * size) {
+        assembly.read(memory, dtype, first, piece, &mut scratch).expect("reads");
+        first += (piece.len() / size) as u64;
+    }
+    out
+}
+
+pub fn whole(key: usize, shape: &[u64]) -> View {
+    View::whole(&key.to_string(), Dtype::F32, shape)
 }

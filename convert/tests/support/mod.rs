@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod memory;
+pub mod numbered;
 pub mod pickled;
 pub mod tiny;
 pub mod weights;

@@ -1,0 +1,12 @@
+//! One file per target. Each says what its input is and lists, as assertions, what must hold for any input.
+
+pub mod config;
+pub mod expression;
+pub mod fixture_manifest;
+pub mod header;
+pub mod index;
+pub mod manifest;
+pub mod pickle;
+pub mod plan;
+pub mod recipe;
+pub mod report;

@@ -1,0 +1,28 @@
+//! A parity record as JSON. Input: its text.
+
+use mlxport_reports::{ReportError, Style, from_json, json, markdown, terminal};
+
+/// Reads the record, and shows a sound one in every format.
+pub fn run(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match from_json(text) {
+        Ok(record) => {
+            let printed = json(&record);
+            let again = from_json(&printed).expect("our own print is a record");
+            assert_eq!(json(&again), printed, "printed and read again it is the same");
+            harmless(&markdown(&record));
+            harmless(&terminal(&record, &Style { color: false, width: 80 }));
+        }
+        Err(ReportError::Contradiction { violations }) => {
+            assert!(!violations.is_empty(), "refused without a reason");
+            violations.iter().for_each(|violation| harmless(violation));
+        }
+        Err(other) => harmless(&other.to_string()),
+    }
+}
+
+/// Nothing that a terminal would obey.
+fn harmless(text: &str) {
+    let control = text.chars().find(|c| c.is_control() && *c != '\n');
+    assert_eq!(control, None, "{text:?}");
+}
