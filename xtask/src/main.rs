@@ -1,9 +1,11 @@
 //! `cargo xtask …`: the project's chores. Each subcommand is one module; this file only parses and sets the exit code.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to a person at a terminal")]
 
+mod bench;
 mod cargo;
 mod demo;
 mod fuzz;
+mod mlx_vlm;
 mod setup;
 mod stages;
 mod test;
@@ -30,10 +32,15 @@ enum Chore {
         #[arg(long)]
         cuda: bool,
     },
+    /// Measure against the peer and the limit.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Convert a small checkpoint that lies in the repository, run it, compare every layer, write a report.
     Demo,
     /// Throw made-up input at every parser (libFuzzer, on the stable toolchain).
     Fuzz(fuzz::Options),
+    /// Hold conversions against mlx-vlm's: what it loads, and what it writes itself, in every quantization (installs it first).
+    MlxVlm,
     /// Everything that must hold before a change goes in: setup, fmt, clippy, test, a short run of every fuzz target.
     Test,
     /// The house rules that no compiler checks.
@@ -53,8 +60,10 @@ fn run(chore: Chore) -> Result<ExitCode> {
             let flavour = if cuda { setup::Flavour::Cuda } else { setup::Flavour::Cpu };
             setup::run(Some(flavour)).map(|()| ExitCode::SUCCESS)
         }
+        Chore::Bench(bench) => bench::run(&bench),
         Chore::Demo => demo::run(),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::MlxVlm => mlx_vlm::run(),
         Chore::Test => test::run(),
         Chore::Tidy => tidy::run(),
     }

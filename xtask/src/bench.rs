@@ -1,0 +1,46 @@
+//! `cargo xtask bench …`: what is fast is measured here, beside the limit and the peer in one run. No test is timed.
+
+mod convert;
+mod measure;
+pub mod release;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::cargo;
+use crate::stages::succeed;
+
+/// What can be measured.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Convert a checkpoint of the release's size: time and memory against `cp` and, where `cargo xtask mlx-vlm` has installed it, mlx-vlm.
+    Convert(convert::Options),
+}
+
+/// Runs one.
+///
+/// # Errors
+/// When something cannot be built, made or run. A target that is missed is printed, and no error.
+pub fn run(bench: &Bench) -> Result<ExitCode> {
+    match bench {
+        Bench::Convert(options) => convert::run(options),
+    }
+}
+
+/// Builds the binary as people get it; returns its path.
+///
+/// # Errors
+/// When it does not build.
+pub fn binary() -> Result<PathBuf> {
+    succeed(cargo::command().args(["build", "--release", "--locked"]))?;
+    let folder = cargo::target_folder(&cargo::metadata(&cargo::host_triple()?)?)?;
+    Ok(folder.join("release").join(format!("mlxport{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// Where everything that benchmarks make lies.
+pub fn folder() -> PathBuf {
+    cargo::workspace_root().join("target").join("bench")
+}
