@@ -190,6 +190,18 @@ pub enum ConvertError {
         /// The value.
         value: f32,
     },
+    /// All weights of a group are so small that the mode's scales end above them: what MLX's CPU would write comes back far too large.
+    #[error(
+        "{name}: the {mode} group from element {element} on is so small that no scale of that mode fits it; keep the module by a rule, or pack it as affine"
+    )]
+    TooSmall {
+        /// The output tensor's name.
+        name: String,
+        /// The mode.
+        mode: String,
+        /// Where the group begins (row-major).
+        element: u64,
+    },
     /// The file system has less room than the output takes.
     #[error("{}: the output takes {} and there is room for {}", path.display(), crate::show_byte_len(*needed), crate::show_byte_len(*free))]
     NoRoom {

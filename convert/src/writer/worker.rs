@@ -135,6 +135,10 @@ impl Worker {
                     value: bad.value,
                 }
             })?;
+            if let Some(at) = quantize::first_wrapped_group(to, values, &self.values) {
+                let (name, mode) = (tensor.name.clone(), to.mode().to_string());
+                return Err(ConvertError::TooSmall { name, mode, element: piece.start + at as u64 * group });
+            }
             for (sink, bytes) in sinks.iter_mut().zip(&self.packed) {
                 sink.write(bytes, shared.progress)?;
             }
