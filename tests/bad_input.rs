@@ -167,3 +167,20 @@ fn usage_errors_are_code_two() {
     assert_eq!(code(&mlxport(["convert", "no/such/place", "anywhere"])), 2);
     assert_eq!(code(&mlxport(["frobnicate"])), 2);
 }
+
+#[test]
+fn quantized_weights_are_not_compared_and_the_way_back_is_named() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (source, model) = (fixture("tiny-gundam").join("checkpoint"), home.path().join("model"));
+    let flags = ["--quantize", "affine", "--group-size", "32"].map(std::ffi::OsStr::new);
+    let arguments = ["convert".as_ref(), source.as_os_str(), model.as_os_str()].into_iter().chain(flags);
+    assert_eq!(code(&mlxport(arguments)), 0);
+    let output = parity(&model, &fixture("tiny-gundam"), &[]);
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(stderr(&output).contains("--dequantize"), "{}", stderr(&output));
+    let floats = home.path().join("floats");
+    let back = mlxport(["convert".as_ref(), model.as_os_str(), floats.as_os_str(), "--dequantize".as_ref()]);
+    assert_eq!(code(&back), 0, "{}", stderr(&back));
+    // It runs, and four bits are far from what PyTorch recorded.
+    assert_eq!(code(&parity(&floats, &fixture("tiny-gundam"), &[])), 1);
+}

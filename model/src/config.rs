@@ -22,6 +22,9 @@ pub struct Config {
     /// How the checkpoint was written; absent in files of other converters.
     #[serde(default)]
     pub mlxport: Option<Provenance>,
+    /// How weights are packed, as MLX tools write it; this model takes none of them.
+    #[serde(default)]
+    pub quantization: Option<serde_json::Value>,
 }
 
 /// What `mlxport convert` says of the files beside `config.json`.

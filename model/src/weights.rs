@@ -10,7 +10,7 @@ use std::{
 
 use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 use mlxport_convert::{
-    checkpoint::{Checkpoint, TensorSource},
+    checkpoint::{Checkpoint, TensorSource, row_major_strides},
     error::ConvertError,
 };
 use safetensors::Dtype as Stored;
@@ -142,6 +142,10 @@ impl Scope {
         self.state.unclaimed.borrow_mut().remove(&key);
         if !info.shape.iter().copied().eq(shape.iter().map(|&d| d.max(0) as u64)) {
             self.violation(name, &format!("shape {:?}: expected {shape:?}", info.shape));
+            return None;
+        }
+        if info.strides != row_major_strides(&info.shape) {
+            self.violation(name, "not stored row-major, as only PyTorch's own files can be: convert them first");
             return None;
         }
         let dtype = match info.dtype {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::dtype::is_float;
 use crate::error::{Violation, ViolationKind};
+use crate::inspect::generalize;
 use crate::quantize::Quantization;
 use crate::recipe::Recipe;
 use crate::recipe::config::set;
@@ -65,9 +66,20 @@ pub fn pack(plan: &mut Plan, recipe: &Recipe, wish: &Wish) -> Vec<Violation> {
         let expected = format!("at least one module that {} fits", show(wish.base));
         violations.push(Violation::new(ViolationKind::Unsupported, "--quantize", expected, found));
     }
-    plan.notes.extend(unfit.into_iter().map(|(module, problem)| format!("{module} is not quantized: {problem}")));
+    plan.notes.extend(unfit_notes(unfit));
     state_in_config(&mut plan.config, wish.base, &packed);
     violations
+}
+
+/// One note for all modules that differ only in their numbers.
+fn unfit_notes(unfit: Vec<(String, String)>) -> Vec<String> {
+    let mut forms: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (module, problem) in unfit {
+        *forms.entry((generalize(&module), problem)).or_default() += 1;
+    }
+    let several = |count| if count == 1 { String::new() } else { format!(" ({count} modules)") };
+    let notes = forms.into_iter();
+    notes.map(|((module, problem), count)| format!("{module}{} is not quantized: {problem}", several(count))).collect()
 }
 
 /// `affine, 4 bits, groups of 64`.
