@@ -27,7 +27,7 @@ pub fn from_json(text: &str) -> Result<Run> {
     }
     let version: Version = serde_json::from_str(text).map_err(parse_error)?;
     if version.schema.as_u64() != Some(u64::from(SCHEMA)) {
-        let found = crate::words::clip_end(&version.schema.to_string(), 40);
+        let found = crate::words::clip_end(&crate::words::clean(&version.schema.to_string()), 40);
         return Err(ReportError::Schema { found, expected: SCHEMA });
     }
     let run: Run = serde_json::from_str(text).map_err(parse_error)?;
