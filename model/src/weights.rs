@@ -17,6 +17,7 @@ use safetensors::Dtype as Stored;
 
 use crate::{
     error::{Error, Result},
+    fault::{Edit, Fault, Planted, Variant},
     layers::Param,
     tap::Site,
 };
@@ -29,22 +30,25 @@ pub struct Weights {
 struct State {
     dir: PathBuf,
     checkpoint: Checkpoint,
+    fault: Option<Fault>,
+    planted: Planted,
     unclaimed: RefCell<BTreeSet<String>>,
     violations: RefCell<Vec<String>>,
 }
 
 impl Weights {
-    /// Reads the headers of a model's safetensors files.
+    /// Reads the headers of a model's safetensors files. The tensors are read as `fault` has it, if one is planted.
     ///
     /// # Errors
     /// When a file is missing, truncated or malformed, or index and headers disagree.
-    pub fn open(dir: &Path) -> Result<Self> {
+    pub fn open(dir: &Path, fault: Option<Fault>, variant: Option<Variant>) -> Result<Self> {
         let scan = Checkpoint::scan(dir)?;
         ConvertError::unless_empty(scan.violations)?;
         let checkpoint = scan.checkpoint;
         let unclaimed = RefCell::new(checkpoint.tensors().keys().cloned().collect());
         let violations = RefCell::new(Vec::new());
-        Ok(Self { state: Rc::new(State { dir: dir.to_owned(), checkpoint, unclaimed, violations }) })
+        let planted = Planted::new(fault.as_ref(), variant);
+        Ok(Self { state: Rc::new(State { dir: dir.to_owned(), checkpoint, fault, planted, unclaimed, violations }) })
     }
 
     /// Where tensors are asked for.
@@ -89,6 +93,11 @@ impl Scope {
     pub fn sibling(&self, name: &str) -> Self {
         let parent = self.key.rsplit_once('.').map_or("", |(parent, _)| parent);
         Self { state: Rc::clone(&self.state), key: join(parent, name), path: self.path.clone() }
+    }
+
+    /// What is planted in the computation.
+    pub fn planted(&self) -> Planted {
+        self.state.planted
     }
 
     /// The tap site of the module that lives here.
@@ -157,7 +166,26 @@ impl Scope {
                 return None;
             }
         };
-        self.read(&key, shape, dtype).map_err(|error| self.violation(name, &error)).ok()
+        self.read_as_planted(&key, shape, dtype).map_err(|error| self.violation(name, &error)).ok()
+    }
+
+    /// Reads one tensor as it is, or as a planted fault has it.
+    fn read_as_planted(&self, key: &str, shape: &[i32], dtype: Dtype) -> std::result::Result<Array, String> {
+        let Some(Fault::Weights(faults)) = &self.state.fault else { return self.read(key, shape, dtype) };
+        match faults.iter().find(|fault| fault.key == key).map(|fault| &fault.edit) {
+            None => self.read(key, shape, dtype),
+            Some(Edit::Take(other)) => {
+                let found = self.state.checkpoint.tensors().get(other).map(|info| info.shape.clone());
+                if found.is_none_or(|found| !found.iter().copied().eq(shape.iter().map(|&d| d as u64))) {
+                    return Err(format!("the planted fault takes {other}, which has another shape"));
+                }
+                self.read(other, shape, dtype)
+            }
+            Some(Edit::Map(edit)) => {
+                let edited = edit(&self.read(key, shape, dtype)?).map_err(|e| e.to_string())?;
+                if edited.shape() == shape { Ok(edited) } else { Err("the planted fault changes the shape".into()) }
+            }
+        }
     }
 
     /// Reads one tensor into MLX; its bytes pass through one buffer of the tensor's own size.

@@ -7,6 +7,7 @@ mod error;
 mod facts;
 mod json;
 mod markdown;
+mod mutation;
 mod system;
 mod terminal;
 mod words;
@@ -15,9 +16,10 @@ mod write;
 pub use error::ReportError;
 pub use json::{from_json, json};
 pub use markdown::markdown;
+pub use mutation::{mutation_json, mutation_markdown, mutation_text};
 pub use system::System;
 pub use terminal::{Style, terminal};
-pub use write::write_report;
+pub use write::{write_mutation_report, write_report};
 
 /// What this crate's fallible functions return.
 pub type Result<T> = std::result::Result<T, ReportError>;

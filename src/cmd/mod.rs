@@ -3,5 +3,7 @@
 pub mod convert;
 mod hub_progress;
 pub mod inspect;
+pub mod mutate;
 pub mod parity;
+pub mod variants;
 pub mod verify;

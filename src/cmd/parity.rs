@@ -4,12 +4,12 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use mlxport_model::{fault::Faults, runtime::Place};
+use mlxport_model::runtime::Place;
 use mlxport_parity::{Request, Selection};
 use mlxport_reports::{Style, json, terminal, write_report};
 use mlxport_verdict::{Mode, Run, SCHEMA, Verdict};
 
-use crate::{exit, output::to_stdout};
+use crate::{cmd::mutate, exit, output::to_stdout};
 
 /// Flags of `mlxport parity`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,9 @@ pub struct Args {
     /// Only taps whose path fits this glob, `model.layers.*` say
     #[arg(long, value_name = "GLOB")]
     select: Option<String>,
+    /// Plant faults one by one and say which are caught, and where; run correct variants and say which are accused
+    #[arg(long)]
+    mutate: bool,
     /// Write record.json, report.md and report.txt there
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -91,8 +94,12 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
             Device::Cpu => Place::Cpu,
             Device::Gpu => Place::Gpu,
         },
-        faults: Faults::default(),
+        planted: None,
+        variant: None,
     };
+    if args.mutate {
+        return mutate::run(&request, args.report.as_deref(), args.json);
+    }
     let record = mlxport_parity::run(&request)?;
     if let Some(dir) = &args.report {
         write_report(dir, &record).with_context(|| format!("writing the report to {}", dir.display()))?;
