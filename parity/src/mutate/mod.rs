@@ -142,7 +142,53 @@ pub const MODES: [Mode; 2] = [Mode::Cumulative, Mode::Isolated];
 
 #[cfg(test)]
 mod tests {
-    use super::lies_in;
+    use std::path::Path;
+
+    use mlxport_convert::{WriteOptions, prepare};
+    use mlxport_model::{
+        fault::{Fault, GraphFault},
+        runtime::Place,
+    };
+
+    use super::*;
+    use crate::Selection;
+
+    /// What becomes of `mutant` on the smallest fixture.
+    fn outcome_of(mutant: Mutant) -> Outcome {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/data/tiny-small");
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let model = dir.path().join("model");
+        let checkpoint = mlxport_convert::Request { source: source.join("checkpoint"), ..Default::default() };
+        prepare(&checkpoint).expect("a plan").write(&WriteOptions::to(&model)).expect("written");
+        let request = Request {
+            model,
+            fixture: source,
+            modes: MODES.to_vec(),
+            selection: Selection::default(),
+            place: Place::Cpu,
+            planted: None,
+            variant: None,
+        };
+        let fixture = Fixture::open(&request.fixture).expect("a fixture");
+        let baseline = run_on(&fixture, &request).expect("a verdict");
+        planted(&request, &fixture, &baseline, mutant).expect("an outcome").outcome
+    }
+
+    #[test]
+    fn what_no_tap_shows_survives_and_what_shows_elsewhere_is_misplaced() {
+        let nothing = Mutant::new("nothing", "model", Fault::Weights(Vec::new()));
+        assert_eq!(outcome_of(nothing), Outcome::Survived);
+        let elsewhere = Mutant::graph("elsewhere", "model.sam_model", GraphFault::RopeReversed);
+        assert_eq!(outcome_of(elsewhere), Outcome::Misplaced);
+    }
+
+    #[test]
+    fn a_fault_that_is_claimed_to_change_nothing_and_does_is_counted() {
+        let claimed = Mutant::graph("claimed", "model.layers.0.self_attn", GraphFault::RopeReversed);
+        assert_eq!(outcome_of(claimed.unless(true, "so it is said")), Outcome::Caught);
+        let empty = Mutant::new("empty", "model", Fault::Weights(Vec::new())).unless(true, "nothing is planted");
+        assert_eq!(outcome_of(empty), Outcome::Equivalent { reason: "nothing is planted".into() });
+    }
 
     #[test]
     fn a_module_lies_in_itself_and_in_those_around_it() {
