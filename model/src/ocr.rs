@@ -52,11 +52,13 @@ pub struct LoadOptions {
     pub fault: Option<Fault>,
     /// Another correct way to compute the same, if one is asked for.
     pub variant: Option<Variant>,
+    /// PyTorch paths of the modules that will be run; only their weights are read. None: all.
+    pub only: Option<Vec<String>>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { dtype: Dtype::Float32, fault: None, variant: None }
+        Self { dtype: Dtype::Float32, fault: None, variant: None, only: None }
     }
 }
 
@@ -82,8 +84,9 @@ impl DeepseekOcr {
         if let Some(Fault::Config(edit)) = &options.fault {
             edit(&mut config);
         }
-        let weights = Weights::open(dir, options.fault, options.variant)?;
-        let model = Self::ask_for(&weights.root(), config, options.dtype);
+        let dtype = options.dtype;
+        let weights = Weights::open(dir, options)?;
+        let model = Self::ask_for(&weights.root(), config, dtype);
         weights.finish()?;
         Ok(model)
     }

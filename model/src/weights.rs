@@ -17,8 +17,9 @@ use safetensors::Dtype as Stored;
 
 use crate::{
     error::{Error, Result},
-    fault::{Edit, Fault, Planted, Variant},
+    fault::{Edit, Fault, Planted},
     layers::Param,
+    ocr::LoadOptions,
     tap::Site,
 };
 
@@ -31,24 +32,29 @@ struct State {
     dir: PathBuf,
     checkpoint: Checkpoint,
     fault: Option<Fault>,
+    /// Modules whose weights are read; none: all.
+    only: Option<Vec<String>>,
     planted: Planted,
     unclaimed: RefCell<BTreeSet<String>>,
     violations: RefCell<Vec<String>>,
 }
 
 impl Weights {
-    /// Reads the headers of a model's safetensors files. The tensors are read as `fault` has it, if one is planted.
+    /// Reads the headers of a model's safetensors files. Which tensors are read, and how, is up to `options`.
     ///
     /// # Errors
     /// When a file is missing, truncated or malformed, or index and headers disagree.
-    pub fn open(dir: &Path, fault: Option<Fault>, variant: Option<Variant>) -> Result<Self> {
+    pub fn open(dir: &Path, options: LoadOptions) -> Result<Self> {
         let scan = Checkpoint::scan(dir)?;
         ConvertError::unless_empty(scan.violations)?;
         let checkpoint = scan.checkpoint;
         let unclaimed = RefCell::new(checkpoint.tensors().keys().cloned().collect());
         let violations = RefCell::new(Vec::new());
+        let LoadOptions { fault, variant, only, .. } = options;
         let planted = Planted::new(fault.as_ref(), variant);
-        Ok(Self { state: Rc::new(State { dir: dir.to_owned(), checkpoint, fault, planted, unclaimed, violations }) })
+        Ok(Self {
+            state: Rc::new(State { dir: dir.to_owned(), checkpoint, fault, only, planted, unclaimed, violations }),
+        })
     }
 
     /// Where tensors are asked for.
@@ -166,7 +172,24 @@ impl Scope {
                 return None;
             }
         };
+        if !self.is_wanted() {
+            return unread(shape, dtype).map_err(|error| self.violation(name, &error.to_string())).ok();
+        }
         self.read_as_planted(&key, shape, dtype).map_err(|error| self.violation(name, &error)).ok()
+    }
+
+    /// Whether the tensors of this place are read: it belongs to a module that will be run. What stands at the top belongs to
+    /// no module and is always read.
+    fn is_wanted(&self) -> bool {
+        let Some(only) = &self.state.only else { return true };
+        // A stack holds the weights of modules that PyTorch has beside it.
+        let (path, is_stack) = match self.path.split_once(".switch_mlp") {
+            Some((layer, _)) => (layer, true),
+            None => (self.path.as_str(), false),
+        };
+        let inside =
+            |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+        path.is_empty() || only.iter().any(|module| inside(module, path) || (is_stack && inside(path, module)))
     }
 
     /// Reads one tensor as it is, or as a planted fault has it.
@@ -208,6 +231,11 @@ fn array_from_bytes(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Array {
     assert_eq!(bytes.len(), byte_len(shape, dtype), "the buffer was made for this shape and dtype");
     // SAFETY: `bytes` holds exactly the bytes that shape and dtype describe (asserted above), and MLX copies them.
     unsafe { Array::from_raw_data(bytes.as_ptr().cast(), shape, dtype) }
+}
+
+/// A tensor of this shape that is not there: NaN wherever it is looked at, and no memory until then.
+fn unread(shape: &[i32], dtype: Dtype) -> Result<Array> {
+    Ok(ops::broadcast_to(stand_in().as_dtype(dtype)?, shape)?)
 }
 
 fn stand_in() -> Array {

@@ -12,7 +12,7 @@ use mlxport_model::{
     runtime::{self, Place},
 };
 use mlxport_verdict::{
-    Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Run, SCHEMA, Summary, TapRecord, Tool,
+    Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Run, SCHEMA, Shard, Summary, TapRecord, Tool,
 };
 
 use crate::{
@@ -37,6 +37,8 @@ pub struct Request {
     pub selection: Selection,
     /// Where to run.
     pub place: Place,
+    /// Which share of the isolated modules; all, where there is none.
+    pub shard: Option<Shard>,
     /// What to plant; nothing for a verdict on the model.
     pub planted: Option<Fault>,
     /// Another correct way to compute the same, if one is asked for.
@@ -65,7 +67,16 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     }
     runtime::use_device(request.place)
         .map_err(|e| Error::Environment(format!("this MLX cannot run on {}: {e}", place_name(request.place))))?;
-    let options = LoadOptions { dtype: Dtype::Float32, fault: request.planted.clone(), variant: request.variant };
+    let share = request.shard.map(|shard| isolated::share(fixture, shard));
+    if request.shard.is_some() && request.modes != [Mode::Isolated] {
+        return Err(Error::Mismatch("--shard: only the isolated mode can be cut into shares".into()));
+    }
+    let options = LoadOptions {
+        dtype: Dtype::Float32,
+        fault: request.planted.clone(),
+        variant: request.variant,
+        only: share.as_ref().map(|share| share.iter().map(|(path, _)| (*path).to_owned()).collect()),
+    };
     let model = DeepseekOcr::load(&request.model, options)?;
     let modules = model.modules();
     let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
@@ -77,7 +88,8 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
         match mode {
             Mode::Cumulative => taps.extend(cumulative::run(&model, fixture, selection, &mut judge, mapped)?),
             Mode::Isolated => {
-                let (records, skipped) = isolated::run(&model, &modules, fixture, selection, &mut judge)?;
+                let (records, skipped) =
+                    isolated::run(&model, &modules, fixture, (selection, share.as_ref()), &mut judge)?;
                 taps.extend(records);
                 not_compared.extend(skipped);
             }
@@ -138,6 +150,8 @@ fn record(
         model: model_id(&request.model, model)?,
         modes: request.modes.clone(),
         k: K,
+        shard: request.shard,
+        repeats: None,
         summary: Summary::empty(),
         taps,
         not_compared,

@@ -88,6 +88,8 @@ fn run(error: impl Fn(usize, Mode) -> f64, choices_agree: bool) -> Run {
         model: model(),
         modes,
         k: 4.0,
+        shard: None,
+        repeats: None,
         summary: Summary::empty(),
         taps,
         not_compared: not_compared.collect(),

@@ -5,5 +5,6 @@ mod hub_progress;
 pub mod inspect;
 pub mod mutate;
 pub mod parity;
+pub mod report;
 pub mod variants;
 pub mod verify;

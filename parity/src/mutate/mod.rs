@@ -166,6 +166,7 @@ mod tests {
             modes: MODES.to_vec(),
             selection: Selection::default(),
             place: Place::Cpu,
+            shard: None,
             planted: None,
             variant: None,
         };
