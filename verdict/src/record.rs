@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choices::Choices;
 use crate::exact::Exact;
+use crate::hints::Hint;
 use crate::metrics::{CompareError, Metrics};
 use crate::nonfinite;
 use crate::tolerance::{Floors, Tolerance};
@@ -207,6 +208,9 @@ pub struct TapRecord {
     /// The module's own error ÷ the error it inherited: see [`crate::amplification`].
     #[serde(default, with = "nonfinite::option")]
     pub amplification: Option<f64>,
+    /// Causes that explain the error, tried on the recorded tensors, best first; only the first failures have any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<Hint>,
 }
 
 impl TapRecord {
@@ -326,6 +330,7 @@ impl TapRecord {
             tolerance: None,
             ratio: None,
             amplification: None,
+            hints: Vec::new(),
         }
     }
 
