@@ -126,6 +126,7 @@ fn record(
             torch: fixture.torch().to_owned(),
         },
         model: model_id(&request.model, model)?,
+        candidate: None,
         modes: request.modes.clone(),
         k: K,
         summary: Summary::empty(),

@@ -86,6 +86,7 @@ fn run(error: impl Fn(usize, Mode) -> f64, choices_agree: bool) -> Run {
         environment: environment(),
         fixture: fixture(),
         model: model(),
+        candidate: None,
         modes,
         k: 4.0,
         summary: Summary::empty(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choices::Choices;
 use crate::exact::Exact;
+use crate::growth::Growth;
 use crate::metrics::{CompareError, Metrics};
 use crate::nonfinite;
 use crate::tolerance::{Floors, Tolerance};
@@ -207,6 +208,9 @@ pub struct TapRecord {
     /// The module's own error ÷ the error it inherited: see [`crate::amplification`].
     #[serde(default, with = "nonfinite::option")]
     pub amplification: Option<f64>,
+    /// How much larger the error is than the one that reached this tap, where two recordings were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
 }
 
 impl TapRecord {
@@ -326,6 +330,7 @@ impl TapRecord {
             tolerance: None,
             ratio: None,
             amplification: None,
+            growth: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::amplification::fill_amplification;
+use crate::growth::fill_growth;
 use crate::nonfinite;
 use crate::record::{Mode, TapId, TapRecord};
 use crate::summary::{Points, Summary};
@@ -70,6 +71,19 @@ pub struct ModelId {
     pub recipe: String,
 }
 
+/// The recording that was judged, where two recordings were compared and nothing was run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The directory's name.
+    pub name: String,
+    /// SHA-256 of manifest.json, lower-case hex.
+    pub manifest_sha256: String,
+    /// Framework and version that recorded it.
+    pub made_by: String,
+    /// Points that only it has, under the reference's names; no verdict depends on them.
+    pub only_there: Vec<TapId>,
+}
+
 /// A recorded point that was not compared, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotCompared {
@@ -107,6 +121,9 @@ pub struct Run {
     pub fixture: FixtureId,
     /// What was run.
     pub model: ModelId,
+    /// The recording that was judged, where nothing was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
     /// The modes that were asked for.
     pub modes: Vec<Mode>,
     /// How many floors were allowed.
@@ -121,10 +138,13 @@ pub struct Run {
 }
 
 impl Run {
-    /// Fills in amplifications and the summary from the taps: the last step of making a record.
+    /// Fills in amplifications, growth (of recordings) and the summary from the taps: the last step of making a record.
     #[must_use]
     pub fn concluded(mut self, points: Points) -> Self {
         fill_amplification(&mut self.taps);
+        if self.candidate.is_some() {
+            fill_growth(&mut self.taps);
+        }
         self.summary = Summary::of(&self.modes, &self.taps, &self.not_compared, points);
         self
     }
