@@ -28,6 +28,8 @@ enum Command {
     Verify(cmd::verify::Args),
     /// Run a converted model against a recording of PyTorch, layer by layer
     Parity(cmd::parity::Args),
+    /// Judge one recording by another, whoever made them
+    Compare(cmd::compare::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => cmd::convert::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Parity(args) => cmd::parity::run(&args),
+        Command::Compare(args) => cmd::compare::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use mlxport_fixtures::{Fixture, Point};
 use mlxport_verdict::{
-    Candidate, Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Run, SCHEMA, Summary, TapRecord, Tool,
+    Candidate, Environment, FixtureId, K, Mode, ModelId, NOT_RECORDED, NotCompared, Points, Run, SCHEMA, Summary,
+    TapRecord, Tool,
 };
 
 use crate::error::Result;
@@ -95,7 +96,7 @@ fn record(ours: &Side<'_>, theirs: &Side<'_>, taps: Vec<TapRecord>, not_compared
 /// Where the candidate was recorded, as far as it says.
 fn environment(candidate: &Fixture) -> Environment {
     let on = candidate.recorded_on();
-    let said = |field: &Option<String>| field.clone().unwrap_or_else(|| "not recorded".to_owned());
+    let said = |field: &Option<String>| field.clone().unwrap_or_else(|| NOT_RECORDED.to_owned());
     Environment {
         mlx_version: said(&on.mlx),
         mlx_rs_version: "none".to_owned(),

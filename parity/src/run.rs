@@ -47,6 +47,7 @@ pub struct Request {
 /// When model, fixture or device cannot be used; a model that computes something else is a failing record, not an error.
 pub fn run(request: &Request) -> Result<Run> {
     let fixture = Fixture::open(&request.fixture)?;
+    fixture.require_floors()?;
     let has_inputs = fixture.points().iter().any(|point| point.kind != Kind::Out);
     if request.modes.contains(&Mode::Isolated) && !has_inputs {
         let name = fixture.name();

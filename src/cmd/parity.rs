@@ -1,15 +1,18 @@
 //! `mlxport parity`: run a converted model against a recording of PyTorch, layer by layer.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
 use mlxport_model::{fault::Faults, runtime::Place};
 use mlxport_parity::{Request, Selection};
-use mlxport_reports::{Style, json, terminal, write_report};
-use mlxport_verdict::{Mode, Run, SCHEMA, Verdict};
+use mlxport_reports::write_report;
+use mlxport_verdict::{Mode, SCHEMA};
 
-use crate::{exit, output::to_stdout};
+use crate::{
+    exit,
+    output::{show_record, to_stdout},
+};
 
 /// Flags of `mlxport parity`.
 #[derive(Debug, clap::Args)]
@@ -97,26 +100,6 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(dir) = &args.report {
         write_report(dir, &record).with_context(|| format!("writing the report to {}", dir.display()))?;
     }
-    print(args, &record)?;
-    Ok(ExitCode::from(match record.summary.verdict {
-        Verdict::Pass => exit::PASS,
-        Verdict::Fail => exit::DIVERGENCE,
-        Verdict::NothingCompared => exit::INPUT,
-    }))
-}
-
-/// People's text to stdout, or to stderr where stdout is for the record.
-fn print(args: &Args, record: &Run) -> anyhow::Result<()> {
-    let text = |is_terminal: bool| {
-        let color = is_terminal && std::env::var_os("NO_COLOR").is_none();
-        let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
-        terminal(record, &Style { color, width })
-    };
-    if args.json {
-        eprint!("{}", text(std::io::stderr().is_terminal()));
-        to_stdout(&json(record))?;
-    } else {
-        to_stdout(&text(std::io::stdout().is_terminal()))?;
-    }
-    Ok(())
+    show_record(&record, args.json)?;
+    Ok(exit::of_verdict(record.summary.verdict))
 }

@@ -26,7 +26,7 @@ pub use exact::{Exact, ExactDifference, compare_exact};
 pub use growth::{Growth, fill_growth};
 pub use metrics::{CompareError, Element, Finite, MaxAbs, Metrics, Reference, WorstRow, compare};
 pub use record::{Failure, Header, Mode, ReferenceKind, Status, TapId, TapRecord};
-pub use run::{Candidate, Environment, FixtureId, ModelId, NotCompared, Run, SCHEMA, Tool};
+pub use run::{Candidate, Environment, FixtureId, ModelId, NOT_RECORDED, NotCompared, Run, SCHEMA, Tool};
 pub use summary::{ModeCounts, Points, Summary, TapRef, Verdict, worst};
 pub use tolerance::{Floors, K, Tolerance, ulp_floor};
 

@@ -11,6 +11,9 @@ use crate::summary::{Points, Summary};
 /// The version of the record's shape. A reader refuses every other.
 pub const SCHEMA: u32 = 1;
 
+/// What stands in an [`Environment`] for what a recording does not say; its threads are then 0.
+pub const NOT_RECORDED: &str = "not recorded";
+
 /// Who made the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tool {
