@@ -46,20 +46,22 @@ impl Experts {
         let mut experts = Self { floors: pooled_floors(&side.points), ..Self::default() };
         for gate in side.points.iter().filter(|p| p.kind == Kind::In(0) && p.sampling.is_none()) {
             let Some(layer) = gate.point.strip_suffix(".gate") else { continue };
-            let Data::F32(tokens) = side.fixture.recorded_as_is(gate)?.data else { continue };
+            let tokens = side.fixture.recorded_as_is(gate)?.data;
             experts.note_worst_token(side, layer, gate, &tokens)?;
-            experts.note_order(side, layer, gate, &tokens)?;
+            if let Some(tokens) = bits(&tokens) {
+                experts.note_order(side, layer, gate, &tokens)?;
+            }
         }
         Ok(experts)
     }
 
-    fn note_order(&mut self, side: &Side<'_>, layer: &str, gate: &Point, tokens: &[f32]) -> Result<()> {
+    fn note_order(&mut self, side: &Side<'_>, layer: &str, gate: &Point, tokens: &[u64]) -> Result<()> {
         let mine = |p: &&Point| {
             let whole_expert = split(&p.point).is_some_and(|(of, _, inside)| of == layer && inside.is_empty());
             whole_expert && p.kind == Kind::In(0) && p.call == gate.call && p.sampling.is_none()
         };
         for point in side.points.iter().filter(mine) {
-            let Data::F32(rows) = side.fixture.recorded_as_is(point)?.data else { continue };
+            let Some(rows) = bits(&side.fixture.recorded_as_is(point)?.data) else { continue };
             let width = point.shape.last().copied().unwrap_or(1).max(1);
             if let Some(ranks) = ranks(&rows, tokens, width) {
                 self.ranks.insert((point.point.clone(), point.call), ranks);
@@ -68,7 +70,8 @@ impl Experts {
         Ok(())
     }
 
-    fn note_worst_token(&mut self, side: &Side<'_>, layer: &str, gate: &Point, tokens: &[f32]) -> Result<()> {
+    fn note_worst_token(&mut self, side: &Side<'_>, layer: &str, gate: &Point, tokens: &Data) -> Result<()> {
+        let Data::F32(tokens) = tokens else { return Ok(()) };
         let Some(Data::F64(truth)) = side.fixture.truth(gate)?.map(|truth| truth.data) else { return Ok(()) };
         if let Ok(metrics) = compare(&gate.shape, Reference::F64(&truth), tokens) {
             self.worst_tokens.insert((layer.to_owned(), gate.call), metrics.worst_row.rel_l2);
@@ -115,15 +118,23 @@ fn gather<T: Copy>(values: &[T], starts: impl Iterator<Item = usize>, width: usi
     starts.flat_map(|start| values[start..start + width].iter().copied()).collect()
 }
 
+/// The bits of floats; nothing of other values.
+fn bits(data: &Data) -> Option<Vec<u64>> {
+    match data {
+        Data::F32(values) => Some(values.iter().map(|value| u64::from(value.to_bits())).collect()),
+        Data::F64(values) => Some(values.iter().map(|value| value.to_bits()).collect()),
+        Data::I64(_) | Data::Bool(_) => None,
+    }
+}
+
 /// For each row, its token's place among the tokens of all rows, each place once; nothing when a row is no token's.
-fn ranks(rows: &[f32], tokens: &[f32], width: usize) -> Option<Vec<usize>> {
-    let bits = |row: &[f32]| row.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
-    let mut places: HashMap<Vec<u32>, Vec<usize>> = HashMap::new();
+fn ranks(rows: &[u64], tokens: &[u64], width: usize) -> Option<Vec<usize>> {
+    let mut places: HashMap<&[u64], Vec<usize>> = HashMap::new();
     for (token, row) in tokens.chunks_exact(width).enumerate().rev() {
-        places.entry(bits(row)).or_default().push(token);
+        places.entry(row).or_default().push(token);
     }
     // Equal tokens are taken in turn: whichever is which, their rows are equal.
-    let order: Option<Vec<usize>> = rows.chunks_exact(width).map(|row| places.get_mut(&bits(row))?.pop()).collect();
+    let order: Option<Vec<usize>> = rows.chunks_exact(width).map(|row| places.get_mut(row)?.pop()).collect();
     let order = order?;
     let mut sorted = order.clone();
     sorted.sort_unstable();
@@ -149,10 +160,13 @@ mod tests {
 
     #[test]
     fn rows_are_told_by_their_bits_and_equal_tokens_are_taken_in_turn() {
-        let tokens = [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 1.0, 1.5];
-        assert_eq!(ranks(&[3.0, 3.5, 1.0, 1.5, 1.0, 1.5], &tokens, 2), Some(vec![1, 0, 2]));
-        assert_eq!(ranks(&[9.0, 9.0], &tokens, 2), None);
-        assert_eq!(ranks(&[2.0, 2.5, 2.0, 2.5], &tokens, 2), None, "a token that is there once is there once");
+        let ranks = |rows: &[f32]| {
+            let tokens = Data::F32(vec![1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 1.0, 1.5]);
+            super::ranks(&bits(&Data::F32(rows.to_vec()))?, &bits(&tokens)?, 2)
+        };
+        assert_eq!(ranks(&[3.0, 3.5, 1.0, 1.5, 1.0, 1.5]), Some(vec![1, 0, 2]));
+        assert_eq!(ranks(&[9.0, 9.0]), None);
+        assert_eq!(ranks(&[2.0, 2.5, 2.0, 2.5]), None, "a token that is there once is there once");
     }
 
     #[test]
