@@ -57,11 +57,16 @@ impl Renames {
     /// The file cannot be read, is no TOML of this form, or a rule has other numbers of `*` on its two sides: all told at once.
     pub fn read(path: &Path) -> Result<Self> {
         let text = text(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Self::parse(path, &text).map_err(|violations| Error::Renames { path: path.to_owned(), violations })
+        let rules = Self::parse(&text).map_err(|violations| Error::Renames { path: path.to_owned(), violations })?;
+        Ok(Self { path: path.to_owned(), ..rules })
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, Vec<String>> {
-        let file: File = toml::from_str(text).map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
+    /// The rules that a text holds.
+    ///
+    /// # Errors
+    /// Everything wrong with it, in words.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let file: File = toml::from_str(text).map_err(|error| vec![harmless(error.to_string().trim_end())])?;
         if file.point.is_empty() || file.point.len() > MAX_RULES {
             return Err(vec![format!("expected 1 to {MAX_RULES} entries [[point]], found {}", file.point.len())]);
         }
@@ -72,14 +77,14 @@ impl Renames {
                 Err(why) => violations.push(format!("point[{index}]: {why}")),
             }
         }
-        if violations.is_empty() { Ok(Self { path: path.to_owned(), rules }) } else { Err(violations) }
+        if violations.is_empty() { Ok(Self { rules, ..Self::default() }) } else { Err(violations) }
     }
 
     /// The names of `points` in the reference, one by one.
     ///
     /// # Errors
     /// A rule that fits no point.
-    pub(crate) fn apply<'a>(&self, points: impl Iterator<Item = &'a str>) -> Result<Vec<String>> {
+    pub fn apply<'a>(&self, points: impl Iterator<Item = &'a str>) -> Result<Vec<String>> {
         let mut used = vec![false; self.rules.len()];
         let named = points.map(|point| self.name(point, &mut used)).collect();
         let idle = self.rules.iter().zip(&used).filter(|(_, used)| !**used);
@@ -107,6 +112,11 @@ impl Renames {
         }
         point.to_owned()
     }
+}
+
+/// TOML's messages quote the text; what a terminal would obey is taken out.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn rule(entry: &Entry) -> Result<Rule, String> {
@@ -144,13 +154,9 @@ fn text(path: &Path) -> std::io::Result<String> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Renames, Vec<String>> {
-        Renames::parse(Path::new("map.toml"), text)
-    }
-
     #[test]
     fn the_first_rule_that_fits_a_whole_name_is_taken() {
-        let rules = parse(
+        let rules = Renames::parse(
             r#"
             point = [{ from = "lm.lm_head", to = "lm_head" }, { from = "lm.*", to = "model.*" },
                      { from = "*.mlp.switch.*", to = "*.mlp.experts.*" }, { from = "drop.*.*", to = "kept.*" }]
@@ -171,12 +177,12 @@ mod tests {
             ("[[point]]\nfrom = \"\"\nto = \"b\"", "point[0]: expected 1 to"),
             ("[[point]]\nfrom = \"a\"\nto = \"b\"\nwhy = 1", "unknown field `why`"),
         ] {
-            let found = parse(text).expect_err(text).join("\n");
+            let found = Renames::parse(text).expect_err(text).join("\n");
             assert!(found.contains(part), "{part}: {found}");
         }
-        let rules = parse("[[point]]\nfrom = \"a.*\"\nto = \"*\"").expect("sound");
+        let rules = Renames::parse("[[point]]\nfrom = \"a.*\"\nto = \"*\"").expect("sound");
         let error = rules.apply(["b"].into_iter()).expect_err("fits nothing").to_string();
-        assert!(error.contains("map.toml") && error.contains("\"a.*\" fits no point"), "{error}");
+        assert!(error.contains("\"a.*\" fits no point"), "{error}");
         assert_eq!(Renames::default().apply(["b"].into_iter()).expect("no rule"), ["b"]);
     }
 }
