@@ -3,7 +3,6 @@
 use std::{io::ErrorKind, process::ExitCode};
 
 use mlxport_convert::ConvertError;
-use mlxport_verdict::Verdict;
 
 /// Everything was done, and where there was a verdict, it is a pass.
 pub const PASS: u8 = 0;
@@ -13,15 +12,6 @@ pub const DIVERGENCE: u8 = 1;
 pub const INPUT: u8 = 2;
 /// A resource ran out: disk, memory, file handles.
 pub const RESOURCE: u8 = 3;
-
-/// The code a verdict ends the program with.
-pub fn of_verdict(verdict: Verdict) -> ExitCode {
-    ExitCode::from(match verdict {
-        Verdict::Pass => PASS,
-        Verdict::Fail => DIVERGENCE,
-        Verdict::NothingCompared => INPUT,
-    })
-}
 
 /// The code an error ends the program with: 3 where the system ran out of something on the way, else 2.
 pub fn code_of(error: &anyhow::Error) -> ExitCode {

@@ -26,6 +26,8 @@ enum Command {
     Convert(cmd::convert::Args),
     /// Re-hash a converted directory against its manifest
     Verify(cmd::verify::Args),
+    /// Work on records of parity runs
+    Report(cmd::report::Args),
     /// Run a converted model against a recording of PyTorch, layer by layer
     Parity(cmd::parity::Args),
     /// Judge one recording by another, whoever made them
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::Convert(args) => cmd::convert::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
+        Command::Report(args) => cmd::report::run(&args),
         Command::Parity(args) => cmd::parity::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
     };

@@ -87,6 +87,8 @@ fn record(ours: &Side<'_>, theirs: &Side<'_>, taps: Vec<TapRecord>, not_compared
         }),
         modes: vec![Mode::Cumulative],
         k: K,
+        shard: None,
+        repeats: None,
         summary: Summary::empty(),
         taps,
         not_compared,

@@ -180,6 +180,12 @@ pub enum ConvertError {
         /// The dtype asked for.
         dtype: String,
     },
+    /// The source was written to while it was being read.
+    #[error("{}: written to while being read; nothing of the result can be trusted. Convert again when it is complete", files.join(", "))]
+    SourceChanged {
+        /// Names of the files.
+        files: Vec<String>,
+    },
     /// A weight that is to be quantized is NaN or infinite.
     #[error("{name}: element {element} is {value}; only finite weights can be quantized")]
     NotFinite {

@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -100,6 +101,21 @@ fn a_source_that_vanishes_is_an_error_and_leaves_nothing() {
     }
     let error = prepare(&request).expect_err("nothing is left to convert");
     assert!(!error.violations().is_empty(), "{error}");
+}
+
+#[test]
+fn a_source_that_is_written_to_meanwhile_is_an_error_and_leaves_nothing() {
+    let (home, source, request) = home();
+    let ready = prepare(&request).expect("plans");
+    // The last byte, in place: length and header stay, the time of the last write does not.
+    let path = source.join("model.safetensors");
+    let byte_len = fs::metadata(&path).expect("there").len();
+    let file = fs::File::options().write(true).open(&path).expect("opens");
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(2);
+    file.write_all_at(&[0], byte_len - 1).and_then(|()| file.set_modified(later)).expect("writes");
+    let error = ready.write(&WriteOptions::to(home.path().join("out"))).expect_err("half old, half new");
+    assert!(error.to_string().starts_with("model.safetensors: written to while being read"), "{error}");
+    assert_eq!(names_in(home.path()), ["release"]);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use mlx_rs::{Array, ops};
 
-use crate::error::Result;
+use crate::{
+    error::Result,
+    fault::{GraphFault, Planted},
+};
 
 /// The decoder's memory of a sequence.
 #[derive(Debug, Default)]
@@ -43,8 +46,18 @@ impl LayerCache {
     ///
     /// # Errors
     /// When heads or widths differ from what is held.
-    pub fn append(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+    pub fn append(&mut self, keys: &Array, values: &Array, planted: Planted) -> Result<(Array, Array)> {
         let all = match self.held.take() {
+            Some((k, v)) if planted.has(GraphFault::StaleCache) => {
+                // The last token held is overwritten by nothing: its place keeps the token before it.
+                let stale = |x: &Array| {
+                    let last = x.dim(2) - 1;
+                    let places: Vec<i32> =
+                        (0..=last).map(|at| if at == last { (last - 1).max(0) } else { at }).collect();
+                    x.take_axis(Array::from_slice(&places, &[last + 1]), 2)
+                };
+                (ops::concatenate(&[&stale(&k)?, keys], 2)?, ops::concatenate(&[&stale(&v)?, values], 2)?)
+            }
             Some((k, v)) => (ops::concatenate(&[&k, keys], 2)?, ops::concatenate(&[&v, values], 2)?),
             None => (keys.clone(), values.clone()),
         };

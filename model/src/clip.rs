@@ -8,13 +8,15 @@
 //! ```
 //! The checkpoint's own patch convolution is loaded and never used, as in the release.
 
-use mlx_rs::{Array, fast, ops, ops::indexing::TryIndexOp};
+use mlx_rs::{Array, ops, ops::indexing::TryIndexOp};
 
 use crate::{
+    activation::activate,
     config::{ClipConfig, Layout},
     error::{Error, Result},
-    fault::Faults,
-    layers::{Embedding, LayerNorm, Linear, Param, activate, one},
+    fault::{GraphFault, Planted},
+    kernels::{self, Mask, residual, scalar},
+    layers::{Embedding, LayerNorm, Linear, Param, one},
     resample::{Bicubic, bicubic_table},
     tap::{Module, Operation, Site, Taps, TorchLayout},
     weights::Scope,
@@ -26,16 +28,18 @@ pub struct ClipEncoder {
     embeddings: Embeddings,
     pre_layrnorm: LayerNorm,
     transformer: Transformer,
+    planted: Planted,
 }
 
 impl ClipEncoder {
     /// Loads the encoder's weights.
-    pub fn load(scope: &Scope, config: &ClipConfig, layout: Layout, faults: &Faults) -> Self {
+    pub fn load(scope: &Scope, config: &ClipConfig, layout: Layout) -> Self {
         Self {
             site: scope.site().with_layouts(TorchLayout::Nchw, TorchLayout::Same),
-            embeddings: Embeddings::load(&scope.child("embeddings"), config, faults),
+            embeddings: Embeddings::load(&scope.child("embeddings"), config),
             pre_layrnorm: LayerNorm::load(&scope.child("pre_layrnorm"), config.width, config.layer_norm_eps),
-            transformer: Transformer::load(&scope.child("transformer"), config, layout, faults),
+            transformer: Transformer::load(&scope.child("transformer"), config, layout),
+            planted: scope.planted(),
         }
     }
 
@@ -46,6 +50,9 @@ impl ClipEncoder {
     pub fn forward(&self, pixels: &Array, features: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[pixels, features], || {
             let x = self.embeddings.forward(pixels, features, taps)?;
+            if self.planted.has(GraphFault::PreNormMissing) {
+                return self.transformer.forward(&x, taps);
+            }
             self.transformer.forward(&self.pre_layrnorm.forward(&x, taps)?, taps)
         })
     }
@@ -85,28 +92,45 @@ pub struct Embeddings {
     _patch_embedding: Param,
     num_positions: i32,
     resampling: Bicubic,
+    planted: Planted,
 }
 
 impl Embeddings {
-    fn load(scope: &Scope, config: &ClipConfig, faults: &Faults) -> Self {
+    fn load(scope: &Scope, config: &ClipConfig) -> Self {
         let (width, patch, positions) = (config.width, config.patch_size, config.num_positions());
+        let planted = scope.planted();
+        let resampling = if planted.has(GraphFault::ClipTableWithoutAntialias) {
+            Bicubic::Plain
+        } else if planted.has(GraphFault::ClipTableAlignsCorners) {
+            Bicubic::AlignCorners
+        } else {
+            Bicubic::Antialias
+        };
         Self {
             site: scope.site().with_layouts(TorchLayout::Nchw, TorchLayout::Same),
             class_embedding: scope.param("class_embedding", &[width]),
             position_embedding: Embedding::load(&scope.child("position_embedding"), positions, width),
             _patch_embedding: scope.child("patch_embedding").param("weight", &[width, patch, patch, 3]),
             num_positions: positions,
-            resampling: if faults.clip_table_without_antialias { Bicubic::Plain } else { Bicubic::Antialias },
+            resampling,
+            planted,
         }
     }
 
     fn forward(&self, pixels: &Array, features: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[pixels, features], || {
             let (batch, grid, width) = (features.dim(0), features.dim(1), features.dim(3));
+            let transposed = self.planted.has(GraphFault::SamFeaturesTransposed);
+            let features = if transposed { &features.transpose_axes(&[0, 2, 1, 3])? } else { features };
             let patches = features.reshape(&[batch, grid * features.dim(2), width])?;
             let class = self.class_embedding.to(features.dtype())?;
             let class = ops::broadcast_to(class.reshape(&[1, 1, width])?, &[batch, 1, width])?;
-            let x = ops::concatenate(&[class, patches], 1)?;
+            let class_last = self.planted.has(GraphFault::ClassTokenLast);
+            let x = ops::concatenate(&if class_last { [patches, class] } else { [class, patches] }, 1)?;
+            if self.planted.has(GraphFault::ClipPositionsMissing) {
+                let none = self.positions(grid, &x, taps)?.multiply(scalar(0.0, x.dtype())?)?;
+                return Ok(x.add(none)?);
+            }
             Ok(x.add(self.positions(grid, &x, taps)?)?)
         })
     }
@@ -122,7 +146,12 @@ impl Embeddings {
         let (width, edge) = (table.dim(2), ((self.num_positions - 1) as f64).sqrt() as i32);
         let class = table.try_index((.., ..1))?;
         let rows = table.try_index((.., 1..))?.reshape(&[1, edge, edge, width])?;
-        let rows = bicubic_table(&rows, grid, self.resampling, x.dtype())?.reshape(&[1, grid * grid, width])?;
+        // The fault takes the table's memory for one with channels first and resamples what it finds there.
+        let scrambled = self.planted.has(GraphFault::ClipTableScrambled);
+        let rows = if scrambled { rows.reshape(&[1, width, edge, edge])?.transpose_axes(&[0, 2, 3, 1])? } else { rows };
+        let rows = bicubic_table(&rows, grid, self.resampling, self.planted, x.dtype())?;
+        let rows = if scrambled { rows.transpose_axes(&[0, 3, 1, 2])? } else { rows };
+        let rows = rows.reshape(&[1, grid * grid, width])?;
         Ok(ops::concatenate(&[class, rows], 1)?)
     }
 }
@@ -151,8 +180,8 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    fn load(scope: &Scope, config: &ClipConfig, layout: Layout, faults: &Faults) -> Self {
-        let layer = |i| TransformerBlock::load(&scope.child(format!("layers.{i}")), config, layout, faults);
+    fn load(scope: &Scope, config: &ClipConfig, layout: Layout) -> Self {
+        let layer = |i| TransformerBlock::load(&scope.child(format!("layers.{i}")), config, layout);
         Self { site: scope.site(), layers: (0..config.layers).map(layer).collect() }
     }
 
@@ -182,24 +211,27 @@ pub struct TransformerBlock {
     self_attn: Attention,
     layer_norm2: LayerNorm,
     mlp: FeedForward,
+    planted: Planted,
 }
 
 impl TransformerBlock {
-    fn load(scope: &Scope, config: &ClipConfig, layout: Layout, faults: &Faults) -> Self {
+    fn load(scope: &Scope, config: &ClipConfig, layout: Layout) -> Self {
         let norm = |name: &str| LayerNorm::load(&scope.child(name), config.width, config.layer_norm_eps);
         Self {
             site: scope.site(),
             layer_norm1: norm("layer_norm1"),
             self_attn: Attention::load(&scope.child("self_attn"), config, layout),
             layer_norm2: norm("layer_norm2"),
-            mlp: FeedForward::load(&scope.child("mlp"), config, faults),
+            mlp: FeedForward::load(&scope.child("mlp"), config),
+            planted: scope.planted(),
         }
     }
 
     fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
-            let x = x.add(self.self_attn.forward(&self.layer_norm1.forward(x, taps)?, taps)?)?;
-            Ok(x.add(self.mlp.forward(&self.layer_norm2.forward(&x, taps)?, taps)?)?)
+            let attended = self.self_attn.forward(&self.layer_norm1.forward(x, taps)?, taps)?;
+            let x = residual(self.planted, x, &attended)?;
+            residual(self.planted, &x, &self.mlp.forward(&self.layer_norm2.forward(&x, taps)?, taps)?)
         })
     }
 }
@@ -225,6 +257,7 @@ pub struct Attention {
     out_proj: Linear,
     heads: i32,
     head_dim: i32,
+    planted: Planted,
 }
 
 impl Attention {
@@ -237,6 +270,7 @@ impl Attention {
             out_proj: Linear::load(&scope.child("out_proj"), width, width, true),
             heads,
             head_dim: width / heads,
+            planted: scope.planted(),
         }
     }
 
@@ -246,8 +280,9 @@ impl Attention {
             let qkv = self.qkv_proj.forward(x, taps)?.reshape(&[batch, tokens, 3, self.heads, self.head_dim])?;
             let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
             let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
-            let scale = (self.head_dim as f32).sqrt().recip();
-            let out = fast::scaled_dot_product_attention(q?, k?, v?, scale, None, None)?;
+            let by_width = self.planted.has(GraphFault::ClipScaleByWidth);
+            let scale = (if by_width { width } else { self.head_dim } as f32).sqrt().recip();
+            let out = kernels::attention(self.planted, (&q?, &k?, &v?), scale, &Mask::None)?;
             let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?;
             self.out_proj.forward(&out, taps)
         })
@@ -278,23 +313,32 @@ pub struct FeedForward {
     fc1: Linear,
     fc2: Linear,
     activation: Operation,
+    planted: Planted,
 }
 
 impl FeedForward {
-    fn load(scope: &Scope, config: &ClipConfig, faults: &Faults) -> Self {
+    fn load(scope: &Scope, config: &ClipConfig) -> Self {
+        let planted = scope.planted();
         let (width, inner) = (config.width, config.ffn_hidden_size);
         Self {
             site: scope.site(),
             fc1: Linear::load(&scope.child("fc1"), width, inner, true),
             fc2: Linear::load(&scope.child("fc2"), inner, width, true),
-            activation: if faults.clip_exact_gelu { Operation::Gelu } else { Operation::QuickGelu },
+            activation: if planted.has(GraphFault::ClipExactGelu) {
+                Operation::Gelu
+            } else if planted.has(GraphFault::ClipTanhGelu) {
+                Operation::GeluTanh
+            } else {
+                Operation::QuickGelu
+            },
+            planted,
         }
     }
 
     fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
             let inner = self.fc1.forward(x, taps)?;
-            self.fc2.forward(&activate(self.activation, &inner)?, taps)
+            self.fc2.forward(&activate(self.planted, self.activation, &inner)?, taps)
         })
     }
 }

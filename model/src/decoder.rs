@@ -7,16 +7,16 @@
 //!   x + mlp(post_attention_layernorm(x))         dense MLP, or router + experts + shared experts
 //! ```
 
-use mlx_rs::{
-    Array,
-    fast::{self, ScaledDotProductAttentionMask},
-};
+use mlx_rs::Array;
 
 use crate::{
+    activation::Activation,
     cache::LayerCache,
     config::LanguageConfig,
     error::{Error, Result},
-    layers::{Activation, Linear, RmsNorm, one},
+    fault::{GraphFault, Planted},
+    kernels::{self, Mask, causal_bias, residual},
+    layers::{Linear, RmsNorm, one},
     moe::Moe,
     rotary::{Positions, RotaryEmbedding},
     tap::{Module, Operation, Site, Taps},
@@ -30,6 +30,7 @@ pub struct DecoderLayer {
     self_attn: Attention,
     post_attention_layernorm: RmsNorm,
     mlp: FeedForward,
+    planted: Planted,
 }
 
 /// What follows attention.
@@ -53,6 +54,7 @@ impl DecoderLayer {
             } else {
                 FeedForward::Dense(Box::new(Mlp::load(&mlp, config.hidden_size, config.intermediate_size)))
             },
+            planted: scope.planted(),
         }
     }
 
@@ -68,14 +70,16 @@ impl DecoderLayer {
         taps: &Taps,
     ) -> Result<Array> {
         self.site.run(taps, &[x, positions.ids()], || {
-            let attended = self.self_attn.forward(&self.input_layernorm.forward(x, taps)?, positions, cache, taps)?;
-            let x = x.add(attended)?;
+            let normed = self.input_layernorm.forward(x, taps)?;
+            let attended = self.self_attn.forward(&normed, positions, cache, taps)?;
+            let from = if self.planted.has(GraphFault::DecoderResidualFromNorm) { &normed } else { x };
+            let x = residual(self.planted, from, &attended)?;
             let normed = self.post_attention_layernorm.forward(&x, taps)?;
             let mlp = match &self.mlp {
                 FeedForward::Dense(mlp) => mlp.forward(&normed, taps)?,
                 FeedForward::Experts(moe) => moe.forward(&normed, taps)?,
             };
-            Ok(x.add(mlp)?)
+            residual(self.planted, &x, &mlp)
         })
     }
 }
@@ -110,6 +114,7 @@ pub struct Attention {
     heads: i32,
     kv_heads: i32,
     head_dim: i32,
+    planted: Planted,
 }
 
 impl Attention {
@@ -123,10 +128,16 @@ impl Attention {
             k_proj: project("k_proj", kv_heads),
             v_proj: project("v_proj", kv_heads),
             o_proj: Linear::load(&scope.child("o_proj"), heads * head_dim, hidden, false),
-            rotary_emb: RotaryEmbedding::new(scope.child("rotary_emb").site(), head_dim, config.rope_theta),
+            rotary_emb: RotaryEmbedding::new(
+                scope.child("rotary_emb").site(),
+                head_dim,
+                config.rope_theta,
+                scope.planted(),
+            ),
             heads,
             kv_heads,
             head_dim,
+            planted: scope.planted(),
         }
     }
 
@@ -140,17 +151,43 @@ impl Attention {
             let k = by_head(self.k_proj.forward(x, taps)?, self.kv_heads)?;
             let v = by_head(self.v_proj.forward(x, taps)?, self.kv_heads)?;
             self.rotary_emb.show(&v, positions, taps)?;
-            let (q, k) = (positions.rotate(&q)?, positions.rotate(&k)?);
+            let keys_only = self.planted.has(GraphFault::RopeOnKeysOnly);
+            let (q, k) = (if keys_only { q } else { positions.rotate(&q)? }, positions.rotate(&k)?);
             let (k, v) = match cache {
-                Some(cache) => cache.append(&k, &v)?,
+                Some(cache) => cache.append(&k, &v, self.planted)?,
                 None => (k, v),
             };
-            let scale = (self.head_dim as f32).sqrt().recip();
-            let out = fast::scaled_dot_product_attention(q, k, v, scale, ScaledDotProductAttentionMask::Causal, None)?;
+            let out = self.attend(&q, &k, &v)?;
             let width = self.heads * self.head_dim;
             let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?;
             self.o_proj.forward(&out, taps)
         })
+    }
+
+    /// Every token sees those before it and itself.
+    fn attend(&self, q: &Array, k: &Array, v: &Array) -> Result<Array> {
+        let unscaled = self.planted.has(GraphFault::AttentionUnscaled);
+        let scale = if unscaled { 1.0 } else { (self.head_dim as f32).sqrt().recip() };
+        let (tokens, seen) = (q.dim(2), k.dim(2));
+        if self.planted.has(GraphFault::MaskMissing) {
+            return kernels::attention(self.planted, (q, k, v), scale, &Mask::None);
+        }
+        if self.planted.has(GraphFault::MaskSeesNext) {
+            let bias = causal_bias(tokens, seen, 1, q.dtype())?;
+            return kernels::attention(self.planted, (q, k, v), scale, &Mask::Bias(&bias));
+        }
+        if self.planted.has(GraphFault::MaskHidesFirst) {
+            let bias = causal_bias(tokens, seen, 0, q.dtype())?.add(hide_first(tokens, seen, q.dtype())?)?;
+            return kernels::attention(self.planted, (q, k, v), scale, &Mask::Bias(&bias));
+        }
+        if self.planted.has(GraphFault::HeadGroupsTiled) {
+            let tile = |x: &Array| -> Result<Array> {
+                let heads: Vec<i32> = (0..self.heads).map(|head| head % self.kv_heads).collect();
+                Ok(x.take_axis(Array::from_slice(&heads, &[self.heads]), 1)?)
+            };
+            return kernels::attention(self.planted, (q, &tile(k)?, &tile(v)?), scale, &Mask::Causal);
+        }
+        kernels::attention(self.planted, (q, k, v), scale, &Mask::Causal)
     }
 }
 
@@ -196,7 +233,9 @@ impl Mlp {
 
     /// Makes one of projections that are loaded already (an expert's, cut from a stack).
     pub(crate) fn new(scope: &Scope, gate_proj: Linear, up_proj: Linear, down_proj: Linear) -> Self {
-        let act_fn = Activation::new(&scope.child("act_fn"), Operation::Silu);
+        let gelu = scope.planted().has(GraphFault::GeluForSilu);
+        let function = if gelu { Operation::Gelu } else { Operation::Silu };
+        let act_fn = Activation::new(&scope.child("act_fn"), function);
         Self { site: scope.site(), gate_proj, up_proj, down_proj, act_fn }
     }
 
@@ -224,6 +263,14 @@ impl Module for Mlp {
     fn children(&self) -> Vec<&dyn Module> {
         vec![&self.gate_proj, &self.act_fn, &self.up_proj, &self.down_proj]
     }
+}
+
+/// A planted fault's: the first token is hidden from all but itself.
+fn hide_first(tokens: i32, seen: i32, dtype: mlx_rs::Dtype) -> Result<Array> {
+    let start = seen - tokens;
+    let hidden = |(t, s): (i32, i32)| if s == 0 && start + t > 0 { -1e9_f32 } else { 0.0 };
+    let values: Vec<f32> = (0..tokens).flat_map(|t| (0..seen).map(move |s| (t, s))).map(hidden).collect();
+    Ok(Array::from_slice(&values, &[tokens, seen]).as_dtype(dtype)?)
 }
 
 impl RotaryEmbedding {

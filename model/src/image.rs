@@ -11,7 +11,8 @@ use mlx_rs::{Array, ops};
 use crate::{
     config::LanguageConfig,
     error::{Error, Result},
-    fault::Faults,
+    fault::{GraphFault, Planted},
+    kernels::{self, scalar},
     layers::Param,
     weights::Scope,
 };
@@ -40,16 +41,16 @@ pub struct TileGrid {
 pub struct Assembly {
     image_newline: Param,
     view_seperator: Param,
-    by_column: bool,
+    planted: Planted,
 }
 
 impl Assembly {
     /// Loads both rows.
-    pub fn load(scope: &Scope, config: &LanguageConfig, faults: &Faults) -> Self {
+    pub fn load(scope: &Scope, config: &LanguageConfig) -> Self {
         Self {
             image_newline: scope.param("image_newline", &[config.hidden_size]),
             view_seperator: scope.param("view_separator", &[config.hidden_size]),
-            by_column: faults.tiles_in_column_order,
+            planted: scope.planted(),
         }
     }
 
@@ -65,8 +66,18 @@ impl Assembly {
         }
         let edge = square_edge(global)?;
         parts.push(self.end_rows(&global.reshape(&[edge, edge, hidden])?)?);
-        parts.push(self.view_seperator.to(global.dtype())?.reshape(&[1, hidden])?);
-        Ok(ops::concatenate(&parts, 0)?)
+        let separator = self.view_seperator.to(global.dtype())?.reshape(&[1, hidden])?;
+        let absent = self.planted.has(GraphFault::SeparatorMissing);
+        parts.push(if absent { separator.multiply(scalar(0.0, separator.dtype())?)? } else { separator });
+        if self.planted.has(GraphFault::GlobalFirst) {
+            let last = parts.len() - 2;
+            parts.swap(0, last);
+        } else if self.planted.has(GraphFault::SeparatorFirst) {
+            let last = parts.len() - 1;
+            parts.swap(last - 1, last);
+        }
+        let rows = ops::concatenate(&parts, 0)?;
+        Ok(if self.planted.has(GraphFault::ImageRowsOffByOne) { kernels::roll(&rows, 1)? } else { rows })
     }
 
     fn tile_rows(&self, tiles: &Array, grid: TileGrid) -> Result<Array> {
@@ -76,7 +87,7 @@ impl Assembly {
             let found = format!("{} tiles for a grid of {across}×{down}", tiles.dim(0));
             return Err(Error::input("image", "as many tiles as the grid has places", found));
         }
-        let placed = if self.by_column {
+        let placed = if self.planted.has(GraphFault::TilesInColumnOrder) {
             tiles.reshape(&[across, down, edge, edge, hidden])?.transpose_axes(&[1, 2, 0, 3, 4])?
         } else {
             tiles.reshape(&[down, across, edge, edge, hidden])?.transpose_axes(&[0, 2, 1, 3, 4])?
@@ -88,8 +99,12 @@ impl Assembly {
     fn end_rows(&self, x: &Array) -> Result<Array> {
         let (height, width, hidden) = (x.dim(0), x.dim(1), x.dim(2));
         let newline = self.image_newline.to(x.dtype())?.reshape(&[1, 1, hidden])?;
+        let absent = self.planted.has(GraphFault::NewlineMissing);
+        let newline = if absent { newline.multiply(scalar(0.0, x.dtype())?)? } else { newline };
         let newlines = ops::broadcast_to(newline, &[height, 1, hidden])?;
-        Ok(ops::concatenate(&[x.clone(), newlines], 1)?.reshape(&[height * (width + 1), hidden])?)
+        let first = self.planted.has(GraphFault::NewlineFirst);
+        let row = if first { [newlines, x.clone()] } else { [x.clone(), newlines] };
+        Ok(ops::concatenate(&row, 1)?.reshape(&[height * (width + 1), hidden])?)
     }
 }
 

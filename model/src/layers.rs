@@ -3,10 +3,12 @@
 //! Weights stay in the dtype they were stored in and are widened when used, so that a float32 run of a bfloat16 release
 //! holds one widened layer at a time. Activations are channels-last.
 
-use mlx_rs::{Array, Dtype, fast, ops};
+use mlx_rs::{Array, Dtype, ops};
 
 use crate::{
     error::{Error, Result},
+    fault::{GraphFault, Planted},
+    kernels,
     tap::{Module, Operation, Site, Taps, TorchLayout},
     weights::Scope,
 };
@@ -48,6 +50,7 @@ pub struct Linear {
     site: Site,
     weight: Param,
     bias: Option<Param>,
+    planted: Planted,
 }
 
 impl Linear {
@@ -57,12 +60,13 @@ impl Linear {
             site: scope.site(),
             weight: scope.param("weight", &[output, input]),
             bias: bias.then(|| scope.param("bias", &[output])),
+            planted: scope.planted(),
         }
     }
 
     /// A layer without bias whose weight \[out, in\] is loaded already.
-    pub fn new(site: Site, weight: Param) -> Self {
-        Self { site, weight, bias: None }
+    pub fn new(scope: &Scope, weight: Param) -> Self {
+        Self { site: scope.site(), weight, bias: None, planted: scope.planted() }
     }
 
     /// Loads one packed projection, or its parts stored apart (`parts`), as one layer.
@@ -72,7 +76,7 @@ impl Linear {
         let weights = names.map(|n| load(n, "weight", &[output / 3, input]));
         let biases = names.map(|n| load(n, "bias", &[output / 3]));
         let join = |p: [Param; 3]| scope.join(&p.map(|p| p.stored().clone()));
-        Self { site: scope.site(), weight: join(weights), bias: Some(join(biases)) }
+        Self { site: scope.site(), weight: join(weights), bias: Some(join(biases)), planted: scope.planted() }
     }
 
     /// Applies the layer.
@@ -86,7 +90,7 @@ impl Linear {
     /// Applies the layer without a tap.
     fn apply(&self, x: &Array) -> Result<Array> {
         let weight = self.weight.to(x.dtype())?;
-        let y = ops::matmul(x, weight.t())?;
+        let y = kernels::product(self.planted, x, &weight)?;
         Ok(match &self.bias {
             Some(bias) => y.add(bias.to(x.dtype())?)?,
             None => y,
@@ -114,18 +118,29 @@ pub struct LayerNorm {
     weight: Param,
     bias: Param,
     eps: f32,
+    /// SAM's `LayerNorm2d`.
+    is_2d: bool,
+    planted: Planted,
 }
 
 impl LayerNorm {
     /// Loads `weight` and `bias`, both \[width\].
     pub fn load(scope: &Scope, width: i32, eps: f32) -> Self {
-        Self { site: scope.site(), weight: scope.param("weight", &[width]), bias: scope.param("bias", &[width]), eps }
+        Self {
+            site: scope.site(),
+            weight: scope.param("weight", &[width]),
+            bias: scope.param("bias", &[width]),
+            eps,
+            is_2d: false,
+            planted: scope.planted(),
+        }
     }
 
     /// SAM's `LayerNorm2d`: the same over channels, which PyTorch keeps first.
     pub fn load_2d(scope: &Scope, channels: i32, eps: f32) -> Self {
         let mut norm = Self::load(scope, channels, eps);
         norm.site = norm.site.with_layouts(TorchLayout::Nchw, TorchLayout::Nchw);
+        norm.is_2d = true;
         norm
     }
 
@@ -139,7 +154,10 @@ impl LayerNorm {
 
     fn apply(&self, x: &Array) -> Result<Array> {
         let (weight, bias) = (self.weight.to(x.dtype())?, self.bias.to(x.dtype())?);
-        Ok(fast::layer_norm(x, Some(&weight), Some(&bias), self.eps)?)
+        if self.planted.has(GraphFault::Norm2dPerImage) && x.ndim() == 4 && self.is_2d {
+            return per_image(x, &weight, &bias, self.eps);
+        }
+        kernels::layer_norm(self.planted, x, &weight, &bias, self.eps)
     }
 }
 
@@ -157,17 +175,26 @@ impl Module for LayerNorm {
     }
 }
 
+/// A planted fault's: each channel normalized over the image, not each place over its channels.
+fn per_image(x: &Array, weight: &Array, bias: &Array, eps: f32) -> Result<Array> {
+    let centred = x.subtract(x.mean_axes(&[1, 2], true)?)?;
+    let variance = centred.multiply(&centred)?.mean_axes(&[1, 2], true)?;
+    let scale = ops::sqrt(variance.add(kernels::scalar(eps, x.dtype())?)?)?;
+    Ok(centred.divide(scale)?.multiply(weight)?.add(bias)?)
+}
+
 /// x ÷ rms(x) · w over the last axis (`DeepseekV2RMSNorm`).
 pub struct RmsNorm {
     site: Site,
     weight: Param,
     eps: f32,
+    planted: Planted,
 }
 
 impl RmsNorm {
     /// Loads `weight` \[width\].
     pub fn load(scope: &Scope, width: i32, eps: f32) -> Self {
-        Self { site: scope.site(), weight: scope.param("weight", &[width]), eps }
+        Self { site: scope.site(), weight: scope.param("weight", &[width]), eps, planted: scope.planted() }
     }
 
     /// Applies the layer.
@@ -179,7 +206,7 @@ impl RmsNorm {
     }
 
     fn apply(&self, x: &Array) -> Result<Array> {
-        Ok(fast::rms_norm(x, Some(&self.weight.to(x.dtype())?), self.eps)?)
+        kernels::rms_norm(self.planted, x, &self.weight.to(x.dtype())?, self.eps)
     }
 }
 
@@ -194,77 +221,6 @@ impl Module for RmsNorm {
 
     fn operations(&self) -> Vec<Operation> {
         vec![Operation::RmsNorm { width: self.weight.stored().dim(0) }]
-    }
-}
-
-/// A convolution (`nn.Conv2d`): \[N, H, W, in\] → \[N, H′, W′, out\]; the weight is \[out, kh, kw, in\].
-pub struct Conv2d {
-    site: Site,
-    weight: Param,
-    bias: Option<Param>,
-    stride: i32,
-    padding: i32,
-}
-
-/// The numbers of a convolution.
-#[derive(Debug, Clone, Copy)]
-pub struct ConvShape {
-    /// Channels in.
-    pub input: i32,
-    /// Channels out.
-    pub output: i32,
-    /// Edge of the kernel.
-    pub kernel: i32,
-    /// Step in both directions.
-    pub stride: i32,
-    /// Zeros on every side.
-    pub padding: i32,
-    /// Whether there is a bias.
-    pub bias: bool,
-}
-
-impl Conv2d {
-    /// Loads `weight` and, where there is one, `bias` \[out\].
-    pub fn load(scope: &Scope, shape: ConvShape) -> Self {
-        let ConvShape { input, output, kernel, stride, padding, bias } = shape;
-        Self {
-            site: scope.site().with_layouts(TorchLayout::Nchw, TorchLayout::Nchw),
-            weight: scope.param("weight", &[output, kernel, kernel, input]),
-            bias: bias.then(|| scope.param("bias", &[output])),
-            stride,
-            padding,
-        }
-    }
-
-    /// Applies the convolution.
-    ///
-    /// # Errors
-    /// When the channels do not fit or the image is smaller than the kernel.
-    pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
-        self.site.run(taps, &[x], || self.apply(x))
-    }
-
-    fn apply(&self, x: &Array) -> Result<Array> {
-        let weight = self.weight.to(x.dtype())?;
-        let y = ops::conv2d(x, weight, (self.stride, self.stride), (self.padding, self.padding), None, None)?;
-        Ok(match &self.bias {
-            Some(bias) => y.add(bias.to(x.dtype())?)?,
-            None => y,
-        })
-    }
-}
-
-impl Module for Conv2d {
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.site.isolated(inputs, |x| self.forward(one(&self.site, x)?, taps))
-    }
-
-    fn operations(&self) -> Vec<Operation> {
-        vec![Operation::Product { depth: self.weight.stored().shape()[1..].iter().product() }]
     }
 }
 
@@ -308,79 +264,4 @@ impl Module for Embedding {
             None => self.forward(ids, Dtype::Float32, taps),
         }
     }
-}
-
-/// An activation function that PyTorch has as a module.
-pub struct Activation {
-    site: Site,
-    function: Operation,
-}
-
-impl Activation {
-    /// `function` must be one of the activations of [`Operation`].
-    pub fn new(scope: &Scope, function: Operation) -> Self {
-        Self { site: scope.site(), function }
-    }
-
-    /// Applies it element by element.
-    ///
-    /// # Errors
-    /// MLX's.
-    pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
-        self.site.run(taps, &[x], || activate(self.function, x))
-    }
-}
-
-impl Module for Activation {
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.forward(one(&self.site, inputs)?, taps)
-    }
-
-    fn operations(&self) -> Vec<Operation> {
-        vec![self.function]
-    }
-}
-
-/// Applies one of the activations of [`Operation`], element by element.
-pub(crate) fn activate(function: Operation, x: &Array) -> Result<Array> {
-    match function {
-        Operation::Gelu => gelu(x),
-        Operation::QuickGelu => quick_gelu(x),
-        _ => silu(x),
-    }
-}
-
-/// x·Φ(x), exact (`nn.GELU()`).
-///
-/// # Errors
-/// MLX's.
-pub fn gelu(x: &Array) -> Result<Array> {
-    let half = scalar(0.5, x.dtype())?;
-    let inner = ops::erf(x.multiply(scalar(std::f32::consts::FRAC_1_SQRT_2, x.dtype())?)?)?;
-    Ok(x.multiply(half)?.multiply(inner.add(scalar(1.0, x.dtype())?)?)?)
-}
-
-/// x·σ(1.702x), CLIP's (`quick_gelu` of `deepencoder.py`).
-///
-/// # Errors
-/// MLX's.
-pub fn quick_gelu(x: &Array) -> Result<Array> {
-    Ok(x.multiply(ops::sigmoid(x.multiply(scalar(1.702, x.dtype())?)?)?)?)
-}
-
-/// x·σ(x) (`nn.SiLU`).
-///
-/// # Errors
-/// MLX's.
-pub fn silu(x: &Array) -> Result<Array> {
-    Ok(x.multiply(ops::sigmoid(x)?)?)
-}
-
-/// A constant in the dtype of what it meets, so that nothing is promoted.
-pub(crate) fn scalar(value: f32, dtype: Dtype) -> Result<Array> {
-    Ok(Array::from_f32(value).as_dtype(dtype)?)
 }

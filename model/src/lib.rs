@@ -4,13 +4,17 @@
 //! dataflow in shapes and the upstream code it answers to. Names of fields and of taps are the checkpoint's. Loading is
 //! strict and ours (`weights`): mlx-rs's own ignores unknown keys and leaves missing weights random.
 
+pub mod activation;
 pub mod cache;
 pub mod clip;
 pub mod config;
+pub mod conv;
 pub mod decoder;
 pub mod error;
 pub mod fault;
+mod gather;
 pub mod image;
+mod kernels;
 pub mod layers;
 pub mod moe;
 pub mod ocr;

@@ -13,7 +13,9 @@ use crate::{
     config::{LanguageConfig, ScoringFunc, TopkMethod},
     decoder::Mlp,
     error::Result,
-    layers::{Linear, Param, one, scalar},
+    fault::{GraphFault, Planted, Variant},
+    kernels::scalar,
+    layers::{Linear, Param, one},
     tap::{Kind, Module, Operation, Site, Taps},
     weights::Scope,
 };
@@ -24,6 +26,7 @@ pub struct Moe {
     gate: MoeGate,
     experts: Vec<Mlp>,
     shared_experts: Option<Mlp>,
+    planted: Planted,
 }
 
 impl Moe {
@@ -38,7 +41,7 @@ impl Moe {
             (stack("gate_proj", inner, hidden), stack("up_proj", inner, hidden), stack("down_proj", hidden, inner));
         let expert = |(index, ((gate, up), down)): (usize, ((Param, Param), Param))| {
             let scope = scope.child(format!("experts.{index}"));
-            let linear = |name: &str, weight| Linear::new(scope.child(name).site(), weight);
+            let linear = |name: &str, weight| Linear::new(&scope.child(name), weight);
             Mlp::new(&scope, linear("gate_proj", gate), linear("up_proj", up), linear("down_proj", down))
         };
         let shared = config.n_shared_experts.filter(|&n| n > 0);
@@ -47,6 +50,7 @@ impl Moe {
             gate: MoeGate::load(&scope.child("gate"), config),
             experts: parts.0.into_iter().zip(parts.1).zip(parts.2).enumerate().map(expert).collect(),
             shared_experts: shared.map(|n| Mlp::load(&scope.child("shared_experts"), hidden, n * inner)),
+            planted: scope.planted(),
         }
     }
 
@@ -59,6 +63,10 @@ impl Moe {
             let (indices, weights) = self.gate.choose(x, taps)?;
             let routed = self.routed(x, &indices, &weights, taps)?;
             Ok(match &self.shared_experts {
+                Some(shared) if self.planted.has(GraphFault::SharedExpertsMissing) => {
+                    shared.forward(x, taps)?;
+                    routed
+                }
                 Some(shared) => routed.add(shared.forward(x, taps)?)?,
                 None => routed,
             })
@@ -81,17 +89,32 @@ impl Moe {
                 continue;
             }
             let mine: Vec<i32> = slots.iter().map(|&slot| slot as i32 / chosen).collect();
-            for slot in slots {
+            for &slot in &slots {
                 places[slot] = next;
                 next += 1;
             }
             let input = rows.take_axis(Array::from_slice(&mine, &[mine.len() as i32]), 0)?;
+            let input = if self.planted.has(GraphFault::GatesOnInput) {
+                let flat = weights.reshape(&[-1])?;
+                let slots: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
+                let gates = flat.take_axis(Array::from_slice(&slots, &[slots.len() as i32]), 0)?;
+                input.multiply(gates.expand_dims(-1)?.as_dtype(input.dtype())?)?
+            } else {
+                input
+            };
             outputs.push(expert.forward(&input, taps)?);
         }
         let outputs = ops::concatenate(&outputs, 0)?;
         let outputs = outputs.take_axis(Array::from_slice(&places, &[tokens, chosen]), 0)?;
         // The release sums in the router's float32 and rounds once.
-        let weighted = outputs.as_dtype(Dtype::Float32)?.multiply(weights.expand_dims(-1)?)?;
+        let outputs = outputs.as_dtype(Dtype::Float32)?;
+        let unweighted = self.planted.has(GraphFault::ExpertsUnweighted) || self.planted.has(GraphFault::GatesOnInput);
+        let weighted = if unweighted { outputs } else { outputs.multiply(weights.expand_dims(-1)?)? };
+        if self.planted.by(Variant::ExpertsBackwards) {
+            let each = (0..chosen).rev().map(|j| weighted.try_index((.., j)));
+            let sum = each.reduce(|sum, next| sum?.add(next?)).transpose()?.unwrap_or(weighted);
+            return Ok(sum.as_dtype(x.dtype())?.reshape(x.shape())?);
+        }
         Ok(weighted.sum_axis(1, false)?.as_dtype(x.dtype())?.reshape(x.shape())?)
     }
 }
@@ -123,6 +146,7 @@ pub struct MoeGate {
     site: Site,
     weight: Param,
     config: LanguageConfig,
+    planted: Planted,
 }
 
 impl MoeGate {
@@ -132,6 +156,7 @@ impl MoeGate {
             site: scope.site(),
             weight: scope.param("weight", &[experts, config.hidden_size]),
             config: config.clone(),
+            planted: scope.planted(),
         }
     }
 
@@ -139,10 +164,14 @@ impl MoeGate {
     fn choose(&self, x: &Array, taps: &Taps) -> Result<(Array, Array)> {
         taps.show(self.site.path(), Kind::Input(0), || Ok(x.clone()))?;
         let rows = x.reshape(&[-1, x.dim(-1)])?.as_dtype(Dtype::Float32)?;
-        let logits = ops::matmul(rows, self.weight.to(Dtype::Float32)?.t())?;
+        let logits = self.logits(&rows)?;
         let scores = match self.config.scoring_func {
-            ScoringFunc::Softmax => ops::softmax_axis(logits, -1, true)?,
-            ScoringFunc::Sigmoid => ops::sigmoid(logits)?,
+            ScoringFunc::Softmax if self.planted.by(Variant::RouterByExp) => {
+                let powers = ops::exp(logits.subtract(logits.max_axis(-1, true)?)?)?;
+                powers.divide(powers.sum_axis(-1, true)?)?
+            }
+            ScoringFunc::Softmax => ops::softmax_axis(&logits, -1, true)?,
+            ScoringFunc::Sigmoid => ops::sigmoid(&logits)?,
         };
         let eligible = match self.config.topk_method {
             TopkMethod::Greedy => scores.clone(),
@@ -150,8 +179,16 @@ impl MoeGate {
         };
         taps.show(self.site.path(), Kind::Scores, || Ok(eligible.clone()))?;
         let chosen = self.config.num_experts_per_tok.unwrap_or(1);
-        let indices = best(&eligible, chosen)?;
+        let indices = if self.planted.has(GraphFault::TopKSkipsBest) {
+            let order = ops::argsort_axis(eligible.negative()?, -1)?;
+            order.try_index((.., 1..=chosen))?.as_dtype(Dtype::Int32)?
+        } else {
+            best(&eligible, chosen)?
+        };
         let mut weights = eligible.take_along_axis(&indices, -1)?;
+        if self.planted.has(GraphFault::SoftmaxAfterTopK) {
+            weights = ops::softmax_axis(logits.take_along_axis(&indices, -1)?, -1, true)?;
+        }
         if chosen > 1 && self.config.norm_topk_prob {
             let sum = weights.sum_axis(-1, true)?.add(scalar(1e-20, Dtype::Float32)?)?;
             weights = weights.divide(sum)?;
@@ -159,6 +196,16 @@ impl MoeGate {
         let weights = weights.multiply(scalar(self.config.routed_scaling_factor, Dtype::Float32)?)?;
         taps.show(self.site.path(), Kind::Output, || Ok(indices.clone()))?;
         Ok((indices, weights))
+    }
+
+    /// x Wᵀ in float32: \[T, experts\].
+    fn logits(&self, rows: &Array) -> Result<Array> {
+        let weight = self.weight.to(Dtype::Float32)?;
+        if self.planted.has(GraphFault::RouterInBf16) {
+            let low = |x: &Array| x.as_dtype(Dtype::Bfloat16);
+            return Ok(ops::matmul(low(rows)?, low(&weight)?.t())?.as_dtype(Dtype::Float32)?);
+        }
+        Ok(ops::matmul(rows, weight.t())?)
     }
 
     /// Scores with those outside the best `topk_group` groups set to 0; a group is as good as its best expert.

@@ -16,7 +16,8 @@ use crate::{
     config::Config,
     decoder::DecoderLayer,
     error::{Error, Result},
-    fault::Faults,
+    fault::{Fault, GraphFault, Planted, Variant},
+    gather::{Gather, axis_of_images, axis_of_tokens, chunks},
     image::{Assembly, Image, merge},
     layers::{Embedding, Linear, RmsNorm},
     projector::MlpProjector,
@@ -39,20 +40,25 @@ pub struct DeepseekOcr {
     norm: RmsNorm,
     lm_head: Linear,
     rotary: RotaryEmbedding,
+    planted: Planted,
 }
 
 /// How a model is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// The dtype of activations: `Float32` or `Bfloat16`. Weights keep theirs and are widened when used.
     pub dtype: Dtype,
-    /// Faults to plant; none for the model as released.
-    pub faults: Faults,
+    /// A fault to plant; none for the model as released.
+    pub fault: Option<Fault>,
+    /// Another correct way to compute the same, if one is asked for.
+    pub variant: Option<Variant>,
+    /// PyTorch paths of the modules that will be run; only their weights are read. None: all.
+    pub only: Option<Vec<String>>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { dtype: Dtype::Float32, faults: Faults::default() }
+        Self { dtype: Dtype::Float32, fault: None, variant: None, only: None }
     }
 }
 
@@ -74,32 +80,37 @@ impl DeepseekOcr {
     /// # Errors
     /// When config or files cannot be read or do not fit each other; all violations are listed.
     pub fn load(dir: &Path, options: LoadOptions) -> Result<Self> {
-        let config = Config::load(dir)?;
-        let weights = Weights::open(dir)?;
-        let model = Self::ask_for(&weights.root(), config, options);
+        let mut config = Config::load(dir)?;
+        if let Some(Fault::Config(edit)) = &options.fault {
+            edit(&mut config);
+        }
+        let dtype = options.dtype;
+        let weights = Weights::open(dir, options)?;
+        let model = Self::ask_for(&weights.root(), config, dtype);
         weights.finish()?;
         Ok(model)
     }
 
     /// Asks for every tensor; what is missing is noted and told by [`Weights::finish`].
-    fn ask_for(root: &Scope, config: Config, options: LoadOptions) -> Self {
+    fn ask_for(root: &Scope, config: Config, dtype: Dtype) -> Self {
         let (language, vision) = (&config.language_config, &config.vision_config.width);
-        let (layout, faults) = (config.layout(), &options.faults);
+        let layout = config.layout();
         let (hidden, vocabulary) = (language.hidden_size, language.vocab_size);
         let system = |name: &str| root.enter(name, &format!("model.{name}"));
         let decoder = root.enter("language_model.model", "model");
         let layer = |i| DecoderLayer::load(&decoder.child(format!("layers.{i}")), language, i);
         Self {
-            sam_model: SamEncoder::load(&system("sam_model"), &vision.sam, layout, faults),
-            vision_model: ClipEncoder::load(&system("vision_model"), &vision.clip, layout, faults),
+            sam_model: SamEncoder::load(&system("sam_model"), &vision.sam, layout),
+            vision_model: ClipEncoder::load(&system("vision_model"), &vision.clip, layout),
             projector: MlpProjector::load(&system("projector"), &config.projector_config),
-            assembly: Assembly::load(root, language, faults),
+            assembly: Assembly::load(root, language),
             embed_tokens: Embedding::load(&decoder.child("embed_tokens"), vocabulary, hidden),
             layers: (0..language.num_hidden_layers).map(layer).collect(),
             norm: RmsNorm::load(&decoder.child("norm"), hidden, language.rms_norm_eps),
             lm_head: Linear::load(&root.enter("language_model.lm_head", "lm_head"), hidden, vocabulary, false),
-            rotary: RotaryEmbedding::new(Site::new("rotary"), language.head_dim(), language.rope_theta),
-            dtype: options.dtype,
+            rotary: RotaryEmbedding::new(Site::new("rotary"), language.head_dim(), language.rope_theta, root.planted()),
+            planted: root.planted(),
+            dtype,
             config: config.clone(),
         }
     }
@@ -159,7 +170,14 @@ impl DeepseekOcr {
     /// Projected features of the tiles \[P, t², hidden\], if any, and of the global view \[1, g², hidden\], in the release's
     /// order: tiles first.
     fn encode(&self, image: &Image, taps: &Taps) -> Result<(Option<Array>, Array)> {
-        let tiles = image.tiles.as_ref().map(|tiles| self.encode_views(tiles, taps)).transpose()?;
+        let tiles = match &image.tiles {
+            Some(tiles) if self.planted.by(Variant::TilesOneByOne) => {
+                let each = ops::split_equal(tiles, tiles.dim(0), 0)?.into_iter();
+                Some(Gather::new(taps).run(each, (0, axis_of_images), |tile, taps| self.encode_views(tile, taps))?)
+            }
+            Some(tiles) => Some(self.encode_views(tiles, taps)?),
+            None => None,
+        };
         Ok((tiles, self.encode_views(&image.global, taps)?))
     }
 
@@ -169,7 +187,10 @@ impl DeepseekOcr {
         let sam = self.sam_model.forward(&pixels, taps)?;
         let clip = self.vision_model.forward(&pixels, &sam, taps)?;
         let rows = sam.reshape(&[sam.dim(0), sam.dim(1) * sam.dim(2), sam.dim(3)])?;
-        let features = ops::concatenate(&[clip.try_index((.., 1..))?, rows], 2)?;
+        let kept = self.planted.has(GraphFault::ClassRowKept);
+        let clip = if kept { clip.try_index((.., ..clip.dim(1) - 1))? } else { clip.try_index((.., 1..))? };
+        let sam_first = self.planted.has(GraphFault::ProjectorSamFirst);
+        let features = ops::concatenate(&if sam_first { [rows, clip] } else { [clip, rows] }, 2)?;
         self.projector.forward(&features, taps)
     }
 
@@ -188,15 +209,36 @@ impl DeepseekOcr {
         merge(embeddings, &self.assembly.rows(tiles, image.grid, global)?, mask)
     }
 
-    fn decoder(&self, embeddings: &Array, mut cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
-        let start = cache.as_ref().map_or(0, |c| c.tokens());
+    fn decoder(&self, embeddings: &Array, cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
+        let tokens = embeddings.dim(1);
+        let chunk = match self.planted.variant() {
+            Some(Variant::PrefillInChunks) => 7,
+            Some(Variant::PrefillInHalves) => (tokens + 1) / 2,
+            Some(Variant::PrefillByToken) => 1,
+            _ => return self.layers(embeddings, cache, taps),
+        };
+        let mut own = self.new_cache();
+        let cache = cache.unwrap_or(&mut own);
+        let parts = chunks(tokens, chunk).map(|(start, end)| embeddings.try_index((.., start..end)));
+        let parts = parts.collect::<std::result::Result<Vec<_>, _>>()?.into_iter();
+        Gather::new(taps).run(parts, (1, axis_of_tokens), |part, taps| self.layers(part, Some(&mut *cache), taps))
+    }
+
+    fn layers(&self, embeddings: &Array, mut cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
+        let mut start = cache.as_ref().map_or(0, |c| c.tokens());
+        if self.planted.has(GraphFault::CachePositionsRestart) {
+            start = 0;
+        } else if self.planted.has(GraphFault::PositionsFromOne) {
+            start += 1;
+        }
         let positions = self.positions(start, embeddings.dim(1))?;
         let mut x = embeddings.clone();
         for (index, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_mut().and_then(|c| c.layer(index));
             x = layer.forward(&x, &positions, layer_cache, taps)?;
         }
-        let x = self.norm.forward(&x, taps)?;
+        let skips = self.planted.has(GraphFault::FinalNormMissing);
+        let x = if skips { x } else { self.norm.forward(&x, taps)? };
         taps.show("model", Kind::Output, || Ok(x.clone()))?;
         let logits = self.lm_head.forward(&x, taps)?.as_dtype(Dtype::Float32)?;
         taps.show("logits", Kind::Output, || Ok(logits.clone()))?;

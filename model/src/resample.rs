@@ -7,7 +7,10 @@
 
 use mlx_rs::{Array, Dtype, ops};
 
-use crate::error::Result;
+use crate::{
+    error::Result,
+    fault::{GraphFault, Planted, Variant},
+};
 
 /// Catmull-Rom's parameter, which PyTorch uses where it antialiases (-0.75 elsewhere).
 const CUBIC_A: f32 = -0.5;
@@ -19,23 +22,30 @@ pub enum Bicubic {
     Antialias,
     /// `antialias=False`: only a planted fault asks for it.
     Plain,
+    /// `antialias=False, align_corners=True`: only a planted fault asks for it.
+    AlignCorners,
 }
 
 /// Resamples a table \[1, n, n, C\] to \[1, m, m, C\] in float32, then returns it in `dtype`.
 ///
 /// # Errors
 /// When the table is not square or not four-dimensional.
-pub fn bicubic_table(table: &Array, size: i32, mode: Bicubic, dtype: Dtype) -> Result<Array> {
+pub fn bicubic_table(table: &Array, size: i32, mode: Bicubic, planted: Planted, dtype: Dtype) -> Result<Array> {
     let (n, channels) = (table.dim(1), table.dim(3));
     if n == size {
         return Ok(table.as_dtype(dtype)?);
     }
     let weights = match mode {
         Bicubic::Antialias => antialias_weights(n as usize, size as usize),
-        Bicubic::Plain => plain_weights(n as usize, size as usize),
+        Bicubic::Plain => plain_weights(n as usize, size as usize, half_pixel_centres),
+        Bicubic::AlignCorners => plain_weights(n as usize, size as usize, corners),
     };
     let weights = Array::from_slice(&weights, &[size, n]);
     let table = table.as_dtype(Dtype::Float32)?.reshape(&[n, n, channels])?;
+    if planted.by(Variant::TablesRowsFirst) {
+        let rows = ops::matmul(&weights, table.reshape(&[n, n * channels])?)?.reshape(&[size, n, channels])?;
+        return Ok(ops::matmul(&weights, rows)?.reshape(&[1, size, size, channels])?.as_dtype(dtype)?);
+    }
     // Columns first, then rows, as PyTorch's separable kernel does.
     let columns = ops::matmul(&weights, &table)?;
     let rows = ops::matmul(&weights, columns.reshape(&[n, size * channels])?)?;
@@ -46,12 +56,14 @@ pub fn bicubic_table(table: &Array, size: i32, mode: Bicubic, dtype: Dtype) -> R
 ///
 /// # Errors
 /// MLX's.
-pub fn linear_rows(rows: &Array, size: i32, dtype: Dtype) -> Result<Array> {
+pub fn linear_rows(rows: &Array, size: i32, planted: Planted, dtype: Dtype) -> Result<Array> {
     let n = rows.dim(0);
     if n == size {
         return Ok(rows.as_dtype(dtype)?);
     }
-    let weights = Array::from_slice(&linear_weights(n as usize, size as usize), &[size, n]);
+    let align = planted.has(GraphFault::SamRelativeTableAlignsCorners);
+    let source = if align { corners } else { unfused_half_pixel_centres };
+    let weights = Array::from_slice(&linear_weights(n as usize, size as usize, source), &[size, n]);
     Ok(ops::matmul(weights, rows.as_dtype(Dtype::Float32)?)?.as_dtype(dtype)?)
 }
 
@@ -75,12 +87,27 @@ fn antialias_weights(n: usize, m: usize) -> Vec<f32> {
     out
 }
 
+/// Where the `i`-th of `m` results lies among `n` sources.
+type Source = fn(i: usize, n: usize, m: usize) -> f32;
+
+fn half_pixel_centres(i: usize, n: usize, m: usize) -> f32 {
+    (n as f32 / m as f32).mul_add(i as f32 + 0.5, -0.5)
+}
+
+/// Not fused: PyTorch's linear kernel rounds the product first.
+fn unfused_half_pixel_centres(i: usize, n: usize, m: usize) -> f32 {
+    n as f32 / m as f32 * (i as f32 + 0.5) - 0.5
+}
+
+fn corners(i: usize, n: usize, m: usize) -> f32 {
+    i as f32 * (n as f32 - 1.0) / (m as f32 - 1.0).max(1.0)
+}
+
 /// Row-major \[m, n\] weights of bicubic interpolation without antialias: four taps, edges repeated.
-fn plain_weights(n: usize, m: usize) -> Vec<f32> {
-    let scale = n as f32 / m as f32;
+fn plain_weights(n: usize, m: usize, source: Source) -> Vec<f32> {
     let mut out = vec![0.0; n * m];
     for (i, row) in out.chunks_exact_mut(n).enumerate() {
-        let source = scale.mul_add(i as f32 + 0.5, -0.5);
+        let source = source(i, n, m);
         let base = source.floor();
         for tap in -1..=2 {
             let at = (base as i64 + tap).clamp(0, n as i64 - 1) as usize;
@@ -102,13 +129,11 @@ fn cubic(x: f32, a: f32) -> f32 {
     }
 }
 
-/// Row-major \[m, n\] weights of linear interpolation with half-pixel centres (`area_pixel_compute_source_index`).
-fn linear_weights(n: usize, m: usize) -> Vec<f32> {
-    let scale = n as f32 / m as f32;
+/// Row-major \[m, n\] weights of linear interpolation (`area_pixel_compute_source_index`).
+fn linear_weights(n: usize, m: usize, source: Source) -> Vec<f32> {
     let mut out = vec![0.0; n * m];
     for (i, row) in out.chunks_exact_mut(n).enumerate() {
-        // Not fused: PyTorch's kernel rounds the product first.
-        let source = (scale * (i as f32 + 0.5) - 0.5).max(0.0);
+        let source = source(i, n, m).max(0.0);
         let base = (source as usize).min(n - 1);
         let next = source - base as f32;
         row[base] += 1.0 - next;

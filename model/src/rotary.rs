@@ -8,6 +8,7 @@ use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 
 use crate::{
     error::{Error, Result},
+    fault::{GraphFault, Planted, Variant},
     layers::one,
     tap::{Kind, Module, Operation, Site, Taps},
 };
@@ -16,16 +17,17 @@ use crate::{
 pub struct RotaryEmbedding {
     site: Site,
     inverse_frequencies: Vec<f32>,
+    planted: Planted,
 }
 
 impl RotaryEmbedding {
     /// Frequencies `base^(-2i/head_dim)`.
-    pub fn new(site: Site, head_dim: i32, base: f64) -> Self {
+    pub fn new(site: Site, head_dim: i32, base: f64, planted: Planted) -> Self {
         let frequency = |i: i32| {
             let exponent = (2 * i) as f32 / head_dim as f32;
             1.0 / (base.powf(f64::from(exponent)) as f32)
         };
-        Self { site, inverse_frequencies: (0..head_dim / 2).map(frequency).collect() }
+        Self { site, inverse_frequencies: (0..head_dim / 2).map(frequency).collect(), planted }
     }
 
     /// Tables for position ids \[1, T\].
@@ -47,7 +49,7 @@ impl RotaryEmbedding {
             let values: Vec<f32> = angles.iter().map(|&a| f(f64::from(a)) as f32).collect();
             Array::from_slice(&values, &[1, list.len() as i32, 2 * self.inverse_frequencies.len() as i32])
         };
-        Ok(Positions { ids: ids.clone(), cos: table(f64::cos), sin: table(f64::sin) })
+        Ok(Positions { ids: ids.clone(), cos: table(f64::cos), sin: table(f64::sin), planted: self.planted })
     }
 
     /// Shows the taps of PyTorch's module, which is given the values only for their dtype.
@@ -84,6 +86,7 @@ pub struct Positions {
     ids: Array,
     cos: Array,
     sin: Array,
+    planted: Planted,
 }
 
 impl Positions {
@@ -97,10 +100,42 @@ impl Positions {
     /// # Errors
     /// When the tokens do not fit.
     pub fn rotate(&self, x: &Array) -> Result<Array> {
+        if self.planted.has(GraphFault::RopeInterleaved) {
+            return self.rotate_neighbours(x);
+        }
         let half = x.dim(3) / 2;
         let (first, second) = (x.try_index((.., .., .., ..half))?, x.try_index((.., .., .., half..))?);
-        let turned = ops::concatenate(&[second.negative()?, first], 3)?;
+        let reversed = self.planted.has(GraphFault::RopeReversed);
+        let turned = if self.planted.by(Variant::RopeByProduct) {
+            ops::matmul(x, turning(half, x.dtype())?)?
+        } else {
+            ops::concatenate(&if reversed { [second, first.negative()?] } else { [second.negative()?, first] }, 3)?
+        };
         let table = |t: &Array| -> Result<Array> { Ok(t.as_dtype(x.dtype())?.expand_dims(1)?) };
         Ok(x.multiply(table(&self.cos)?)?.add(turned.multiply(table(&self.sin)?)?)?)
     }
+
+    /// A planted fault's: neighbours are pairs, not halves.
+    fn rotate_neighbours(&self, x: &Array) -> Result<Array> {
+        let (shape, half) = (x.shape().to_vec(), x.dim(3) / 2);
+        let pairs = x.reshape(&[shape[0], shape[1], shape[2], half, 2])?;
+        let (first, second) = (pairs.try_index((.., .., .., .., 0))?, pairs.try_index((.., .., .., .., 1))?);
+        let table = |t: &Array| t.try_index((.., .., ..half))?.as_dtype(x.dtype())?.expand_dims(1);
+        let (cos, sin) = (table(&self.cos)?, table(&self.sin)?);
+        let one = first.multiply(&cos)?.subtract(second.multiply(&sin)?)?;
+        let two = second.multiply(&cos)?.add(first.multiply(&sin)?)?;
+        Ok(ops::stack(&[one, two], 4)?.reshape(&shape)?)
+    }
+}
+
+/// The matrix \[2·half, 2·half\] by which (x₁, x₂) becomes (−x₂, x₁).
+fn turning(half: i32, dtype: Dtype) -> Result<Array> {
+    let width = 2 * half;
+    let entry = |(from, to): (i32, i32)| match to - from {
+        d if d == half => 1.0,
+        d if d == -half => -1.0,
+        _ => 0.0_f32,
+    };
+    let values: Vec<f32> = (0..width).flat_map(|from| (0..width).map(move |to| (from, to))).map(entry).collect();
+    Ok(Array::from_slice(&values, &[width, width]).as_dtype(dtype)?)
 }

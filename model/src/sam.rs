@@ -11,10 +11,13 @@
 use mlx_rs::Array;
 
 use crate::{
+    activation::Activation,
     config::{Layout, SamConfig},
+    conv::{Conv2d, ConvShape},
     error::{Error, Result},
-    fault::Faults,
-    layers::{Activation, Conv2d, ConvShape, LayerNorm, Linear, Param, one},
+    fault::{GraphFault, Planted},
+    kernels::residual,
+    layers::{LayerNorm, Linear, Param, one},
     resample::{Bicubic, bicubic_table},
     sam_attention::{Attention, Windows},
     tap::{Module, Operation, Site, Taps, TorchLayout},
@@ -30,11 +33,12 @@ pub struct SamEncoder {
     neck: Neck,
     net_2: Conv2d,
     net_3: Conv2d,
+    planted: Planted,
 }
 
 impl SamEncoder {
     /// Loads the encoder's weights.
-    pub fn load(scope: &Scope, config: &SamConfig, layout: Layout, faults: &Faults) -> Self {
+    pub fn load(scope: &Scope, config: &SamConfig, layout: Layout) -> Self {
         let (grid, [middle, output]) = (config.grid(), config.downsample_channels);
         let down = |input, output| ConvShape { input, output, kernel: 3, stride: 2, padding: 1, bias: false };
         Self {
@@ -42,11 +46,12 @@ impl SamEncoder {
             patch_embed: PatchEmbed::load(&scope.child("patch_embed"), config),
             pos_embed: scope.param("pos_embed", &[1, grid, grid, config.width]),
             blocks: (0..config.layers)
-                .map(|i| Block::load(&scope.child(format!("blocks.{i}")), config, i, layout, faults))
+                .map(|i| Block::load(&scope.child(format!("blocks.{i}")), config, i, layout))
                 .collect(),
             neck: Neck::load(&scope.child("neck"), config),
             net_2: Conv2d::load(&scope.child("net_2"), down(config.neck_channels, middle)),
             net_3: Conv2d::load(&scope.child("net_3"), down(middle, output)),
+            planted: scope.planted(),
         }
     }
 
@@ -63,13 +68,25 @@ impl SamEncoder {
                 return Err(Error::input(self.site.path(), "square images", format!("{height}×{width}")));
             }
             let x = self.patch_embed.forward(pixels, taps)?;
-            let mut x = x.add(bicubic_table(self.pos_embed.stored(), x.dim(1), Bicubic::Antialias, x.dtype())?)?;
+            let mut x = x.add(self.positions(&x)?)?;
             for block in &self.blocks {
                 x = block.forward(&x, taps)?;
             }
             let x = self.neck.forward(&x, taps)?;
             self.net_3.forward(&self.net_2.forward(&x, taps)?, taps)
         })
+    }
+
+    /// The position table for the grid of x: \[1, g, g, width\] (`get_abs_pos_sam`).
+    fn positions(&self, x: &Array) -> Result<Array> {
+        let mode = if self.planted.has(GraphFault::SamTableWithoutAntialias) {
+            Bicubic::Plain
+        } else if self.planted.has(GraphFault::SamTableAlignsCorners) {
+            Bicubic::AlignCorners
+        } else {
+            Bicubic::Antialias
+        };
+        bicubic_table(self.pos_embed.stored(), x.dim(1), mode, self.planted, x.dtype())
     }
 }
 
@@ -133,10 +150,11 @@ pub struct Block {
     norm2: LayerNorm,
     mlp: MlpBlock,
     window: Option<i32>,
+    planted: Planted,
 }
 
 impl Block {
-    fn load(scope: &Scope, config: &SamConfig, index: i32, layout: Layout, faults: &Faults) -> Self {
+    fn load(scope: &Scope, config: &SamConfig, index: i32, layout: Layout) -> Self {
         let norm = |name: &str| LayerNorm::load(&scope.child(name), config.width, config.layer_norm_eps);
         let window = config.window(index);
         let table_edge = window.unwrap_or(config.grid());
@@ -145,8 +163,9 @@ impl Block {
             norm1: norm("norm1"),
             attn: Attention::load(&scope.child("attn"), config, table_edge, layout),
             norm2: norm("norm2"),
-            mlp: MlpBlock::load(&scope.child("mlp"), config, faults),
+            mlp: MlpBlock::load(&scope.child("mlp"), config),
             window,
+            planted: scope.planted(),
         }
     }
 
@@ -155,13 +174,14 @@ impl Block {
             let normed = self.norm1.forward(x, taps)?;
             let attended = match self.window {
                 Some(size) => {
-                    let (windows, shape) = Windows::partition(&normed, size)?;
-                    shape.join(&self.attn.forward(&windows, taps)?)?
+                    let (windows, cut) = Windows::partition(&normed, size, self.planted)?;
+                    cut.join(&self.attn.forward(&windows, taps)?)?
                 }
                 None => self.attn.forward(&normed, taps)?,
             };
-            let x = x.add(attended)?;
-            Ok(x.add(self.mlp.forward(&self.norm2.forward(&x, taps)?, taps)?)?)
+            let from = if self.planted.has(GraphFault::SamResidualFromNorm) { &normed } else { x };
+            let x = residual(self.planted, from, &attended)?;
+            residual(self.planted, &x, &self.mlp.forward(&self.norm2.forward(&x, taps)?, taps)?)
         })
     }
 }
@@ -189,9 +209,15 @@ pub struct MlpBlock {
 }
 
 impl MlpBlock {
-    fn load(scope: &Scope, config: &SamConfig, faults: &Faults) -> Self {
+    fn load(scope: &Scope, config: &SamConfig) -> Self {
         let (width, inner) = (config.width, config.mlp_dim());
-        let function = if faults.sam_quick_gelu { Operation::QuickGelu } else { Operation::Gelu };
+        let function = if scope.planted().has(GraphFault::SamQuickGelu) {
+            Operation::QuickGelu
+        } else if scope.planted().has(GraphFault::SamTanhGelu) {
+            Operation::GeluTanh
+        } else {
+            Operation::Gelu
+        };
         Self {
             site: scope.site(),
             lin1: Linear::load(&scope.child("lin1"), width, inner, true),

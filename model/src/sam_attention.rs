@@ -7,11 +7,13 @@
 //!   softmax(q kᵀ / √d + bias) v ─ proj → [B, h, w, C]
 //! ```
 
-use mlx_rs::{Array, Dtype, fast, ops, ops::indexing::TryIndexOp};
+use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 
 use crate::{
     config::{Layout, SamConfig},
     error::Result,
+    fault::{GraphFault, Planted, Variant},
+    kernels::{self, Mask, scalar},
     layers::{Linear, Param, one},
     resample::linear_rows,
     tap::{Module, Operation, Site, Taps},
@@ -27,6 +29,7 @@ pub struct Attention {
     rel_pos_w: Param,
     heads: i32,
     head_dim: i32,
+    planted: Planted,
 }
 
 impl Attention {
@@ -43,6 +46,7 @@ impl Attention {
             rel_pos_w: scope.param("rel_pos_w", &[2 * edge - 1, head_dim]),
             heads,
             head_dim,
+            planted: scope.planted(),
         }
     }
 
@@ -59,18 +63,36 @@ impl Attention {
             let (q, k, v) = (q?, k?, v?);
             let bias = self.bias(&q, h, w)?;
             let scale = (self.head_dim as f32).sqrt().recip();
-            let out = fast::scaled_dot_product_attention(q, k, v, scale, &bias, None)?;
+            let out = self.attend((&q, &k, &v), scale, &bias)?;
             let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, h, w, width])?;
             self.proj.forward(&out, taps)
         })
     }
 
+    fn attend(&self, (q, k, v): (&Array, &Array, &Array), scale: f32, bias: &Array) -> Result<Array> {
+        if !self.planted.by(Variant::WindowsOneByOne) {
+            return kernels::attention(self.planted, (q, k, v), scale, &Mask::Bias(bias));
+        }
+        let window = |x: &Array, at: i32| x.try_index(at..at + 1);
+        let one = |at: i32| {
+            let bias = window(bias, at)?;
+            let (q, k, v) = (window(q, at)?, window(k, at)?, window(v, at)?);
+            kernels::attention(self.planted, (&q, &k, &v), scale, &Mask::Bias(&bias))
+        };
+        Ok(ops::concatenate(&(0..q.dim(0)).map(one).collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
     /// What the relative positions add to the scores: \[B, heads, h·w, h·w\], from q \[B, heads, h·w, d\].
     fn bias(&self, q: &Array, h: i32, w: i32) -> Result<Array> {
         let (batch, heads) = (q.dim(0), q.dim(1));
-        let rows = relative_rows(self.rel_pos_h.stored(), h, q.dtype())?;
-        let cols = relative_rows(self.rel_pos_w.stored(), w, q.dtype())?;
-        let q = q.reshape(&[batch * heads, h, w, self.head_dim])?;
+        let rows = relative_rows(self.rel_pos_h.stored(), h, self.planted, q.dtype())?;
+        let cols = relative_rows(self.rel_pos_w.stored(), w, self.planted, q.dtype())?;
+        let mut q = q.reshape(&[batch * heads, h, w, self.head_dim])?;
+        if self.planted.has(GraphFault::SamRelativePositionsMissing) {
+            q = q.multiply(scalar(0.0, q.dtype())?)?;
+        } else if self.planted.has(GraphFault::SamRelativePositionsScaled) {
+            q = q.multiply(scalar((self.head_dim as f32).sqrt().recip(), q.dtype())?)?;
+        }
         // bhwc,hkc→bhwk: each row of patches has its own table of distances to the rows k.
         let by_row = ops::matmul(&q, rows.transpose_axes(&[0, 2, 1])?)?;
         // bhwc,wkc→bhwk: the same with columns leading.
@@ -100,9 +122,10 @@ impl Module for Attention {
 }
 
 /// The table's row for every pair of places on one axis, \[size, size, d\]: `get_rel_pos`, for queries and keys alike.
-fn relative_rows(table: &Array, size: i32, dtype: Dtype) -> Result<Array> {
-    let rows = linear_rows(table, 2 * size - 1, dtype)?;
-    let distances: Vec<i32> = (0..size).flat_map(|q| (0..size).map(move |k| q - k + size - 1)).collect();
+fn relative_rows(table: &Array, size: i32, planted: Planted, dtype: Dtype) -> Result<Array> {
+    let rows = linear_rows(table, 2 * size - 1, planted, dtype)?;
+    let sign = if planted.has(GraphFault::SamRelativePositionsReversed) { -1 } else { 1 };
+    let distances: Vec<i32> = (0..size).flat_map(|q| (0..size).map(move |k| sign * (q - k) + size - 1)).collect();
     Ok(rows.take_axis(Array::from_slice(&distances, &[size, size]), 0)?)
 }
 
@@ -113,6 +136,7 @@ pub struct Windows {
     height: i32,
     width: i32,
     size: i32,
+    planted: Planted,
 }
 
 impl Windows {
@@ -121,11 +145,14 @@ impl Windows {
     ///
     /// # Errors
     /// MLX's.
-    pub fn partition(x: &Array, size: i32) -> Result<(Array, Self)> {
+    pub fn partition(x: &Array, size: i32, planted: Planted) -> Result<(Array, Self)> {
         let (batch, height, width, channels) = (x.dim(0), x.dim(1), x.dim(2), x.dim(3));
-        let cut = Self { batch, height, width, size };
+        let cut = Self { batch, height, width, size, planted };
         let (rows, cols) = cut.counts();
-        let padding = [(0, 0), (0, rows * size - height), (0, cols * size - width), (0, 0)];
+        let pad = |missing: i32| {
+            if planted.has(GraphFault::WindowPaddingFirst) { (missing, 0) } else { (0, missing) }
+        };
+        let padding = [(0, 0), pad(rows * size - height), pad(cols * size - width), (0, 0)];
         let x = ops::pad(x, &padding[..], None, None)?;
         let x = x.reshape(&[batch, rows, size, cols, size, channels])?.transpose_axes(&[0, 1, 3, 2, 4, 5])?;
         Ok((x.reshape(&[batch * rows * cols, size, size, channels])?, cut))
@@ -139,8 +166,13 @@ impl Windows {
         let (rows, cols) = self.counts();
         let channels = windows.dim(3);
         let x = windows.reshape(&[self.batch, rows, cols, self.size, self.size, channels])?;
-        let x = x.transpose_axes(&[0, 1, 3, 2, 4, 5])?;
+        let transposed = self.planted.has(GraphFault::WindowsJoinedTransposed) && rows == cols;
+        let x = x.transpose_axes(if transposed { &[0, 2, 3, 1, 4, 5] } else { &[0, 1, 3, 2, 4, 5] })?;
         let x = x.reshape(&[self.batch, rows * self.size, cols * self.size, channels])?;
+        if self.planted.has(GraphFault::WindowPaddingFirst) {
+            let (top, left) = (rows * self.size - self.height, cols * self.size - self.width);
+            return Ok(x.try_index((.., top.., left..))?);
+        }
         Ok(x.try_index((.., ..self.height, ..self.width))?)
     }
 

@@ -206,6 +206,8 @@ pub enum Operation {
     },
     /// x·Φ(x).
     Gelu,
+    /// Its approximation by tanh.
+    GeluTanh,
     /// x·σ(1.702x).
     QuickGelu,
     /// x·σ(x).

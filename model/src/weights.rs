@@ -17,7 +17,9 @@ use safetensors::Dtype as Stored;
 
 use crate::{
     error::{Error, Result},
+    fault::{Edit, Fault, Planted},
     layers::Param,
+    ocr::LoadOptions,
     tap::Site,
 };
 
@@ -29,22 +31,30 @@ pub struct Weights {
 struct State {
     dir: PathBuf,
     checkpoint: Checkpoint,
+    fault: Option<Fault>,
+    /// Modules whose weights are read; none: all.
+    only: Option<Vec<String>>,
+    planted: Planted,
     unclaimed: RefCell<BTreeSet<String>>,
     violations: RefCell<Vec<String>>,
 }
 
 impl Weights {
-    /// Reads the headers of a model's safetensors files.
+    /// Reads the headers of a model's safetensors files. Which tensors are read, and how, is up to `options`.
     ///
     /// # Errors
     /// When a file is missing, truncated or malformed, or index and headers disagree.
-    pub fn open(dir: &Path) -> Result<Self> {
+    pub fn open(dir: &Path, options: LoadOptions) -> Result<Self> {
         let scan = Checkpoint::scan(dir)?;
         ConvertError::unless_empty(scan.violations)?;
         let checkpoint = scan.checkpoint;
         let unclaimed = RefCell::new(checkpoint.tensors().keys().cloned().collect());
         let violations = RefCell::new(Vec::new());
-        Ok(Self { state: Rc::new(State { dir: dir.to_owned(), checkpoint, unclaimed, violations }) })
+        let LoadOptions { fault, variant, only, .. } = options;
+        let planted = Planted::new(fault.as_ref(), variant);
+        Ok(Self {
+            state: Rc::new(State { dir: dir.to_owned(), checkpoint, fault, only, planted, unclaimed, violations }),
+        })
     }
 
     /// Where tensors are asked for.
@@ -89,6 +99,11 @@ impl Scope {
     pub fn sibling(&self, name: &str) -> Self {
         let parent = self.key.rsplit_once('.').map_or("", |(parent, _)| parent);
         Self { state: Rc::clone(&self.state), key: join(parent, name), path: self.path.clone() }
+    }
+
+    /// What is planted in the computation.
+    pub fn planted(&self) -> Planted {
+        self.state.planted
     }
 
     /// The tap site of the module that lives here.
@@ -157,7 +172,43 @@ impl Scope {
                 return None;
             }
         };
-        self.read(&key, shape, dtype).map_err(|error| self.violation(name, &error)).ok()
+        if !self.is_wanted() {
+            return unread(shape, dtype).map_err(|error| self.violation(name, &error.to_string())).ok();
+        }
+        self.read_as_planted(&key, shape, dtype).map_err(|error| self.violation(name, &error)).ok()
+    }
+
+    /// Whether the tensors of this place are read: it belongs to a module that will be run. What stands at the top belongs to
+    /// no module and is always read.
+    fn is_wanted(&self) -> bool {
+        let Some(only) = &self.state.only else { return true };
+        // A stack holds the weights of modules that PyTorch has beside it.
+        let (path, is_stack) = match self.path.split_once(".switch_mlp") {
+            Some((layer, _)) => (layer, true),
+            None => (self.path.as_str(), false),
+        };
+        let inside =
+            |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+        path.is_empty() || only.iter().any(|module| inside(module, path) || (is_stack && inside(path, module)))
+    }
+
+    /// Reads one tensor as it is, or as a planted fault has it.
+    fn read_as_planted(&self, key: &str, shape: &[i32], dtype: Dtype) -> std::result::Result<Array, String> {
+        let Some(Fault::Weights(faults)) = &self.state.fault else { return self.read(key, shape, dtype) };
+        match faults.iter().find(|fault| fault.key == key).map(|fault| &fault.edit) {
+            None => self.read(key, shape, dtype),
+            Some(Edit::Take(other)) => {
+                let found = self.state.checkpoint.tensors().get(other).map(|info| info.shape.clone());
+                if found.is_none_or(|found| !found.iter().copied().eq(shape.iter().map(|&d| d as u64))) {
+                    return Err(format!("the planted fault takes {other}, which has another shape"));
+                }
+                self.read(other, shape, dtype)
+            }
+            Some(Edit::Map(edit)) => {
+                let edited = edit(&self.read(key, shape, dtype)?).map_err(|e| e.to_string())?;
+                if edited.shape() == shape { Ok(edited) } else { Err("the planted fault changes the shape".into()) }
+            }
+        }
     }
 
     /// Reads one tensor into MLX; its bytes pass through one buffer of the tensor's own size.
@@ -180,6 +231,11 @@ fn array_from_bytes(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Array {
     assert_eq!(bytes.len(), byte_len(shape, dtype), "the buffer was made for this shape and dtype");
     // SAFETY: `bytes` holds exactly the bytes that shape and dtype describe (asserted above), and MLX copies them.
     unsafe { Array::from_raw_data(bytes.as_ptr().cast(), shape, dtype) }
+}
+
+/// A tensor of this shape that is not there: NaN wherever it is looked at, and no memory until then.
+fn unread(shape: &[i32], dtype: Dtype) -> Result<Array> {
+    Ok(ops::broadcast_to(stand_in().as_dtype(dtype)?, shape)?)
 }
 
 fn stand_in() -> Array {

@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::Path};
 
 use mlx_rs::{Array, Dtype};
 use mlxport_model::{
+    fault::Planted,
     resample::{Bicubic, bicubic_table, linear_rows},
     sam_attention::Windows,
 };
@@ -38,9 +39,10 @@ fn sam_tables_are_resampled_as_pytorch_does() {
     let all = recorded();
     for (name, size) in [("16to10", 10), ("16to20", 20), ("12to8", 8), ("7to13", 13)] {
         let (table, want) = (&all[&format!("sam_pos_embed/{name}/in")], &all[&format!("sam_pos_embed/{name}/out")]);
-        let got = bicubic_table(table, size, Bicubic::Antialias, Dtype::Float32).expect("resampled");
+        let got =
+            bicubic_table(table, size, Bicubic::Antialias, Planted::default(), Dtype::Float32).expect("resampled");
         assert!(distance(&got, want) <= TOLERANCE, "{name}: {:e}", distance(&got, want));
-        let plain = bicubic_table(table, size, Bicubic::Plain, Dtype::Float32).expect("resampled");
+        let plain = bicubic_table(table, size, Bicubic::Plain, Planted::default(), Dtype::Float32).expect("resampled");
         assert!(distance(&plain, want) > 1e-2, "{name}: without antialias it must differ");
     }
 }
@@ -49,7 +51,7 @@ fn sam_tables_are_resampled_as_pytorch_does() {
 fn a_table_of_the_right_size_is_left_alone() {
     let all = recorded();
     let table = &all["sam_pos_embed/12to8/in"];
-    let same = bicubic_table(table, 12, Bicubic::Antialias, Dtype::Float32).expect("resampled");
+    let same = bicubic_table(table, 12, Bicubic::Antialias, Planted::default(), Dtype::Float32).expect("resampled");
     assert_eq!(floats(&same), floats(table));
 }
 
@@ -58,7 +60,7 @@ fn relative_positions_are_resized_and_looked_up_as_pytorch_does() {
     let all = recorded();
     for (name, size) in [("127to40", 40), ("15to5", 5), ("27to14", 14)] {
         let (rows, want) = (&all[&format!("rel_pos/{name}/in")], &all[&format!("rel_pos/{name}/out")]);
-        let rows = linear_rows(rows, 2 * size - 1, Dtype::Float32).expect("resized");
+        let rows = linear_rows(rows, 2 * size - 1, Planted::default(), Dtype::Float32).expect("resized");
         let places: Vec<i32> = (0..size).flat_map(|q| (0..size).map(move |k| q - k + size - 1)).collect();
         let got = rows.take_axis(Array::from_slice(&places, &[size, size]), 0).expect("looked up");
         assert!(distance(&got, want) <= TOLERANCE, "{name}: {:e}", distance(&got, want));
@@ -70,7 +72,7 @@ fn windows_are_cut_as_pytorch_does_and_joined_again() {
     let all = recorded();
     for (name, size) in [("5_12x8", 5), ("3_9x9", 3)] {
         let (image, want) = (&all[&format!("window/{name}/in")], &all[&format!("window/{name}/out")]);
-        let (windows, cut) = Windows::partition(image, size).expect("cut");
+        let (windows, cut) = Windows::partition(image, size, Planted::default()).expect("cut");
         assert_eq!(windows.shape(), want.shape(), "{name}");
         assert_eq!(floats(&windows), floats(want), "{name}");
         let joined = cut.join(&windows).expect("joined");

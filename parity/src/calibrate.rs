@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use mlx_rs::{Array, Dtype, fast, ops};
 use mlxport_model::{
-    layers::{gelu, quick_gelu, silu},
+    activation::{gelu, gelu_tanh, quick_gelu, silu},
     tap::Operation,
 };
 use mlxport_verdict::{Reference, compare};
@@ -64,6 +64,9 @@ impl Calibration {
             Operation::RmsNorm { width } => self.norm(width.max(1) as usize, false),
             Operation::Attention { head_dim } => self.attention(head_dim.max(1) as usize),
             Operation::Gelu => self.pointwise(gelu, |x| x * 0.5 * libm_erfc(-x / std::f64::consts::SQRT_2)),
+            Operation::GeluTanh => self.pointwise(gelu_tanh, |x| {
+                x * 0.5 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+            }),
             Operation::QuickGelu => self.pointwise(quick_gelu, |x| x / (1.0 + (-1.702 * x).exp())),
             Operation::Silu => self.pointwise(silu, |x| x / (1.0 + (-x).exp())),
             Operation::Rope { head_dim } => Ok(self.rope(head_dim.max(2) as usize)),

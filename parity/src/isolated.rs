@@ -1,6 +1,6 @@
 //! The isolated mode: every module run on the inputs that PyTorch's was given, so that only its own error shows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use mlx_rs::Array;
 use mlxport_fixtures::{Fixture, Kind as PointKind, Point};
@@ -8,9 +8,18 @@ use mlxport_model::{
     DeepseekOcr,
     tap::{Kind, Listener, Module, Taps},
 };
-use mlxport_verdict::{Failure, Mode, NotCompared, TapRecord};
+use mlxport_verdict::{Failure, Mode, NotCompared, Shard, TapRecord};
 
 use crate::{error::Result, host, inputs, judge::Judge, select::Selection};
+
+/// Modules by path and call.
+pub type Share<'a> = HashSet<(&'a str, u32)>;
+
+/// The modules of one share: a run of modules in execution order, so that few weights are needed.
+pub fn share(fixture: &Fixture, shard: Shard) -> Share<'_> {
+    let outputs: Vec<_> = fixture.points().iter().filter(|p| p.kind == PointKind::Out).collect();
+    outputs[shard.range(outputs.len())].iter().map(|p| (p.point.as_str(), p.call)).collect()
+}
 
 /// The outcome: records and the outputs that could not be had.
 pub type Outcome = (Vec<TapRecord>, Vec<NotCompared>);
@@ -23,7 +32,7 @@ pub fn run(
     model: &DeepseekOcr,
     modules: &BTreeMap<&str, &dyn Module>,
     fixture: &Fixture,
-    selection: &Selection,
+    (selection, share): (&Selection, Option<&Share<'_>>),
     judge: &mut Judge,
 ) -> Result<Outcome> {
     let mut inputs: HashMap<(&str, u32), Vec<(u8, &Point)>> = HashMap::new();
@@ -34,7 +43,8 @@ pub fn run(
     }
     let (mut records, mut not_compared) = (Vec::new(), Vec::new());
     for point in fixture.points().iter().filter(|p| selection.holds(&p.point)) {
-        if is_decoder_input(point) {
+        let here = share.is_none_or(|share| share.contains(&(point.point.as_str(), point.call)));
+        if here && is_decoder_input(point) {
             records.extend(placed(model, fixture, point, judge)?);
         }
         if point.kind != PointKind::Out {
@@ -45,6 +55,7 @@ pub fn run(
             continue;
         };
         match inputs.get_mut(&(point.point.as_str(), point.call)) {
+            Some(_) if !here => not_compared.push(skipped(point, "in another shard")),
             Some(given) => {
                 given.sort_by_key(|(index, _)| *index);
                 records.push(module_record(*module, fixture, given, model.dtype(), point, judge)?);

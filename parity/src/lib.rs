@@ -11,9 +11,11 @@ pub mod host;
 mod inputs;
 mod isolated;
 mod judge;
+pub mod mutate;
 pub mod run;
 pub mod select;
 
 pub use error::{Error, Result};
+pub use mutate::mutate;
 pub use run::{Request, run};
 pub use select::Selection;

@@ -8,11 +8,11 @@ use mlxport_fixtures::{Fixture, Kind, Point, sha256_hex};
 use mlxport_model::{
     DeepseekOcr, LoadOptions,
     config::Layout,
-    fault::Faults,
+    fault::{Fault, Variant},
     runtime::{self, Place},
 };
 use mlxport_verdict::{
-    Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Run, SCHEMA, Summary, TapRecord, Tool,
+    Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Run, SCHEMA, Shard, Summary, TapRecord, Tool,
 };
 
 use crate::{
@@ -37,8 +37,12 @@ pub struct Request {
     pub selection: Selection,
     /// Where to run.
     pub place: Place,
-    /// Faults to plant; none for a verdict on the model.
-    pub faults: Faults,
+    /// Which share of the isolated modules; all, where there is none.
+    pub shard: Option<Shard>,
+    /// What to plant; nothing for a verdict on the model.
+    pub planted: Option<Fault>,
+    /// Another correct way to compute the same, if one is asked for.
+    pub variant: Option<Variant>,
 }
 
 /// Runs and judges. Float32 throughout: the recordings have no other floors yet.
@@ -46,7 +50,14 @@ pub struct Request {
 /// # Errors
 /// When model, fixture or device cannot be used; a model that computes something else is a failing record, not an error.
 pub fn run(request: &Request) -> Result<Run> {
-    let fixture = Fixture::open(&request.fixture)?;
+    run_on(&Fixture::open(&request.fixture)?, request)
+}
+
+/// The same on a fixture that is open already; `request.fixture` is not looked at.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     fixture.require_floors()?;
     let has_inputs = fixture.points().iter().any(|point| point.kind != Kind::Out);
     if request.modes.contains(&Mode::Isolated) && !has_inputs {
@@ -57,18 +68,29 @@ pub fn run(request: &Request) -> Result<Run> {
     }
     runtime::use_device(request.place)
         .map_err(|e| Error::Environment(format!("this MLX cannot run on {}: {e}", place_name(request.place))))?;
-    let model = DeepseekOcr::load(&request.model, LoadOptions { dtype: Dtype::Float32, faults: request.faults })?;
+    let share = request.shard.map(|shard| isolated::share(fixture, shard));
+    if request.shard.is_some() && request.modes != [Mode::Isolated] {
+        return Err(Error::Mismatch("--shard: only the isolated mode can be cut into shares".into()));
+    }
+    let options = LoadOptions {
+        dtype: Dtype::Float32,
+        fault: request.planted.clone(),
+        variant: request.variant,
+        only: share.as_ref().map(|share| share.iter().map(|(path, _)| (*path).to_owned()).collect()),
+    };
+    let model = DeepseekOcr::load(&request.model, options)?;
     let modules = model.modules();
     let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
-    let mut judge = Judge::new(&fixture, &modules, Calibration::new(model.dtype(), tokens), K)?;
+    let mut judge = Judge::new(fixture, &modules, Calibration::new(model.dtype(), tokens), K)?;
     let mapped = |point: &Point| modules.contains_key(point.point.as_str()) || WHOLE.contains(&&*point.point);
-    let (mut taps, mut not_compared) = (Vec::new(), not_covered(&fixture, request, mapped));
+    let (mut taps, mut not_compared) = (Vec::new(), not_covered(fixture, request, mapped));
     let selection = &request.selection;
     for mode in &request.modes {
         match mode {
-            Mode::Cumulative => taps.extend(cumulative::run(&model, &fixture, selection, &mut judge, mapped)?),
+            Mode::Cumulative => taps.extend(cumulative::run(&model, fixture, selection, &mut judge, mapped)?),
             Mode::Isolated => {
-                let (records, skipped) = isolated::run(&model, &modules, &fixture, selection, &mut judge)?;
+                let (records, skipped) =
+                    isolated::run(&model, &modules, fixture, (selection, share.as_ref()), &mut judge)?;
                 taps.extend(records);
                 not_compared.extend(skipped);
             }
@@ -76,7 +98,7 @@ pub fn run(request: &Request) -> Result<Run> {
     }
     let points =
         Points { recorded: fixture.points().len(), mapped: fixture.points().iter().filter(|p| mapped(p)).count() };
-    record(request, &fixture, &model, taps, not_compared, points)
+    record(request, fixture, &model, taps, not_compared, points)
 }
 
 /// Outputs of the whole, which are shown but are no module that could be run alone.
@@ -130,6 +152,8 @@ fn record(
         candidate: None,
         modes: request.modes.clone(),
         k: K,
+        shard: request.shard,
+        repeats: None,
         summary: Summary::empty(),
         taps,
         not_compared,

@@ -96,6 +96,7 @@ pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
         Verdict::Pass => "PASS",
         Verdict::Fail => "FAIL",
         Verdict::NothingCompared => "NOTHING COMPARED",
+        Verdict::Nondeterministic => "NONDETERMINISTIC",
     }
 }
 
@@ -106,13 +107,29 @@ pub(crate) fn verdict_sentence(run: &Run) -> String {
         (summary.cumulative.taps + summary.isolated.taps, summary.cumulative.failed + summary.isolated.failed);
     let lost = summary.points_unaccounted;
     match summary.verdict {
-        Verdict::Pass => format!("all {all} comparisons within {} × the measured floor", run.k),
+        Verdict::Pass => {
+            format!("{} {all} comparisons within {} × the measured floor{}", share(run), run.k, repeated(run))
+        }
         Verdict::Fail if failed == 0 => {
             format!("{lost} recorded points are neither compared nor listed as not compared")
         }
         Verdict::Fail => format!("{failed} of {all} comparisons failed"),
         Verdict::NothingCompared => "a mode that was asked for compared nothing".to_owned(),
+        Verdict::Nondeterministic => {
+            let repeats = run.repeats.as_ref();
+            let (taps, count) = repeats.map_or((0, 1), |repeats| (repeats.disagreeing.len(), repeats.count));
+            format!("{taps} comparisons were not the same in {count} runs; {failed} of {all} failed in the run shown")
+        }
     }
+}
+
+/// `all`, or which part of all.
+fn share(run: &Run) -> String {
+    run.shard.map_or_else(|| "all".to_owned(), |shard| format!("shard {}/{}:", shard.index, shard.count))
+}
+
+fn repeated(run: &Run) -> String {
+    run.repeats.as_ref().map_or_else(String::new, |repeats| format!(", the same in {} runs", repeats.count))
 }
 
 /// Where the error comes from, in one sentence, once there is a divergence.
@@ -148,6 +165,14 @@ pub(crate) fn next_steps(run: &Run) -> Vec<String> {
             "Check what was selected (--select, --shard, --mode), and that the fixture has points the port maps."
                 .to_owned(),
         ],
+        Verdict::Nondeterministic => {
+            let first = run.repeats.as_ref().and_then(|repeats| repeats.disagreeing.first());
+            let at = first.map(|tap| crate::words::clean(&tap.id.to_string())).unwrap_or_default();
+            vec![
+                format!("Find what changes from run to run: {at} is the first tap that does."),
+                "Until then no verdict holds: a failure that another run does not show is a failure.".to_owned(),
+            ]
+        }
         Verdict::Fail => failing_steps(run),
     }
 }

@@ -8,6 +8,7 @@ mod facts;
 mod growth;
 mod json;
 mod markdown;
+mod mutation;
 mod system;
 mod terminal;
 mod words;
@@ -16,9 +17,10 @@ mod write;
 pub use error::ReportError;
 pub use json::{from_json, json};
 pub use markdown::markdown;
+pub use mutation::{mutation_json, mutation_markdown, mutation_text};
 pub use system::System;
 pub use terminal::{Style, terminal};
-pub use write::write_report;
+pub use write::{write_mutation_report, write_report};
 
 /// What this crate's fallible functions return.
 pub type Result<T> = std::result::Result<T, ReportError>;

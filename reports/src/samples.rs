@@ -104,6 +104,8 @@ fn run(error: impl Fn(usize, Mode) -> f64, choices_agree: bool) -> Run {
         candidate: None,
         modes,
         k: 4.0,
+        shard: None,
+        repeats: None,
         summary: Summary::empty(),
         taps,
         not_compared: not_compared.collect(),

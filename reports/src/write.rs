@@ -5,11 +5,11 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use mlxport_verdict::Run;
+use mlxport_verdict::{MutationReport, Run};
 
 use crate::error::ReportError;
 use crate::terminal::Style;
-use crate::{Result, json, markdown, terminal};
+use crate::{Result, json, markdown, mutation_json, mutation_markdown, mutation_text, terminal};
 
 /// The width of report.txt.
 const TEXT_WIDTH: usize = 120;
@@ -26,6 +26,18 @@ pub fn write_report(dir: impl AsRef<Path>, run: &Run) -> Result<()> {
     replace(&dir.join("report.txt"), &terminal(run, &Style { color: false, width: TEXT_WIDTH }))?;
     replace(&dir.join("report.md"), &markdown(run))?;
     replace(&dir.join("record.json"), &json(run))
+}
+
+/// Writes `mutation.json`, `mutation.md` and `mutation.txt` into `dir`, as [`write_report`] does its files.
+///
+/// # Errors
+/// A directory or file could not be written.
+pub fn write_mutation_report(dir: impl AsRef<Path>, report: &MutationReport) -> Result<()> {
+    let dir = dir.as_ref();
+    std::fs::create_dir_all(dir).map_err(|source| ReportError::Write { path: dir.to_owned(), source })?;
+    replace(&dir.join("mutation.txt"), &mutation_text(report))?;
+    replace(&dir.join("mutation.md"), &mutation_markdown(report))?;
+    replace(&dir.join("mutation.json"), &mutation_json(report))
 }
 
 fn replace(path: &Path, text: &str) -> Result<()> {

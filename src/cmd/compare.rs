@@ -5,11 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use mlxport_compare::{Renames, Request, compare};
 use mlxport_reports::write_report;
-use mlxport_verdict::SCHEMA;
 
 use crate::{
-    exit,
-    output::{show_record, to_stdout},
+    cmd::parity::{error_object, exit_code, print},
+    output::to_stdout,
 };
 
 /// Flags of `mlxport compare`.
@@ -37,8 +36,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let outcome = verdict(args);
     if let (true, Err(error)) = (args.json, &outcome) {
-        let object = serde_json::json!({ "schema": SCHEMA, "ok": false, "error": format!("{error:#}") });
-        to_stdout(&format!("{object}\n"))?;
+        to_stdout(&error_object(error))?;
     }
     outcome
 }
@@ -50,6 +48,6 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(dir) = &args.report {
         write_report(dir, &record).with_context(|| format!("writing the report to {}", dir.display()))?;
     }
-    show_record(&record, args.json)?;
-    Ok(exit::of_verdict(record.summary.verdict))
+    print(args.json, &record)?;
+    Ok(exit_code(&record))
 }

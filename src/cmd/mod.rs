@@ -4,5 +4,8 @@ pub mod compare;
 pub mod convert;
 mod hub_progress;
 pub mod inspect;
+pub mod mutate;
 pub mod parity;
+pub mod report;
+pub mod variants;
 pub mod verify;

@@ -1,18 +1,15 @@
 //! `mlxport parity`: run a converted model against a recording of PyTorch, layer by layer.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use mlxport_model::{fault::Faults, runtime::Place};
+use mlxport_model::runtime::Place;
 use mlxport_parity::{Request, Selection};
-use mlxport_reports::write_report;
-use mlxport_verdict::{Mode, SCHEMA};
+use mlxport_reports::{Style, json, terminal, write_report};
+use mlxport_verdict::{Mode, Run, SCHEMA, Shard, Verdict};
 
-use crate::{
-    exit,
-    output::{show_record, to_stdout},
-};
+use crate::{cmd::mutate, exit, output::to_stdout};
 
 /// Flags of `mlxport parity`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +32,15 @@ pub struct Args {
     /// Only taps whose path fits this glob, `model.layers.*` say
     #[arg(long, value_name = "GLOB")]
     select: Option<String>,
+    /// Only the K-th of N shares of the modules, each from its own recorded input; `mlxport report merge` joins them
+    #[arg(long, value_name = "K/N")]
+    shard: Option<Shard>,
+    /// Run so often; runs that are not the same, bit for bit, are a verdict of their own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+    /// Plant faults one by one and say which are caught, and where; run correct variants and say which are accused
+    #[arg(long, conflicts_with_all = ["shard", "repeat", "select"])]
+    mutate: bool,
     /// Write record.json, report.md and report.txt there
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -69,10 +75,14 @@ enum Dtype {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let outcome = verdict(args);
     if let (true, Err(error)) = (args.json, &outcome) {
-        let object = serde_json::json!({ "schema": SCHEMA, "ok": false, "error": format!("{error:#}") });
-        to_stdout(&format!("{object}\n"))?;
+        to_stdout(&error_object(error))?;
     }
     outcome
+}
+
+/// What stands on stdout where there is no record.
+pub(super) fn error_object(error: &anyhow::Error) -> String {
+    format!("{}\n", serde_json::json!({ "schema": SCHEMA, "ok": false, "error": format!("{error:#}") }))
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
@@ -87,6 +97,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
         modes: match args.mode {
             Modes::Cumulative => vec![Mode::Cumulative],
             Modes::Isolated => vec![Mode::Isolated],
+            Modes::Both if args.shard.is_some() => vec![Mode::Isolated],
             Modes::Both => vec![Mode::Cumulative, Mode::Isolated],
         },
         selection: Selection::parse(args.select.as_deref())?,
@@ -94,12 +105,45 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
             Device::Cpu => Place::Cpu,
             Device::Gpu => Place::Gpu,
         },
-        faults: Faults::default(),
+        shard: args.shard,
+        planted: None,
+        variant: None,
     };
-    let record = mlxport_parity::run(&request)?;
+    if args.mutate {
+        return mutate::run(&request, args.report.as_deref(), args.json);
+    }
+    let mut record = mlxport_parity::run(&request)?;
+    for _ in 1..args.repeat {
+        record = record.repeated(mlxport_parity::run(&request)?);
+    }
     if let Some(dir) = &args.report {
         write_report(dir, &record).with_context(|| format!("writing the report to {}", dir.display()))?;
     }
-    show_record(&record, args.json)?;
-    Ok(exit::of_verdict(record.summary.verdict))
+    print(args.json, &record)?;
+    Ok(exit_code(&record))
+}
+
+/// What the verdict ends the program with.
+pub(super) fn exit_code(record: &Run) -> ExitCode {
+    ExitCode::from(match record.summary.verdict {
+        Verdict::Pass => exit::PASS,
+        Verdict::Fail | Verdict::Nondeterministic => exit::DIVERGENCE,
+        Verdict::NothingCompared => exit::INPUT,
+    })
+}
+
+/// People's text to stdout, or to stderr where stdout is for the record.
+pub(super) fn print(json_too: bool, record: &Run) -> anyhow::Result<()> {
+    let text = |is_terminal: bool| {
+        let color = is_terminal && std::env::var_os("NO_COLOR").is_none();
+        let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
+        terminal(record, &Style { color, width })
+    };
+    if json_too {
+        eprint!("{}", text(std::io::stderr().is_terminal()));
+        to_stdout(&json(record))?;
+    } else {
+        to_stdout(&text(std::io::stdout().is_terminal()))?;
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@
 use crate::growth::factor;
 use crate::record::{Status, TapRecord, ratio};
 use crate::run::{Run, SCHEMA};
-use crate::summary::{Points, Summary};
+use crate::summary::Points;
 use crate::tolerance::Tolerance;
 
 /// One thing in a record that does not follow from the rest.
@@ -34,7 +34,7 @@ impl Run {
             }
         }
         let points = Points { recorded: self.summary.points_recorded, mapped: self.summary.points_mapped };
-        let summary = Summary::of(&self.modes, &self.taps, &self.not_compared, points);
+        let summary = self.summed(points);
         // By their JSON: two NaNs are the same there, and different as floats.
         if serde_json::to_value(&summary).ok() != serde_json::to_value(&self.summary).ok() {
             let message = format!(

@@ -46,6 +46,8 @@ fn run(taps: Vec<TapRecord>, points: usize) -> Run {
         candidate: None,
         modes: BOTH.to_vec(),
         k: K,
+        shard: None,
+        repeats: None,
         summary: Summary::empty(),
         taps,
         not_compared: Vec::new(),
@@ -239,4 +241,39 @@ fn an_expected_dropped_tap_cannot_hide_in_a_reread_record() {
     let mut run = run(passing_pair(), 1);
     run.taps.remove(0);
     assert!(!run.check().is_empty());
+}
+
+#[test]
+fn repeats_that_disagree_are_a_verdict_of_their_own_and_a_failure_is_kept() {
+    let passing = || run(passing_pair(), 1);
+    let same = passing().repeated(passing());
+    assert_eq!((same.summary.verdict, same.repeats.as_ref().map(|r| r.count)), (Verdict::Pass, Some(2)));
+    assert!(same.check().is_empty());
+
+    let failing = || run(vec![tap("a", "out", Mode::Cumulative, 0.0), tap("a", "out", Mode::Isolated, 1.0)], 1);
+    for record in [passing().repeated(failing()), failing().repeated(passing())] {
+        assert_eq!(record.summary.verdict, Verdict::Nondeterministic);
+        assert_eq!(record.summary.isolated.failed, 1, "the failing run is the one that is kept");
+        let repeats = record.repeats.clone().expect("repeated");
+        assert_eq!(repeats.disagreeing.len(), 1);
+        assert_eq!(repeats.disagreeing[0].mode, Mode::Isolated);
+        assert!(record.check().is_empty());
+        // A third run that agrees with either changes nothing of that.
+        assert_eq!(record.repeated(passing()).summary.verdict, Verdict::Nondeterministic);
+    }
+    let failed_alike = failing().repeated(failing());
+    assert_eq!(failed_alike.summary.verdict, Verdict::Fail);
+
+    let mut shorter = passing();
+    shorter.taps.pop();
+    assert_eq!(passing().repeated(shorter).summary.verdict, Verdict::Nondeterministic, "a tap that is there once");
+}
+
+#[test]
+fn every_thing_is_in_one_share() {
+    for (len, count) in [(0, 1), (1, 3), (10, 3), (7, 7), (5, 8)] {
+        let ranges = (1..=count).map(|index| crate::Shard { index, count }.range(len));
+        assert_eq!(ranges.flatten().collect::<Vec<_>>(), (0..len).collect::<Vec<_>>());
+    }
+    assert_eq!("2/3".parse(), Ok(crate::Shard { index: 2, count: 3 }));
 }

@@ -1,12 +1,14 @@
 //! A whole parity run: tool, environment, fixture, model, every tap, the summary. What `record.json` holds.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::amplification::fill_amplification;
 use crate::growth::fill_growth;
 use crate::nonfinite;
 use crate::record::{Mode, TapId, TapRecord};
-use crate::summary::{Points, Summary};
+use crate::summary::{Points, Summary, Verdict};
 
 /// The version of the record's shape. A reader refuses every other.
 pub const SCHEMA: u32 = 1;
@@ -111,6 +113,57 @@ impl NotCompared {
     }
 }
 
+/// Which share of the isolated mode's modules a run was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// From 1.
+    pub index: u32,
+    /// How many shares there are.
+    pub count: u32,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    /// Reads `K/N`, 1 ≤ K ≤ N.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse =
+            |(index, count): (&str, &str)| Some(Self { index: index.parse().ok()?, count: count.parse().ok()? });
+        let shard = text.split_once('/').and_then(parse);
+        shard
+            .filter(|s| (1..=s.count).contains(&s.index))
+            .ok_or_else(|| format!("expected K/N with 1 ≤ K ≤ N, found {text:?}"))
+    }
+}
+
+impl Shard {
+    /// Which of `len` things in a row are this share: every thing is in one.
+    #[must_use]
+    pub fn range(self, len: usize) -> std::ops::Range<usize> {
+        let cut = |part: u32| (len as u128 * u128::from(part) / u128::from(self.count.max(1))) as usize;
+        cut(self.index - 1)..cut(self.index)
+    }
+}
+
+/// Repeated runs of the same model on the same input, compared bit for bit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeats {
+    /// How often it was run, this record's run included.
+    pub count: u32,
+    /// The taps whose metrics were not the same in all of them.
+    pub disagreeing: Vec<RepeatedTap>,
+}
+
+/// A tap that was not the same in every repeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepeatedTap {
+    /// Which tensor.
+    #[serde(flatten)]
+    pub id: TapId,
+    /// In which mode.
+    pub mode: Mode,
+}
+
 /// A whole parity run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -134,6 +187,12 @@ pub struct Run {
     pub k: f64,
     /// The verdict and its counts; follows from everything below.
     pub summary: Summary,
+    /// Which share of the modules this run was about; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// Repeated runs, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
     /// Every tap, in execution order (within each mode).
     pub taps: Vec<TapRecord>,
     /// Every recorded point that was not compared, in execution order.
@@ -148,7 +207,46 @@ impl Run {
         if self.candidate.is_some() {
             fill_growth(&mut self.taps);
         }
-        self.summary = Summary::of(&self.modes, &self.taps, &self.not_compared, points);
+        self.summary = self.summed(points);
         self
+    }
+
+    /// The summary that follows from everything else. Repeats that disagree are a verdict of their own, whatever each said.
+    #[must_use]
+    pub fn summed(&self, points: Points) -> Summary {
+        let mut summary = Summary::of(&self.modes, &self.taps, &self.not_compared, points);
+        if self.repeats.as_ref().is_some_and(|repeats| !repeats.disagreeing.is_empty()) {
+            summary.verdict = Verdict::Nondeterministic;
+        }
+        summary
+    }
+
+    /// Adds what a repeat of the same run gave: taps that are not the same are noted. A repeat that fails where this one passed
+    /// takes its place: a failure is never retried away.
+    #[must_use]
+    pub fn repeated(self, again: Self) -> Self {
+        let points = Points { recorded: self.summary.points_recorded, mapped: self.summary.points_mapped };
+        let mut repeats = self.repeats.clone().unwrap_or(Repeats { count: 1, disagreeing: Vec::new() });
+        repeats.count += 1;
+        let name = |tap: &TapRecord| RepeatedTap { id: tap.id(), mode: tap.mode };
+        let text = |tap: &TapRecord| serde_json::to_string(tap).unwrap_or_default();
+        let mut others: HashMap<_, _> = again.taps.iter().map(|tap| ((tap.id(), tap.mode), text(tap))).collect();
+        let mut differ: Vec<RepeatedTap> = Vec::new();
+        for tap in &self.taps {
+            if others.remove(&(tap.id(), tap.mode)).as_ref() != Some(&text(tap)) {
+                differ.push(name(tap));
+            }
+        }
+        differ.extend(again.taps.iter().filter(|tap| others.contains_key(&(tap.id(), tap.mode))).map(name));
+        for tap in differ {
+            if !repeats.disagreeing.contains(&tap) {
+                repeats.disagreeing.push(tap);
+            }
+        }
+        let failed = |run: &Self| run.taps.iter().any(|tap| !tap.passed());
+        let mut kept = if failed(&again) && !failed(&self) { again } else { self };
+        kept.repeats = Some(repeats);
+        kept.summary = kept.summed(points);
+        kept
     }
 }

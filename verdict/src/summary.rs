@@ -21,6 +21,8 @@ pub enum Verdict {
     Fail,
     /// A mode asked for compared nothing (and nothing failed): no verdict.
     NothingCompared,
+    /// Repeats of the same run gave different numbers.
+    Nondeterministic,
 }
 
 /// The points of the fixture.

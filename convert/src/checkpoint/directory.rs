@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::{ConvertError, Violation, ViolationKind, Violations};
 
@@ -16,6 +17,8 @@ use super::{Scan, SourceFile, TensorInfo, TensorSource, Unreadable, header, pick
 pub struct Checkpoint {
     root: PathBuf,
     handles: Vec<File>,
+    /// Length and time of the last write of every file when it was opened.
+    stamps: Vec<Option<Stamp>>,
     files: Vec<SourceFile>,
     tensors: BTreeMap<String, TensorInfo>,
 }
@@ -82,6 +85,25 @@ impl TensorSource for Checkpoint {
             .read_exact_at(out, info.byte_offset + byte_offset)
             .map_err(ConvertError::io("read the weights of", &path))
     }
+
+    fn changed_files(&self) -> Result<Vec<String>, ConvertError> {
+        let mut changed = Vec::new();
+        for ((handle, before), file) in self.handles.iter().zip(&self.stamps).zip(&self.files) {
+            let now = stamp(handle).map_err(ConvertError::io("look at", &self.root.join(&file.name)))?;
+            if before.is_some_and(|before| before != now) {
+                changed.push(file.name.clone());
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// Length in bytes and the time of the last write.
+type Stamp = (u64, SystemTime);
+
+fn stamp(file: &File) -> std::io::Result<Stamp> {
+    let metadata = file.metadata()?;
+    Ok((metadata.len(), metadata.modified()?))
 }
 
 fn empty(root: &Path) -> Scan {
@@ -89,6 +111,7 @@ fn empty(root: &Path) -> Scan {
         checkpoint: Checkpoint {
             root: root.to_owned(),
             handles: Vec::new(),
+            stamps: Vec::new(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
         },
@@ -199,15 +222,17 @@ fn add_file(scan: &mut Scan, name: &str, state_dict: Option<&str>) {
     let opened = open_regular(&path)
         .map_err(|found| vec![Violation::new(ViolationKind::MissingFile, name, "a regular file", found)])
         .and_then(|(file, byte_len)| {
+            // Before anything is read, so that no write goes unseen.
+            let stamp = stamp(&file).ok();
             let contents = if listing::is_pickle(name) {
                 pickled(at, pickle::read(&file, name, byte_len, state_dict)?)
             } else {
                 let (header, violations) = header::read(&file, name, byte_len)?;
                 headed(at, header, violations)
             };
-            Ok((file, byte_len, contents))
+            Ok((file, stamp, byte_len, contents))
         });
-    let (handle, byte_len, contents) = match opened {
+    let (handle, stamp, byte_len, contents) = match opened {
         Ok(opened) => opened,
         Err(violations) => {
             scan.violations.extend(violations);
@@ -217,6 +242,7 @@ fn add_file(scan: &mut Scan, name: &str, state_dict: Option<&str>) {
     };
     scan.violations.extend(contents.violations);
     scan.unreadable.keys.extend(contents.broken);
+    scan.checkpoint.stamps.push(stamp);
     scan.checkpoint.handles.push(handle);
     scan.checkpoint.files.push(SourceFile {
         name: name.to_owned(),

@@ -79,6 +79,14 @@ pub trait TensorSource: Sync {
     /// # Errors
     /// [`ConvertError::Io`] when the key is unknown, the range leaves the file, or the system cannot read it.
     fn read_at(&self, key: &str, byte_offset: u64, out: &mut [u8]) -> Result<(), ConvertError>;
+
+    /// The names of files that were written to since they were opened: what was read of them may be half of each.
+    ///
+    /// # Errors
+    /// [`ConvertError::Io`] when a file can no longer be looked at.
+    fn changed_files(&self) -> Result<Vec<String>, ConvertError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Keys whose absence from the table says nothing, because the file they should be in could not be read.

@@ -69,6 +69,10 @@ pub fn write(
     let stage = Stage::open(&options.target, options.force, companions, byte_len)?;
     let files = stream::Files::create(stage.path(), &shards)?;
     let hashes = files.write(plan, &shards, source, options.memory_byte_len, progress)?;
+    let changed = source.changed_files()?;
+    if !changed.is_empty() {
+        return Err(ConvertError::SourceChanged { files: changed });
+    }
     progress.flushing();
     files.flush()?;
     let (tensors, mut files) = (tensor_records(plan, &shards, &hashes), weight_files(&shards));

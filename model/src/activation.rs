@@ -1,0 +1,111 @@
+//! Activation functions, exact as PyTorch's.
+
+use mlx_rs::{Array, ops};
+
+use crate::{
+    error::Result,
+    fault::{Planted, Variant},
+    kernels::scalar,
+    layers::one,
+    tap::{Module, Operation, Site, Taps},
+    weights::Scope,
+};
+
+/// An activation function that PyTorch has as a module.
+pub struct Activation {
+    site: Site,
+    function: Operation,
+    planted: Planted,
+}
+
+impl Activation {
+    /// `function` must be one of the activations of [`Operation`].
+    pub fn new(scope: &Scope, function: Operation) -> Self {
+        Self { site: scope.site(), function, planted: scope.planted() }
+    }
+
+    /// Applies it element by element.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[x], || activate(self.planted, self.function, x))
+    }
+}
+
+impl Module for Activation {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
+        self.forward(one(&self.site, inputs)?, taps)
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        vec![self.function]
+    }
+}
+
+/// Applies one of the activations of [`Operation`], element by element.
+pub(crate) fn activate(planted: Planted, function: Operation, x: &Array) -> Result<Array> {
+    match function {
+        Operation::Gelu if planted.by(Variant::GeluByComplement) => gelu_by_complement(x),
+        Operation::QuickGelu if planted.by(Variant::SigmoidByExp) => by_exp(x, 1.702),
+        Operation::Silu if planted.by(Variant::SigmoidByExp) => by_exp(x, 1.0),
+        Operation::Gelu => gelu(x),
+        Operation::GeluTanh => gelu_tanh(x),
+        Operation::QuickGelu => quick_gelu(x),
+        _ => silu(x),
+    }
+}
+
+/// x − x·Φ(−x), which is x·Φ(x).
+fn gelu_by_complement(x: &Array) -> Result<Array> {
+    let opposite = gelu(&x.negative()?)?;
+    // -x·Φ(-x) was made of the opposite: x + that.
+    Ok(x.add(opposite)?)
+}
+
+/// x / (1 + exp(-factor·x)).
+fn by_exp(x: &Array, factor: f32) -> Result<Array> {
+    let power = ops::exp(x.multiply(scalar(-factor, x.dtype())?)?)?;
+    Ok(x.divide(power.add(scalar(1.0, x.dtype())?)?)?)
+}
+
+/// x·Φ(x), exact (`nn.GELU()`).
+///
+/// # Errors
+/// MLX's.
+pub fn gelu(x: &Array) -> Result<Array> {
+    let half = scalar(0.5, x.dtype())?;
+    let inner = ops::erf(x.multiply(scalar(std::f32::consts::FRAC_1_SQRT_2, x.dtype())?)?)?;
+    Ok(x.multiply(half)?.multiply(inner.add(scalar(1.0, x.dtype())?)?)?)
+}
+
+/// x·(1 + tanh(√(2/π)·(x + 0.044715x³)))/2, the approximation (`nn.GELU(approximate="tanh")`).
+///
+/// # Errors
+/// MLX's.
+pub fn gelu_tanh(x: &Array) -> Result<Array> {
+    let number = |value| scalar(value, x.dtype());
+    let cube = x.multiply(x)?.multiply(x)?.multiply(number(0.044_715)?)?;
+    let inner = ops::tanh(x.add(cube)?.multiply(number((2.0 / std::f32::consts::PI).sqrt())?)?)?;
+    Ok(x.multiply(number(0.5)?)?.multiply(inner.add(number(1.0)?)?)?)
+}
+
+/// x·σ(1.702x), CLIP's (`quick_gelu` of `deepencoder.py`).
+///
+/// # Errors
+/// MLX's.
+pub fn quick_gelu(x: &Array) -> Result<Array> {
+    Ok(x.multiply(ops::sigmoid(x.multiply(scalar(1.702, x.dtype())?)?)?)?)
+}
+
+/// x·σ(x) (`nn.SiLU`).
+///
+/// # Errors
+/// MLX's.
+pub fn silu(x: &Array) -> Result<Array> {
+    Ok(x.multiply(ops::sigmoid(x)?)?)
+}

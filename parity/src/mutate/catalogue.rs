@@ -1,0 +1,150 @@
+//! The catalogue of faults: what is planted, where, and what this model or this recording cannot show.
+
+use mlxport_model::fault::{Edit, Fault, GraphFault, Variant, WeightFault};
+
+use super::{config, facts::Facts, graph, weights};
+
+/// One fault to plant.
+pub(super) struct Mutant {
+    pub(super) name: String,
+    /// The PyTorch module where it must be found: the first failing taps lie in it.
+    pub(super) planted_in: String,
+    /// The module that shows it by itself, where it is a step of that module between those inside it.
+    pub(super) step_of: Option<&'static str>,
+    pub(super) plan: Plan,
+    /// The variant it needs to show: a fault of the cache shows only where a cache is used.
+    pub(super) variant: Option<Variant>,
+}
+
+/// What is to be expected of a fault.
+pub(super) enum Plan {
+    /// It must be caught.
+    Catch(Fault),
+    /// It must change no bit of what is compared, for this reason.
+    ChangesNothing(Fault, &'static str),
+    /// It must change nothing but rounding, for this reason.
+    Rounds(Fault, &'static str),
+    /// It cannot be planted, for this reason.
+    Impossible(&'static str),
+}
+
+impl Plan {
+    pub(super) fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Catch(fault) | Self::ChangesNothing(fault, _) | Self::Rounds(fault, _) => Some(fault),
+            Self::Impossible(_) => None,
+        }
+    }
+
+    /// `config`, `weights` or `graph`.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.fault() {
+            Some(Fault::Config(_)) => "config",
+            Some(Fault::Weights(_)) => "weights",
+            Some(Fault::Graph(_)) | None => "graph",
+        }
+    }
+}
+
+impl Mutant {
+    /// A fault that must be caught.
+    pub(super) fn new(name: &str, planted_in: impl Into<String>, fault: Fault) -> Self {
+        Self {
+            name: name.into(),
+            planted_in: planted_in.into(),
+            step_of: None,
+            plan: Plan::Catch(fault),
+            variant: None,
+        }
+    }
+
+    pub(super) fn graph(name: &str, planted_in: impl Into<String>, fault: GraphFault) -> Self {
+        Self::new(name, planted_in, Fault::Graph(fault))
+    }
+
+    /// One tensor changed.
+    pub(super) fn map(
+        name: &str,
+        planted_in: impl Into<String>,
+        key: impl Into<String>,
+        edit: fn(&mlx_rs::Array) -> mlxport_model::Result<mlx_rs::Array>,
+    ) -> Self {
+        let faults = vec![WeightFault { key: key.into(), edit: Edit::Map(edit) }];
+        Self::new(name, planted_in, Fault::Weights(faults))
+    }
+
+    /// Two tensors exchanged, or each of several pairs.
+    pub(super) fn exchange(name: &str, planted_in: impl Into<String>, pairs: Vec<(String, String)>) -> Self {
+        let take = |key: &String, other: &String| WeightFault { key: key.clone(), edit: Edit::Take(other.clone()) };
+        let faults = pairs.iter().flat_map(|(a, b)| [take(a, b), take(b, a)]).collect();
+        Self::new(name, planted_in, Fault::Weights(faults))
+    }
+
+    /// It is a step of `module`, between the modules inside it: none of those is wrong by itself.
+    pub(super) fn between(mut self, module: &'static str) -> Self {
+        self.step_of = Some(module);
+        self
+    }
+
+    /// It changes nothing where `holds`.
+    pub(super) fn unless(self, holds: bool, reason: &'static str) -> Self {
+        self.changed_if(holds, |fault| Plan::ChangesNothing(fault, reason))
+    }
+
+    /// It only rounds otherwise where `holds`.
+    pub(super) fn rounds_if(self, holds: bool, reason: &'static str) -> Self {
+        self.changed_if(holds, |fault| Plan::Rounds(fault, reason))
+    }
+
+    /// It cannot be planted where `holds`.
+    pub(super) fn impossible_if(self, holds: bool, reason: &'static str) -> Self {
+        self.changed_if(holds, |_| Plan::Impossible(reason))
+    }
+
+    fn changed_if(mut self, holds: bool, plan: impl FnOnce(Fault) -> Plan) -> Self {
+        self.plan = match self.plan {
+            Plan::Catch(fault) if holds => plan(fault),
+            other => other,
+        };
+        self
+    }
+
+    /// It shows only in this variant.
+    pub(super) fn with(mut self, variant: Variant) -> Self {
+        self.variant = Some(variant);
+        self
+    }
+}
+
+/// Every fault, in the model's order within each kind.
+pub(super) fn all(facts: &Facts) -> Vec<Mutant> {
+    let mut all = weights::vision(facts);
+    all.extend(weights::decoder(facts));
+    all.extend(graph::vision(facts));
+    all.extend(graph::assembly(facts));
+    all.extend(graph::decoder(facts));
+    all.extend(config::all(facts));
+    all
+}
+
+/// Every variant, with its name for people.
+pub(super) const VARIANTS: [(&str, Variant); 18] = [
+    ("attention as two products and a softmax", Variant::AttentionByProducts),
+    ("attention head by head", Variant::AttentionByHead),
+    ("norms from means and squares", Variant::NormsByMoments),
+    ("linear layers over half the depth at a time", Variant::SplitProducts),
+    ("linear layers with operands exchanged", Variant::TransposedWeights),
+    ("convolutions as sums of products", Variant::ConvByProducts),
+    ("sigmoids from exponentials", Variant::SigmoidByExp),
+    ("GELU from the other half's", Variant::GeluByComplement),
+    ("rotation as a product", Variant::RopeByProduct),
+    ("position tables resampled rows first", Variant::TablesRowsFirst),
+    ("tiles encoded one at a time", Variant::TilesOneByOne),
+    ("windows attended to one at a time", Variant::WindowsOneByOne),
+    ("the router's softmax from exponentials", Variant::RouterByExp),
+    ("experts summed from the last to the first", Variant::ExpertsBackwards),
+    ("residuals added by halves", Variant::ResidualsByHalves),
+    ("the prompt in chunks, through the cache", Variant::PrefillInChunks),
+    ("the prompt in halves, through the cache", Variant::PrefillInHalves),
+    ("the prompt token by token, through the cache", Variant::PrefillByToken),
+];

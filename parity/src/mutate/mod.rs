@@ -1,0 +1,201 @@
+//! Planted faults: is every one caught where it was planted, and is no correct variant accused?
+//!
+//! Each fault of the catalogue is planted by itself and the whole verdict is run, both modes. A fault that this recording
+//! cannot show (a table that is not resampled, tiles that are not there) is listed with the reason, and the claim is checked:
+//! it must change no bit of what is compared.
+
+mod catalogue;
+mod config;
+mod facts;
+mod graph;
+mod weights;
+
+use mlxport_fixtures::Fixture;
+use mlxport_model::{config::Config, fault::Variant};
+use mlxport_verdict::{
+    MUTATION_SCHEMA, Mode, MutantRecord, MutationReport, MutationSummary, Outcome, Run, TapRecord, TapRef,
+    VariantRecord, Verdict,
+};
+
+use crate::{
+    error::{Error, Result},
+    run::{Request, run_on},
+};
+use catalogue::{Mutant, Plan, VARIANTS};
+use facts::Facts;
+
+/// Plants every fault and runs every variant; `heard` is told of each, with how many there are.
+///
+/// # Errors
+/// When fixture, model or device cannot be used, and when the model fails without any fault.
+pub fn mutate(request: &Request, mut heard: impl FnMut(usize, usize)) -> Result<MutationReport> {
+    let fixture = Fixture::open(&request.fixture)?;
+    let baseline = run_on(&fixture, request)?;
+    if baseline.summary.verdict != Verdict::Pass {
+        let message = "the model does not pass as it is: a fault could not be told from what is wrong already";
+        return Err(Error::Mismatch(message.into()));
+    }
+    let config = Config::load(&request.model).map_err(mlxport_model::Error::from)?;
+    let catalogue = catalogue::all(&Facts::read(config, &fixture)?);
+    let total = catalogue.len() + VARIANTS.len();
+    let mut mutants = Vec::new();
+    for mutant in catalogue {
+        heard(mutants.len(), total);
+        mutants.push(planted(request, &fixture, &baseline, mutant)?);
+    }
+    let mut variants = Vec::new();
+    for (name, variant) in VARIANTS {
+        heard(mutants.len() + variants.len(), total);
+        variants.push(varied(request, &fixture, &baseline, name, variant)?);
+    }
+    Ok(MutationReport {
+        schema: MUTATION_SCHEMA,
+        tool: baseline.tool,
+        environment: baseline.environment,
+        fixture: baseline.fixture,
+        model: baseline.model,
+        summary: MutationSummary::of(&mutants, &variants),
+        mutants,
+        variants,
+    })
+}
+
+fn planted(request: &Request, fixture: &Fixture, baseline: &Run, mutant: Mutant) -> Result<MutantRecord> {
+    let kind = mutant.plan.kind().to_owned();
+    let empty = |outcome| MutantRecord {
+        name: mutant.name.clone(),
+        kind: kind.clone(),
+        planted_in: mutant.planted_in.clone(),
+        outcome,
+        first_divergence: None,
+        first_isolated_failure: None,
+        failed: 0,
+        hint: None,
+    };
+    let Some(fault) = mutant.plan.fault() else {
+        let Plan::Impossible(reason) = mutant.plan else { unreachable!("every other plan has a fault") };
+        return Ok(empty(Outcome::NotApplicable { reason: reason.to_owned() }));
+    };
+    let request = Request { planted: Some(fault.clone()), variant: mutant.variant, ..request.clone() };
+    let run = match run_on(fixture, &request) {
+        Ok(run) => run,
+        Err(Error::Model(error)) => return Ok(empty(Outcome::NotRun { message: error.to_string() })),
+        Err(error) => return Err(error),
+    };
+    let summary = &run.summary;
+    Ok(MutantRecord {
+        first_divergence: summary.first_divergence.clone(),
+        first_isolated_failure: summary.first_isolated_failure.clone(),
+        failed: summary.cumulative.failed + summary.isolated.failed,
+        ..empty(outcome(&mutant, baseline, &run))
+    })
+}
+
+fn outcome(mutant: &Mutant, baseline: &Run, run: &Run) -> Outcome {
+    let passed = run.summary.verdict == Verdict::Pass;
+    match mutant.plan {
+        Plan::ChangesNothing(_, reason) if passed && same(&baseline.taps, &run.taps) => {
+            return Outcome::Equivalent { reason: reason.to_owned() };
+        }
+        Plan::Rounds(_, reason) if passed => return Outcome::Equivalent { reason: reason.to_owned() },
+        _ => {}
+    }
+    let (whole, alone) = (&run.summary.first_divergence, &run.summary.first_isolated_failure);
+    let in_place = |tap: &TapRef| lies_in(&tap.point, &mutant.planted_in);
+    let own = |tap: &TapRef| mutant.step_of.map_or_else(|| in_place(tap), |module| tap.point == module);
+    if whole.is_none() && alone.is_none() {
+        Outcome::Survived
+    } else if whole.as_ref().is_none_or(in_place) && alone.as_ref().is_none_or(own) {
+        Outcome::Caught
+    } else {
+        Outcome::Misplaced
+    }
+}
+
+/// Whether module `path` is `module` or inside it.
+fn lies_in(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether the same was compared with the same result, bit for bit.
+fn same(a: &[TapRecord], b: &[TapRecord]) -> bool {
+    let bits = |tap: &TapRecord| {
+        (tap.id(), tap.mode, tap.error().map(f64::to_bits), tap.metrics.as_ref().map(|m| m.max_abs.value.to_bits()))
+    };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| bits(a) == bits(b))
+}
+
+fn varied(request: &Request, fixture: &Fixture, baseline: &Run, name: &str, variant: Variant) -> Result<VariantRecord> {
+    let request = Request { variant: Some(variant), ..request.clone() };
+    let run = run_on(fixture, &request)?;
+    Ok(VariantRecord {
+        name: name.to_owned(),
+        passed: run.summary.verdict == Verdict::Pass,
+        worst: run.summary.worst.first().cloned(),
+        changed: !same(&baseline.taps, &run.taps),
+        not_run: None,
+    })
+}
+
+/// Both modes are needed to name a fault's place.
+pub const MODES: [Mode; 2] = [Mode::Cumulative, Mode::Isolated];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mlxport_convert::{WriteOptions, prepare};
+    use mlxport_model::{
+        fault::{Fault, GraphFault},
+        runtime::Place,
+    };
+
+    use super::*;
+    use crate::Selection;
+
+    /// What becomes of `mutant` on the smallest fixture.
+    fn outcome_of(mutant: Mutant) -> Outcome {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/data/tiny-small");
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let model = dir.path().join("model");
+        let checkpoint = mlxport_convert::Request { source: source.join("checkpoint"), ..Default::default() };
+        prepare(&checkpoint).expect("a plan").write(&WriteOptions::to(&model)).expect("written");
+        let request = Request {
+            model,
+            fixture: source,
+            modes: MODES.to_vec(),
+            selection: Selection::default(),
+            place: Place::Cpu,
+            shard: None,
+            planted: None,
+            variant: None,
+        };
+        let fixture = Fixture::open(&request.fixture).expect("a fixture");
+        let baseline = run_on(&fixture, &request).expect("a verdict");
+        planted(&request, &fixture, &baseline, mutant).expect("an outcome").outcome
+    }
+
+    #[test]
+    fn what_no_tap_shows_survives_and_what_shows_elsewhere_is_misplaced() {
+        let nothing = Mutant::new("nothing", "model", Fault::Weights(Vec::new()));
+        assert_eq!(outcome_of(nothing), Outcome::Survived);
+        let elsewhere = Mutant::graph("elsewhere", "model.sam_model", GraphFault::RopeReversed);
+        assert_eq!(outcome_of(elsewhere), Outcome::Misplaced);
+    }
+
+    #[test]
+    fn a_fault_that_is_claimed_to_change_nothing_and_does_is_counted() {
+        let claimed = Mutant::graph("claimed", "model.layers.0.self_attn", GraphFault::RopeReversed);
+        assert_eq!(outcome_of(claimed.unless(true, "so it is said")), Outcome::Caught);
+        let empty = Mutant::new("empty", "model", Fault::Weights(Vec::new())).unless(true, "nothing is planted");
+        assert_eq!(outcome_of(empty), Outcome::Equivalent { reason: "nothing is planted".into() });
+    }
+
+    #[test]
+    fn a_module_lies_in_itself_and_in_those_around_it() {
+        assert!(lies_in("model.layers.1.mlp.gate", "model.layers.1.mlp"));
+        assert!(lies_in("model.layers.1.mlp", "model.layers.1.mlp"));
+        assert!(!lies_in("model.layers.10.mlp", "model.layers.1"));
+        assert!(!lies_in("model.layers", "model.layers.1"));
+    }
+}

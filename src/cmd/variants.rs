@@ -1,0 +1,96 @@
+//! Correct variants that need a process of their own: other thread counts, other kernels of the linear algebra library.
+//!
+//! Each is this program again, on the same model and recording, with an environment variable set.
+
+use std::process::Command;
+
+use mlxport_parity::Request;
+use mlxport_reports::from_json;
+use mlxport_verdict::{Run, VariantRecord, Verdict};
+
+/// OpenBLAS's kernels by their names, with the processor feature that each needs.
+const KERNELS: [(&str, Feature); 5] = [
+    ("Prescott", Feature::Any),
+    ("Nehalem", Feature::Sse42),
+    ("Sandybridge", Feature::Avx),
+    ("Haswell", Feature::Avx2),
+    ("SkylakeX", Feature::Avx512),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Feature {
+    Any,
+    Sse42,
+    Avx,
+    Avx2,
+    Avx512,
+}
+
+/// Runs them all. What this machine cannot run is listed as not run, with the reason.
+pub fn run(request: &Request) -> Vec<VariantRecord> {
+    let plain = child(request, &[]).ok();
+    let threads = ["1", "2", "3", "4"].map(|count| {
+        let environment = [("OPENBLAS_NUM_THREADS", count), ("OMP_NUM_THREADS", count)];
+        record(&format!("{count} thread(s)"), child(request, &environment), plain.as_ref())
+    });
+    let kernels = KERNELS.map(|(name, needs)| {
+        let run = match here(needs) {
+            Ok(()) => child(request, &[("OPENBLAS_CORETYPE", name)]),
+            Err(why) => Err(why),
+        };
+        record(&format!("OpenBLAS's {name} kernels"), run, plain.as_ref())
+    });
+    threads.into_iter().chain(kernels).collect()
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn here(needs: Feature) -> Result<(), String> {
+    let found = match needs {
+        Feature::Any => true,
+        Feature::Sse42 => std::arch::is_x86_feature_detected!("sse4.2"),
+        Feature::Avx => std::arch::is_x86_feature_detected!("avx"),
+        Feature::Avx2 => std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma"),
+        Feature::Avx512 => std::arch::is_x86_feature_detected!("avx512f"),
+    };
+    if found { Ok(()) } else { Err(format!("this processor has no {needs:?}")) }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn here(_needs: Feature) -> Result<(), String> {
+    Err("OpenBLAS's x86-64 kernels are used on Linux only".into())
+}
+
+/// This program with `environment`, on the same model and recording; the record it prints.
+fn child(request: &Request, environment: &[(&str, &str)]) -> Result<Run, String> {
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    let device = match request.place {
+        mlxport_model::runtime::Place::Cpu => "cpu",
+        mlxport_model::runtime::Place::Gpu => "gpu",
+    };
+    let output = Command::new(program)
+        .args(["parity", "--json", "--device", device, "--model"])
+        .arg(&request.model)
+        .arg("--fixture")
+        .arg(&request.fixture)
+        .envs(environment.iter().copied())
+        .output()
+        .map_err(|e| e.to_string())?;
+    let text = String::from_utf8(output.stdout).map_err(|e| e.to_string())?;
+    from_json(&text).map_err(|error| format!("{error}; it ended with {}", output.status))
+}
+
+fn record(name: &str, run: Result<Run, String>, plain: Option<&Run>) -> VariantRecord {
+    let errors = |run: &Run| run.taps.iter().map(|tap| tap.error().map(f64::to_bits)).collect::<Vec<_>>();
+    match run {
+        Ok(run) => VariantRecord {
+            name: name.to_owned(),
+            passed: run.summary.verdict == Verdict::Pass,
+            worst: run.summary.worst.first().cloned(),
+            changed: plain.is_none_or(|plain| errors(plain) != errors(&run)),
+            not_run: None,
+        },
+        Err(why) => {
+            VariantRecord { name: name.to_owned(), passed: false, worst: None, changed: false, not_run: Some(why) }
+        }
+    }
+}
