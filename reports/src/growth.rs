@@ -58,7 +58,7 @@ pub(crate) fn in_words(tap: &TapRecord, growth: &Growth) -> String {
     let error = scientific(tap.error().unwrap_or(f64::NAN));
     match &growth.from {
         Some(from) => format!("{} → {error} after {}", scientific(growth.inherited), clean(&from.to_string())),
-        None => format!("{error} at the first tap"),
+        None => format!("{error}, from nothing but the inputs"),
     }
 }
 
