@@ -12,7 +12,7 @@ pub mod targets;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. `seeds/NAME` holds its seeds, `findings/NAME` the inputs that once failed.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("header", targets::header::run),
     ("index", targets::index::run),
     ("pickle", targets::pickle::run),
@@ -23,4 +23,5 @@ pub const TARGETS: [Target; 10] = [
     ("fixture_manifest", targets::fixture_manifest::run),
     ("report", targets::report::run),
     ("plan", targets::plan::run),
+    ("renames", targets::renames::run),
 ];

@@ -58,6 +58,7 @@ pub fn run(request: &Request) -> Result<Run> {
 /// # Errors
 /// Those of [`run`].
 pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
+    fixture.require_floors()?;
     let has_inputs = fixture.points().iter().any(|point| point.kind != Kind::Out);
     if request.modes.contains(&Mode::Isolated) && !has_inputs {
         let name = fixture.name();
@@ -148,6 +149,7 @@ fn record(
             torch: fixture.torch().to_owned(),
         },
         model: model_id(&request.model, model)?,
+        candidate: None,
         modes: request.modes.clone(),
         k: K,
         shard: request.shard,

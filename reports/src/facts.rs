@@ -81,6 +81,15 @@ pub(crate) fn tap<'a>(run: &'a Run, named: &TapRef) -> Option<&'a TapRecord> {
     run.taps.iter().find(|tap| tap.mode == named.mode && tap.id() == named.id())
 }
 
+/// How many points only the recording under judgement has, and the first few.
+pub(crate) fn only_in_candidate(run: &Run) -> Option<String> {
+    let extra = &run.candidate.as_ref()?.only_there;
+    let first: Vec<String> = extra.iter().take(3).map(|id| crate::words::clean(&id.to_string())).collect();
+    let (count, points) = (extra.len(), if extra.len() == 1 { "point is" } else { "points are" });
+    let more = if count > first.len() { ", …" } else { "" };
+    (count > 0).then(|| format!("{count} {points} only in the candidate: {}{more}", first.join(", ")))
+}
+
 /// The verdict as one word.
 pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
@@ -128,6 +137,10 @@ pub(crate) fn origin(run: &Run) -> Option<String> {
     let summary = &run.summary;
     summary.first_divergence.as_ref()?;
     let ran_isolated = run.modes.contains(&Mode::Isolated) && summary.isolated.taps > 0;
+    if run.candidate.is_some() {
+        let text = "two recordings tell where the error appears and grows, not whether a module alone would be right";
+        return Some(text.to_owned());
+    }
     Some(match &summary.first_isolated_failure {
         Some(_) if summary.isolated.failed > 1 => {
             format!("{} taps fail on their own recorded inputs; this is the first", summary.isolated.failed)
@@ -145,6 +158,9 @@ pub(crate) fn next_steps(run: &Run) -> Vec<String> {
     let summary = &run.summary;
     match summary.verdict {
         Verdict::Pass => vec!["Nothing: at every compared point the port computes what PyTorch recorded.".to_owned()],
+        Verdict::NothingCompared if run.candidate.is_some() => {
+            vec!["Check the names: --map says how the candidate's points are called in the reference.".to_owned()]
+        }
         Verdict::NothingCompared => vec![
             "Check what was selected (--select, --shard, --mode), and that the fixture has points the port maps."
                 .to_owned(),
@@ -170,6 +186,10 @@ fn failing_steps(run: &Run) -> Vec<String> {
     match (&summary.first_isolated_failure, &summary.first_divergence) {
         (Some(tap), _) => steps.push(format!(
             "Look at {} first: given PyTorch's own input it is off by itself.",
+            crate::words::clean(&tap.point)
+        )),
+        (None, Some(tap)) if run.candidate.is_some() => steps.push(format!(
+            "Look at {} first: everything before it is within its tolerance.",
             crate::words::clean(&tap.point)
         )),
         (None, Some(tap)) if summary.isolated.taps == 0 => steps.push(format!(

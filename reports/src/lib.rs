@@ -5,6 +5,7 @@
 
 mod error;
 mod facts;
+mod growth;
 mod json;
 mod markdown;
 mod mutation;

@@ -1,8 +1,12 @@
 //! The verdict as a page: for a pull request, an issue, an archive. Bounded, whatever the record holds.
 
+mod growth;
+
 use mlxport_verdict::{Run, TapRecord};
 
-use crate::facts::{near_ties, next_steps, origin, reasons, system_rows, tap, verdict_sentence, verdict_word};
+use crate::facts::{
+    near_ties, next_steps, only_in_candidate, origin, reasons, system_rows, tap, verdict_sentence, verdict_word,
+};
 use crate::words::{clean, clip_end, clip_start, numbers, ratio, scientific, tap_name};
 
 /// Rows of the table of the worst taps.
@@ -28,6 +32,7 @@ pub fn markdown(run: &Run) -> String {
     environment(&mut page, run);
     systems(&mut page, run);
     divergence(&mut page, run);
+    growth::growth(&mut page, run);
     worst(&mut page, run);
     failures(&mut page, run);
     not_compared(&mut page, run);
@@ -71,7 +76,10 @@ fn environment(page: &mut Page, run: &Run) {
     let modes: Vec<String> = run.modes.iter().map(ToString::to_string).collect();
     let rows = [
         ("tool", format!("{} {}", run.tool.name, run.tool.version)),
-        ("MLX", format!("{} (mlx-rs {})", e.mlx_version, e.mlx_rs_version)),
+        match &run.candidate {
+            Some(candidate) => ("recorded with", candidate.made_by.clone()),
+            None => ("MLX", format!("{} (mlx-rs {})", e.mlx_version, e.mlx_rs_version)),
+        },
         ("device, dtype", format!("{}, {}", e.device, e.dtype)),
         ("TF32", e.tf32.clone()),
         ("threads", e.threads.to_string()),
@@ -82,7 +90,12 @@ fn environment(page: &mut Page, run: &Run) {
         ("recorded checkpoint", f.checkpoint_sha256.clone()),
         ("model's weights", m.weights_hash.clone()),
         ("model's config", m.config_sha256.clone().unwrap_or_else(|| "not known".to_owned())),
-        ("layout, recipe", format!("{}, {}", m.layout, m.recipe)),
+        match &run.candidate {
+            Some(candidate) => {
+                ("recording, its manifest", format!("{}, {}", candidate.name, candidate.manifest_sha256))
+            }
+            None => ("layout, recipe", format!("{}, {}", m.layout, m.recipe)),
+        },
         ("modes", modes.join(", ")),
         ("tolerance", format!("{} × the largest measured floor", run.k)),
     ];
@@ -178,6 +191,9 @@ fn not_compared(page: &mut Page, run: &Run) {
         "{} points recorded, {} mapped, {} not mapped, {} unaccounted for.\n",
         summary.points_recorded, summary.points_mapped, summary.points_unmapped, summary.points_unaccounted
     ));
+    if let Some(extra) = only_in_candidate(run) {
+        page.line(&format!("{}.\n", text(&extra)));
+    }
     let reasons = reasons(run);
     let mut names_left = MAX_NAMES;
     for reason in reasons.iter().take(MAX_REASONS) {
@@ -249,6 +265,11 @@ mod tests {
     #[test]
     fn a_pass_reads_well() {
         insta::assert_snapshot!(markdown(&samples::passing()));
+    }
+
+    #[test]
+    fn two_recordings_read_well() {
+        insta::assert_snapshot!(markdown(&samples::compared()));
     }
 
     #[test]

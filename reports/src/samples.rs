@@ -1,7 +1,7 @@
 //! Hand-made records for the tests of every format: one that passes, one with a fault in CLIP's embeddings, one of nothing.
 
 use mlxport_verdict::{
-    Choices, Environment, Failure, FixtureId, Floors, Header, Mode, ModelId, NotCompared, Points, Reference,
+    Candidate, Choices, Environment, Failure, FixtureId, Floors, Header, Mode, ModelId, NotCompared, Points, Reference,
     ReferenceKind, Run, SCHEMA, Summary, TapId, TapRecord, Tool, compare, compare_sets,
 };
 
@@ -38,6 +38,21 @@ pub(crate) fn failing() -> Run {
     ));
     run.not_compared.pop();
     run.concluded(POINTS_OF_FIXTURE)
+}
+
+/// The same fault, told by two recordings.
+pub(crate) fn compared() -> Run {
+    let mut run = failing();
+    run.modes = vec![Mode::Cumulative];
+    run.taps.retain(|tap| tap.mode == Mode::Cumulative && tap.kind == "out");
+    let only_there = vec![TapId { point: "model.rope".to_owned(), call: 0, kind: "out".to_owned() }];
+    run.candidate = Some(Candidate {
+        name: "port".to_owned(),
+        manifest_sha256: "89abcdef01234567".repeat(4),
+        made_by: "MLX 0.32.4, mlx-vlm 0.7.10".to_owned(),
+        only_there,
+    });
+    run.concluded(Points { recorded: 17, mapped: 10 })
 }
 
 /// A run in which the selection left nothing.
@@ -86,6 +101,7 @@ fn run(error: impl Fn(usize, Mode) -> f64, choices_agree: bool) -> Run {
         environment: environment(),
         fixture: fixture(),
         model: model(),
+        candidate: None,
         modes,
         k: 4.0,
         shard: None,

@@ -1,11 +1,14 @@
 //! The verdict for a person at a terminal: the first line answers, the rest explains.
 
+mod growth;
+
 use mlxport_verdict::{Run, TapRecord, Verdict};
 
 use crate::facts::{
-    SystemRow, near_ties, next_steps, origin, reasons, system_rows, tap, verdict_sentence, verdict_word,
+    SystemRow, near_ties, next_steps, only_in_candidate, origin, reasons, system_rows, tap, verdict_sentence,
+    verdict_word,
 };
-use crate::words::{clean, clip_end, clip_start, environment, numbers, ratio, short_hash, tap_name};
+use crate::words::{clean, clip_end, clip_start, environment, numbers, ratio, subject, tap_name};
 
 /// Cells of a full bar: one tolerance.
 const BAR_CELLS: usize = 20;
@@ -94,6 +97,7 @@ pub fn terminal(run: &Run, style: &Style) -> String {
     let mut lines = head(run, style);
     lines.extend(systems(run, style));
     lines.extend(divergence(run, style));
+    lines.extend(growth::growth(run, style));
     lines.extend(unmeasured(run, style));
     lines.extend(worst(run, style));
     lines.extend(not_compared(run, style));
@@ -111,19 +115,10 @@ fn head(run: &Run, style: &Style) -> Vec<String> {
         Verdict::NothingCompared | Verdict::Nondeterministic => Paint::Yellow,
     };
     let word = verdict_word(verdict);
-    let model = format!(
-        "model {} ({}, {}) · fixture {} {} (PyTorch {})",
-        short_hash(&run.model.weights_hash),
-        clean(&run.model.layout),
-        clean(&run.model.recipe),
-        clean(&run.fixture.name),
-        short_hash(&run.fixture.manifest_sha256),
-        clean(&run.fixture.torch),
-    );
     let sentence = format!("{word} {}: {}", clean(&run.fixture.name), verdict_sentence(run));
     let mut lines = style.wrapped(&sentence, 0);
     lines[0] = lines[0].replacen(word, &style.paint(paint, word), 1);
-    for line in [environment(run), model] {
+    for line in [environment(run), subject(run)] {
         lines.extend(style.wrapped(&line, 0).iter().map(|line| style.paint(Paint::Dim, line)));
     }
     lines
@@ -258,6 +253,9 @@ fn not_compared(run: &Run, style: &Style) -> Vec<String> {
     if reasons.len() > MAX_REASONS {
         lines.push(format!("        … and {} more reasons", reasons.len() - MAX_REASONS));
     }
+    if let Some(extra) = only_in_candidate(run) {
+        lines.extend(style.wrapped(&clip_end(&extra, 600), 2));
+    }
     if reasons.is_empty() {
         lines.push("  every recorded point was compared".to_owned());
     } else {
@@ -276,6 +274,11 @@ mod tests {
     #[test]
     fn a_pass_reads_well() {
         insta::assert_snapshot!(terminal(&samples::passing(), &PLAIN));
+    }
+
+    #[test]
+    fn two_recordings_read_well() {
+        insta::assert_snapshot!(terminal(&samples::compared(), &PLAIN));
     }
 
     #[test]

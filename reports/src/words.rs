@@ -1,6 +1,6 @@
 //! Numbers, hashes and names as people read them.
 
-use mlxport_verdict::{ReferenceKind, Run, TapRecord};
+use mlxport_verdict::{Environment, NOT_RECORDED, ReferenceKind, Run, TapRecord};
 
 /// `7.4e-2`; exact zero, NaN and infinities in words.
 pub(crate) fn scientific(value: f64) -> String {
@@ -80,9 +80,26 @@ pub(crate) fn tap_name(tap: &TapRecord) -> String {
     clean(&tap.id().to_string())
 }
 
+/// The line that says what was judged by what.
+pub(crate) fn subject(run: &Run) -> String {
+    let (model, fixture) = (&run.model, &run.fixture);
+    let judged = match &run.candidate {
+        Some(candidate) => format!("recording {} {}", candidate.name, short_hash(&candidate.manifest_sha256)),
+        None => format!("model {} ({}, {})", short_hash(&model.weights_hash), model.layout, model.recipe),
+    };
+    let mut text = format!("{judged} · fixture {} {}", fixture.name, short_hash(&fixture.manifest_sha256));
+    if !fixture.torch.is_empty() {
+        text.push_str(&format!(" (PyTorch {})", fixture.torch));
+    }
+    clean(&text)
+}
+
 /// The line that says where it ran.
 pub(crate) fn environment(run: &Run) -> String {
     let e = &run.environment;
+    if let Some(candidate) = &run.candidate {
+        return recorded_on(&candidate.made_by, e);
+    }
     let mut parts = vec![
         e.dtype.clone(),
         e.device.clone(),
@@ -92,6 +109,20 @@ pub(crate) fn environment(run: &Run) -> String {
         format!("{}/{}", e.os, e.arch),
     ];
     parts.extend(e.blas.clone());
+    clean(&parts.join(" · "))
+}
+
+/// Where a recording was made, as far as it says.
+fn recorded_on(made_by: &str, e: &Environment) -> String {
+    let known = |text: &&String| *text != NOT_RECORDED;
+    let mut parts = vec![format!("recorded with {made_by}")];
+    parts.extend([&e.dtype, &e.device].into_iter().filter(known).cloned());
+    parts.extend(Some(&e.tf32).filter(known).map(|tf32| format!("TF32 {tf32}")));
+    if e.threads > 0 {
+        parts.push(format!("{} thread{}", e.threads, if e.threads == 1 { "" } else { "s" }));
+    }
+    let machine: Vec<&str> = [&e.os, &e.arch].into_iter().filter(known).map(String::as_str).collect();
+    parts.extend((!machine.is_empty()).then(|| machine.join("/")));
     clean(&parts.join(" · "))
 }
 

@@ -1,5 +1,6 @@
 //! One file per command: its flags, and the wiring of the rooms that do the work.
 
+pub mod compare;
 pub mod convert;
 mod hub_progress;
 pub mod inspect;

@@ -3,6 +3,7 @@
 //! A record that was read from a file may have been edited, truncated and patched, or written by a faulty tool. A tap that says
 //! `pass` over a NaN, or a summary that does not follow from the taps, must not be believed.
 
+use crate::growth::factor;
 use crate::record::{Status, TapRecord, ratio};
 use crate::run::{Run, SCHEMA};
 use crate::summary::Points;
@@ -69,6 +70,7 @@ fn tap_violations(tap: &TapRecord, k: f64) -> Vec<String> {
         }
     }
     found.extend(tolerance_violation(tap, k));
+    found.extend(growth_violation(tap));
     if tap.status == Status::Pass {
         found.extend(pass_violation(tap));
     }
@@ -88,6 +90,16 @@ fn tolerance_violation(tap: &TapRecord, k: f64) -> Option<String> {
     let expected = ratio(metrics.rel_rms, tolerance.value);
     let found = tap.ratio.unwrap_or(f64::NAN);
     (!same(found, expected)).then(|| format!("ratio {found:e}, expected {expected:e}"))
+}
+
+/// A growth must be the error over what reached the tap.
+fn growth_violation(tap: &TapRecord) -> Option<String> {
+    let growth = tap.growth.as_ref()?;
+    let (Some(error), Some(tolerance)) = (tap.error(), &tap.tolerance) else {
+        return Some("an error grew that was never measured".to_owned());
+    };
+    let expected = factor(error, growth.inherited, tolerance.floor);
+    (!same(growth.factor, expected)).then(|| format!("growth {:e}, expected {expected:e}", growth.factor))
 }
 
 /// A pass must rest on a comparison that passes.

@@ -11,6 +11,7 @@ pub mod amplification;
 pub mod check;
 pub mod choices;
 pub mod exact;
+pub mod growth;
 pub mod hints;
 pub mod merge;
 pub mod metrics;
@@ -25,12 +26,16 @@ pub use amplification::{fill_amplification, fill_amplification_with};
 pub use check::Violation;
 pub use choices::{ChoiceDifference, Choices, Margins, compare_sets};
 pub use exact::{Exact, ExactDifference, compare_exact};
+pub use growth::{Growth, fill_growth};
 pub use hints::Hint;
 pub use merge::merge;
-pub use metrics::{CompareError, Finite, MaxAbs, Metrics, Reference, WorstRow, compare};
+pub use metrics::{CompareError, Element, Finite, MaxAbs, Metrics, Reference, WorstRow, compare};
 pub use mutation::{MUTATION_SCHEMA, MutantRecord, MutationReport, MutationSummary, Outcome, VariantRecord};
 pub use record::{Failure, Header, Mode, ReferenceKind, Status, TapId, TapRecord};
-pub use run::{Environment, FixtureId, ModelId, NotCompared, RepeatedTap, Repeats, Run, SCHEMA, Shard, Tool};
+pub use run::{
+    Candidate, Environment, FixtureId, ModelId, NOT_RECORDED, NotCompared, RepeatedTap, Repeats, Run, SCHEMA, Shard,
+    Tool,
+};
 pub use summary::{ModeCounts, Points, Summary, TapRef, Verdict, worst};
 pub use tolerance::{Floors, K, Tolerance, ulp_floor};
 

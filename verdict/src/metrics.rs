@@ -132,7 +132,11 @@ impl Metrics {
 ///
 /// # Errors
 /// [`CompareError`] when the shape has no element or a side has another length than the shape.
-pub fn compare(shape: &[usize], reference: Reference<'_>, candidate: &[f32]) -> Result<Metrics, CompareError> {
+pub fn compare<C: Element>(
+    shape: &[usize],
+    reference: Reference<'_>,
+    candidate: &[C],
+) -> Result<Metrics, CompareError> {
     let numel = checked_numel(shape, reference.len(), "reference")?;
     checked_numel(shape, candidate.len(), "candidate")?;
     let columns = shape.last().copied().unwrap_or(1);
@@ -165,18 +169,19 @@ pub(crate) fn unravel(mut index: usize, shape: &[usize]) -> Vec<usize> {
     coordinate
 }
 
-/// An element that can be widened to f64 without loss.
-trait Widen: Copy {
+/// An element that can be widened to f64 without loss: f32 or f64.
+pub trait Element: Copy {
+    /// The same value.
     fn widen(self) -> f64;
 }
 
-impl Widen for f32 {
+impl Element for f32 {
     fn widen(self) -> f64 {
         f64::from(self)
     }
 }
 
-impl Widen for f64 {
+impl Element for f64 {
     fn widen(self) -> f64 {
         self
     }
@@ -199,7 +204,7 @@ struct Scan {
 }
 
 impl Scan {
-    fn over<T: Widen>(reference: &[T], candidate: &[f32], columns: usize) -> Self {
+    fn over<T: Element, C: Element>(reference: &[T], candidate: &[C], columns: usize) -> Self {
         let mut scan = Self {
             rows: Vec::with_capacity(candidate.len() / columns),
             max_abs: 0.0,
@@ -214,11 +219,11 @@ impl Scan {
     }
 
     /// One row; the slow look at single elements happens only where the sums stopped being finite.
-    fn add_row<T: Widen>(&mut self, reference: &[T], candidate: &[f32], start: usize) {
+    fn add_row<T: Element, C: Element>(&mut self, reference: &[T], candidate: &[C], start: usize) {
         let mut row = Row { error_square: 0.0, reference_square: 0.0 };
         for (column, (&r, &c)) in reference.iter().zip(candidate).enumerate() {
             let r = r.widen();
-            let error = f64::from(c) - r;
+            let error = c.widen() - r;
             row.error_square += error * error;
             row.reference_square += r * r;
             if error.abs() > self.max_abs {
@@ -232,9 +237,9 @@ impl Scan {
         self.rows.push(row);
     }
 
-    fn look_for_nonfinite<T: Widen>(&mut self, reference: &[T], candidate: &[f32], start: usize) {
+    fn look_for_nonfinite<T: Element, C: Element>(&mut self, reference: &[T], candidate: &[C], start: usize) {
         for (column, (&r, &c)) in reference.iter().zip(candidate).enumerate() {
-            let (r_bad, c_bad) = (!r.widen().is_finite(), !c.is_finite());
+            let (r_bad, c_bad) = (!r.widen().is_finite(), !c.widen().is_finite());
             self.finite.reference_nonfinite += usize::from(r_bad);
             self.finite.candidate_nonfinite += usize::from(c_bad);
             self.finite.masks_equal &= r_bad == c_bad;

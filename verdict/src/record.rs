@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choices::Choices;
 use crate::exact::Exact;
+use crate::growth::Growth;
 use crate::hints::Hint;
 use crate::metrics::{CompareError, Metrics};
 use crate::nonfinite;
@@ -211,6 +212,9 @@ pub struct TapRecord {
     /// Causes that explain the error, tried on the recorded tensors, best first; only the first failures have any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<Hint>,
+    /// How much larger the error is than the one that reached this tap, where two recordings were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
 }
 
 impl TapRecord {
@@ -331,6 +335,7 @@ impl TapRecord {
             ratio: None,
             amplification: None,
             hints: Vec::new(),
+            growth: None,
         }
     }
 

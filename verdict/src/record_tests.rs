@@ -43,6 +43,7 @@ fn run(taps: Vec<TapRecord>, points: usize) -> Run {
         },
         fixture: FixtureId { name: text(), manifest_sha256: text(), checkpoint_sha256: text(), torch: text() },
         model: ModelId { config_sha256: None, weights_hash: text(), layout: text(), recipe: text() },
+        candidate: None,
         modes: BOTH.to_vec(),
         k: K,
         shard: None,

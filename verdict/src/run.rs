@@ -5,12 +5,16 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::amplification::fill_amplification;
+use crate::growth::fill_growth;
 use crate::nonfinite;
 use crate::record::{Mode, TapId, TapRecord};
 use crate::summary::{Points, Summary, Verdict};
 
 /// The version of the record's shape. A reader refuses every other.
 pub const SCHEMA: u32 = 1;
+
+/// What stands in an [`Environment`] for what a recording does not say; its threads are then 0.
+pub const NOT_RECORDED: &str = "not recorded";
 
 /// Who made the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +74,19 @@ pub struct ModelId {
     pub layout: String,
     /// The recipe that converted it.
     pub recipe: String,
+}
+
+/// The recording that was judged, where two recordings were compared and nothing was run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The directory's name.
+    pub name: String,
+    /// SHA-256 of manifest.json, lower-case hex.
+    pub manifest_sha256: String,
+    /// Framework and version that recorded it.
+    pub made_by: String,
+    /// Points that only it has, under the reference's names; no verdict depends on them.
+    pub only_there: Vec<TapId>,
 }
 
 /// A recorded point that was not compared, and why.
@@ -160,6 +177,9 @@ pub struct Run {
     pub fixture: FixtureId,
     /// What was run.
     pub model: ModelId,
+    /// The recording that was judged, where nothing was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
     /// The modes that were asked for.
     pub modes: Vec<Mode>,
     /// How many floors were allowed.
@@ -180,10 +200,13 @@ pub struct Run {
 }
 
 impl Run {
-    /// Fills in amplifications and the summary from the taps: the last step of making a record.
+    /// Fills in amplifications, growth (of recordings) and the summary from the taps: the last step of making a record.
     #[must_use]
     pub fn concluded(mut self, points: Points) -> Self {
         fill_amplification(&mut self.taps);
+        if self.candidate.is_some() {
+            fill_growth(&mut self.taps);
+        }
         self.summary = self.summed(points);
         self
     }

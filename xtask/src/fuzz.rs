@@ -17,8 +17,19 @@ use crate::cargo;
 use report::Outcome;
 
 /// Every target, as `fuzz/src/lib.rs` lists them.
-pub const TARGETS: [&str; 10] =
-    ["header", "index", "pickle", "recipe", "expression", "config", "manifest", "fixture_manifest", "report", "plan"];
+pub const TARGETS: [&str; 11] = [
+    "header",
+    "index",
+    "pickle",
+    "recipe",
+    "expression",
+    "config",
+    "manifest",
+    "fixture_manifest",
+    "report",
+    "plan",
+    "renames",
+];
 
 /// Seconds that each target gets in `cargo xtask test`.
 const SHORT_SECONDS: u64 = 8;

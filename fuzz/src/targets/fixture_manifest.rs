@@ -67,7 +67,7 @@ fn check(fixture: &Fixture) {
         assert!(!point.id().chars().any(char::is_control), "{:?}", point.id());
         let recorded = fixture.recorded(point).expect("zeros are finite, and the header was checked");
         assert_eq!(recorded.data.len(), recorded.shape.iter().product::<usize>());
-        assert_eq!(recorded.data.dtype(), point.dtype);
+        assert_eq!(recorded.data.dtype(), point.dtype.in_memory());
         if point.sampling.is_none() {
             assert_eq!(recorded.shape, point.shape);
         }

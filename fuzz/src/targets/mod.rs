@@ -9,4 +9,5 @@ pub mod manifest;
 pub mod pickle;
 pub mod plan;
 pub mod recipe;
+pub mod renames;
 pub mod report;

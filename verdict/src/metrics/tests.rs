@@ -42,7 +42,7 @@ fn a_scalar_and_a_vector_have_one_row() {
 #[test]
 fn an_empty_comparison_is_an_error() {
     for shape in [&[0][..], &[0, 3], &[2, 0, usize::MAX]] {
-        let error = compare(shape, Reference::F32(&[]), &[]).expect_err("empty");
+        let error = compare::<f32>(shape, Reference::F32(&[]), &[]).expect_err("empty");
         assert!(matches!(error, CompareError::Empty { .. }), "{error}");
     }
 }
@@ -56,7 +56,7 @@ fn lengths_that_do_not_fit_are_errors() {
     assert_eq!(error.to_string(), "shape [2, 3] asks for 6 elements, the candidate has 4");
     let error = compare(&[usize::MAX, 2], Reference::F32(&six), &six).expect_err("overflow");
     assert!(error.to_string().contains("too many"), "{error}");
-    assert!(compare(&[], Reference::F32(&[]), &[]).is_err(), "a scalar has one element");
+    assert!(compare::<f32>(&[], Reference::F32(&[]), &[]).is_err(), "a scalar has one element");
 }
 
 #[test]

@@ -1,0 +1,172 @@
+//! One pair of tensors, judged: both to metrics, the reference's floors to a tolerance, all to a record.
+
+use mlxport_fixtures::{Data, Point, Tensor};
+use mlxport_verdict::{
+    Element, Failure, Floors, Header, Mode, Reference, ReferenceKind, TapRecord, compare, compare_exact, compare_sets,
+    ulp_floor,
+};
+
+use crate::elements::{Common, common, place};
+use crate::error::Result;
+use crate::experts::{self, Experts};
+use crate::pairs::{Side, tap_id};
+
+/// What became of a pair.
+pub(crate) enum Outcome {
+    /// A record, passed or failed.
+    Judged(Box<TapRecord>),
+    /// Why it cannot be judged, in words that many points share.
+    NotCompared(&'static str),
+}
+
+/// Judges a candidate's tensors by a reference's.
+pub(crate) struct Judge<'a> {
+    reference: &'a Side<'a>,
+    candidate: &'a Side<'a>,
+    ours: Experts,
+    theirs: Experts,
+    k: f64,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge that allows `k` floors.
+    ///
+    /// # Errors
+    /// A recording cannot be read.
+    pub fn new(reference: &'a Side<'a>, candidate: &'a Side<'a>, k: f64) -> Result<Self> {
+        let (ours, theirs) = (Experts::read(reference)?, Experts::read(candidate)?);
+        Ok(Self { reference, candidate, ours, theirs, k })
+    }
+
+    /// Judges one pair: against the float64 run where the reference has it.
+    ///
+    /// # Errors
+    /// A tensor cannot be read, or the reference's holds a NaN. A candidate's NaN is a failed record.
+    pub fn judge(&self, ours: &Point, theirs: &Point) -> Result<Outcome> {
+        let truth = self.reference.fixture.truth(ours)?;
+        let kind = if truth.is_some() { ReferenceKind::Truth } else { ReferenceKind::Recorded };
+        let header = header(ours, kind);
+        if theirs.shape != ours.shape {
+            let (expected, found) = (ours.shape.clone(), theirs.shape.clone());
+            return Ok(failed(header, Failure::ShapeMismatch { expected, found }));
+        }
+        if theirs.dtype != ours.dtype {
+            let (expected, found) = (ours.dtype.to_string(), theirs.dtype.to_string());
+            return Ok(failed(header, Failure::DtypeMismatch { expected, found }));
+        }
+        let reference = match truth {
+            Some(truth) => truth,
+            None => self.reference.fixture.recorded(ours)?,
+        };
+        let candidate = self.candidate.fixture.recorded_as_is(theirs)?;
+        Ok(self.values(header, ours, theirs, reference, candidate))
+    }
+
+    fn values(&self, header: Header, ours: &Point, theirs: &Point, reference: Tensor, candidate: Tensor) -> Outcome {
+        let kept = reference.data.len();
+        let shared = common(ours, kept, theirs, candidate.data.len());
+        let (count, numel) = (shared.count(kept), ours.numel());
+        if count == 0 && numel > 0 {
+            return Outcome::NotCompared("sampled: the two recordings kept no element in common");
+        }
+        let mut values = candidate.data;
+        if experts::is_inside(ours) {
+            if count < numel {
+                return Outcome::NotCompared("sampled: an expert's rows have no known order in a sample");
+            }
+            match self.ours.in_this_order(ours, &self.theirs, &values) {
+                Some(ordered) => values = ordered,
+                None => return Outcome::NotCompared("the order of an expert's rows is not known on both sides"),
+            }
+        }
+        if ours.sets && count < numel {
+            return Outcome::NotCompared("sampled: choices are compared in whole rows");
+        }
+        let (reference, candidate) = shared.pick(reference.data, values);
+        // A sample has one axis; what is whole keeps its own.
+        let shape = if count == numel { ours.shape.clone() } else { vec![count] };
+        let mut record = self.record(header, ours, &shape, &reference, &candidate);
+        if count < numel {
+            at_its_place(&mut record, ours, &shared);
+            record = record.of_sample(count);
+        }
+        Outcome::Judged(Box::new(record))
+    }
+
+    fn record(&self, header: Header, point: &Point, shape: &[usize], ours: &Data, theirs: &Data) -> TapRecord {
+        match (ours, theirs) {
+            (Data::F32(r), Data::F32(c)) => self.floats(header, point, shape, Reference::F32(r), c),
+            (Data::F64(r), Data::F32(c)) => self.floats(header, point, shape, Reference::F64(r), c),
+            (Data::F64(r), Data::F64(c)) => self.floats(header, point, shape, Reference::F64(r), c),
+            (Data::F32(r), Data::F64(c)) => self.floats(header, point, shape, Reference::F32(r), c),
+            (Data::I64(r), Data::I64(c)) if point.sets => {
+                let (rows, k) = rows_of_sets(shape);
+                TapRecord::chosen(header, compare_sets(rows, k, r, c, None))
+            }
+            (Data::I64(r), Data::I64(c)) => TapRecord::exact(header, compare_exact(shape, r, c)),
+            (Data::Bool(r), Data::Bool(c)) => {
+                let wide = |flags: &[bool]| flags.iter().map(|&flag| i64::from(flag)).collect::<Vec<_>>();
+                TapRecord::exact(header, compare_exact(shape, &wide(r), &wide(c)))
+            }
+            (expected, found) => {
+                let (expected, found) = (expected.dtype().to_string(), found.dtype().to_string());
+                TapRecord::failed(header, Failure::DtypeMismatch { expected, found })
+            }
+        }
+    }
+
+    fn floats<C: Element>(
+        &self,
+        header: Header,
+        point: &Point,
+        shape: &[usize],
+        reference: Reference<'_>,
+        candidate: &[C],
+    ) -> TapRecord {
+        let floors = Floors {
+            torch: point.relative_floor().max(self.ours.least_floor(point)),
+            // Where the candidate ran, nothing was measured; and what it says of itself is not taken.
+            runtime: 0.0,
+            ulp: ulp_floor(point.noise_floor.ref_rms),
+        };
+        TapRecord::measured(header, compare(shape, reference, candidate), floors, self.k)
+    }
+}
+
+/// Rows and their length; a scalar is one set of one.
+fn rows_of_sets(shape: &[usize]) -> (usize, usize) {
+    let k = shape.last().copied().unwrap_or(1);
+    (shape.iter().rev().skip(1).product(), k)
+}
+
+/// The worst element of a sample, where it stands in the whole tensor.
+fn at_its_place(record: &mut TapRecord, point: &Point, shared: &Common) {
+    let whole = |index: usize| coordinate(place(point, shared.of_reference(index)), &point.shape);
+    if let Some(metrics) = &mut record.metrics {
+        metrics.max_abs.coordinate = whole(metrics.max_abs.coordinate[0]);
+    }
+    for difference in record.exact.iter_mut().flat_map(|exact| &mut exact.first) {
+        difference.coordinate = whole(difference.coordinate[0]);
+    }
+}
+
+/// Row-major index → one index per axis.
+fn coordinate(mut index: usize, shape: &[usize]) -> Vec<usize> {
+    let mut places: Vec<usize> = shape.iter().rev().map(|&axis| (index % axis, index /= axis).0).collect();
+    places.reverse();
+    places
+}
+
+fn failed(header: Header, failure: Failure) -> Outcome {
+    Outcome::Judged(Box::new(TapRecord::failed(header, failure)))
+}
+
+fn header(point: &Point, reference: ReferenceKind) -> Header {
+    Header {
+        id: tap_id(point),
+        mode: Mode::Cumulative,
+        shape: point.shape.clone(),
+        dtype: point.dtype.to_string(),
+        reference,
+    }
+}
