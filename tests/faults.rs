@@ -79,6 +79,17 @@ fn every_planted_fault_is_caught_in_its_place_and_no_variant_is_accused() {
         assert!(summary.passes() && summary.score == 1.0, "{name}: {summary:?}");
         assert!(summary.counted >= 100, "{name}: {summary:?}");
         assert!(summary.variants >= 20, "{name}: {summary:?}");
+        for (name_of_fault, hint) in [
+            ("a square CLIP weight transposed", "the weight is transposed"),
+            ("SAM's eps ten times larger", "epsilon is 1e-5 and should be 1e-6"),
+            ("tanh GELU for CLIP's quick_gelu", "the activation is GeluTanh and should be QuickGelu"),
+            ("patch kernel: blue, green, red", "the kernel's input channels are reversed"),
+            ("head rows off by one", "axis 2 is off by one: it comes one too late"),
+            ("the projector's bias dropped", "a bias is missing or wrong: off by one number per channel"),
+        ] {
+            let mutant = report.mutants.iter().find(|m| m.name == name_of_fault).expect("in the catalogue");
+            assert_eq!(mutant.hint.as_deref(), Some(hint), "{name}: {name_of_fault}");
+        }
         let names: std::collections::BTreeSet<&str> = report.mutants.iter().map(|m| m.name.as_str()).collect();
         assert_eq!(names.len(), report.mutants.len(), "{name}: a fault is listed twice");
         assert!(report.mutants.iter().all(|m| m.failed > 0 || !matches!(m.outcome, mlxport_verdict::Outcome::Caught)));

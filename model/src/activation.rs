@@ -45,6 +45,21 @@ impl Module for Activation {
     fn operations(&self) -> Vec<Operation> {
         vec![self.function]
     }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        let x = one(&self.site, inputs)?;
+        other_activations(self.function, |function| activate(self.planted, function, x))
+    }
+}
+
+/// What a module would have returned with each of the other activations.
+pub(crate) fn other_activations(
+    own: Operation,
+    apply: impl Fn(Operation) -> Result<Array>,
+) -> Result<Vec<(String, Array)>> {
+    let all = [Operation::Gelu, Operation::GeluTanh, Operation::QuickGelu, Operation::Silu];
+    let others = all.into_iter().filter(|other| *other != own);
+    others.map(|other| Ok((format!("the activation is {own:?} and should be {other:?}"), apply(other)?))).collect()
 }
 
 /// Applies one of the activations of [`Operation`], element by element.

@@ -11,7 +11,7 @@
 use mlx_rs::{Array, ops, ops::indexing::TryIndexOp};
 
 use crate::{
-    activation::activate,
+    activation::{activate, other_activations},
     config::{ClipConfig, Layout},
     error::{Error, Result},
     fault::{GraphFault, Planted},
@@ -341,6 +341,11 @@ impl FeedForward {
             self.fc2.forward(&activate(self.planted, self.activation, &inner)?, taps)
         })
     }
+
+    fn forward_with(&self, x: &Array, activation: Operation) -> Result<Array> {
+        let none = Taps::none();
+        self.fc2.forward(&activate(self.planted, activation, &self.fc1.forward(x, &none)?)?, &none)
+    }
 }
 
 impl Module for FeedForward {
@@ -358,5 +363,10 @@ impl Module for FeedForward {
 
     fn operations(&self) -> Vec<Operation> {
         vec![self.activation]
+    }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        let x = one(&self.site, inputs)?;
+        other_activations(self.activation, |activation| self.forward_with(x, activation))
     }
 }

@@ -61,7 +61,10 @@ impl Conv2d {
     }
 
     fn apply(&self, x: &Array) -> Result<Array> {
-        let weight = self.weight.to(x.dtype())?;
+        self.apply_kernel(x, self.weight.to(x.dtype())?)
+    }
+
+    fn apply_kernel(&self, x: &Array, weight: Array) -> Result<Array> {
         let y = if self.planted.has(GraphFault::StridePadsAfter) && self.stride == 2 {
             let after = (0, 2 * self.padding);
             let padded = ops::pad(x, &[(0, 0), after, after, (0, 0)][..], None, None)?;
@@ -87,5 +90,29 @@ impl Module for Conv2d {
 
     fn operations(&self) -> Vec<Operation> {
         vec![Operation::Product { depth: self.weight.stored().shape()[1..].iter().product() }]
+    }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        let weight = self.weight.stored();
+        if weight.dim(1) != weight.dim(2) || weight.dim(1) < 2 {
+            return Ok(Vec::new());
+        }
+        let reversed = |w: &Array, axis: i32| -> Result<Array> {
+            let places: Vec<i32> = (0..w.dim(axis)).rev().collect();
+            Ok(w.take_axis(Array::from_slice(&places, &[places.len() as i32]), axis)?)
+        };
+        let kernels = [
+            ("the kernel's height and width are exchanged", weight.transpose_axes(&[0, 2, 1, 3])?),
+            ("the kernel is turned by 180°", reversed(&reversed(weight, 1)?, 2)?),
+            ("the kernel's input channels are reversed", reversed(weight, 3)?),
+        ];
+        let apply = |(cause, kernel): (&str, Array)| {
+            let out = self.site.isolated(inputs, |x| {
+                let x = one(&self.site, x)?;
+                self.apply_kernel(x, kernel.as_dtype(x.dtype())?)
+            })?;
+            Ok((cause.to_owned(), out))
+        };
+        kernels.into_iter().map(apply).collect()
     }
 }

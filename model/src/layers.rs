@@ -88,6 +88,15 @@ impl Linear {
     }
 
     /// Applies the layer without a tap.
+    /// Applies the transposed weight, which fits where it is square.
+    fn apply_transposed(&self, x: &Array) -> Result<Array> {
+        let y = ops::matmul(x, self.weight.to(x.dtype())?)?;
+        Ok(match &self.bias {
+            Some(bias) => y.add(bias.to(x.dtype())?)?,
+            None => y,
+        })
+    }
+
     fn apply(&self, x: &Array) -> Result<Array> {
         let weight = self.weight.to(x.dtype())?;
         let y = kernels::product(self.planted, x, &weight)?;
@@ -109,6 +118,16 @@ impl Module for Linear {
 
     fn operations(&self) -> Vec<Operation> {
         vec![Operation::Product { depth: self.weight.stored().shape().last().copied().unwrap_or(1) }]
+    }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        match *self.weight.stored().shape() {
+            [rows, columns] if rows == columns => {
+                let transposed = self.apply_transposed(one(&self.site, inputs)?)?;
+                Ok(vec![("the weight is transposed".to_owned(), transposed)])
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 }
 
@@ -153,11 +172,15 @@ impl LayerNorm {
     }
 
     fn apply(&self, x: &Array) -> Result<Array> {
+        self.apply_with(x, self.eps)
+    }
+
+    fn apply_with(&self, x: &Array, eps: f32) -> Result<Array> {
         let (weight, bias) = (self.weight.to(x.dtype())?, self.bias.to(x.dtype())?);
         if self.planted.has(GraphFault::Norm2dPerImage) && x.ndim() == 4 && self.is_2d {
-            return per_image(x, &weight, &bias, self.eps);
+            return per_image(x, &weight, &bias, eps);
         }
-        kernels::layer_norm(self.planted, x, &weight, &bias, self.eps)
+        kernels::layer_norm(self.planted, x, &weight, &bias, eps)
     }
 }
 
@@ -173,6 +196,16 @@ impl Module for LayerNorm {
     fn operations(&self) -> Vec<Operation> {
         vec![Operation::LayerNorm { width: self.weight.stored().dim(0) }]
     }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        other_epsilons(self.eps, |eps| self.site.isolated(inputs, |x| self.apply_with(one(&self.site, x)?, eps)))
+    }
+}
+
+/// What a norm would have returned with the epsilons that models have.
+fn other_epsilons(own: f32, apply: impl Fn(f32) -> Result<Array>) -> Result<Vec<(String, Array)>> {
+    let others = [1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-3].into_iter().filter(|&eps| (eps / own - 1.0).abs() > 1e-3);
+    others.map(|eps| Ok((format!("epsilon is {own:e} and should be {eps:e}"), apply(eps)?))).collect()
 }
 
 /// A planted fault's: each channel normalized over the image, not each place over its channels.
@@ -221,6 +254,12 @@ impl Module for RmsNorm {
 
     fn operations(&self) -> Vec<Operation> {
         vec![Operation::RmsNorm { width: self.weight.stored().dim(0) }]
+    }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        let x = one(&self.site, inputs)?;
+        let weight = self.weight.to(x.dtype())?;
+        other_epsilons(self.eps, |eps| kernels::rms_norm(self.planted, x, &weight, eps))
     }
 }
 

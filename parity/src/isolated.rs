@@ -87,7 +87,13 @@ fn module_record(
     let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
     let mut scores = Scores { path: &point.point, value: None };
     match module.call(&given, &Taps::to(&mut scores)) {
-        Ok(output) => judge.judge(point, Mode::Isolated, &output, scores.value.as_ref()),
+        Ok(output) => {
+            let mut record = judge.judge(point, Mode::Isolated, &output, scores.value.as_ref())?;
+            if judge.has_looked_into_it() {
+                judge.hint(&mut record, point, module.alternatives(&given)?)?;
+            }
+            Ok(record)
+        }
         Err(error) => Ok(judge.failed(point, Mode::Isolated, Failure::RunFailed { message: error.to_string() })),
     }
 }

@@ -1,13 +1,15 @@
 //! One tap, judged: candidate and reference to metrics, floors to tolerance, both to a record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mlx_rs::{Array, Dtype};
 use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
 use mlxport_model::tap::Module;
 use mlxport_verdict::{
     Failure, Floors, Header, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
-    compare_exact, compare_sets, ulp_floor,
+    compare_exact, compare_sets,
+    hints::{hints, ranked, tried},
+    ulp_floor,
 };
 
 use crate::{calibrate::Calibration, error::Result, experts::Experts, host};
@@ -19,6 +21,10 @@ pub struct Judge<'a> {
     calibration: Calibration,
     experts: Experts,
     k: f64,
+    /// How many more failures of each mode are looked into: the first ones say where it began.
+    hints_left: HashMap<Mode, usize>,
+    /// Whether the tap judged last was looked into.
+    looked_into: bool,
 }
 
 impl<'a> Judge<'a> {
@@ -32,7 +38,15 @@ impl<'a> Judge<'a> {
         calibration: Calibration,
         k: f64,
     ) -> Result<Self> {
-        Ok(Self { fixture, modules, calibration, experts: Experts::read(fixture)?, k })
+        Ok(Self {
+            fixture,
+            modules,
+            calibration,
+            experts: Experts::read(fixture)?,
+            k,
+            hints_left: HashMap::new(),
+            looked_into: false,
+        })
     }
 
     /// Judges the candidate for `point`. Cumulative runs are held against the float64 truth where the fixture has it; isolated
@@ -107,8 +121,47 @@ impl<'a> Judge<'a> {
             metrics.max_abs.coordinate = coordinate(sampling.place(metrics.max_abs.coordinate[0]), &point.shape);
         }
         let floors = self.floors(point, header.mode)?;
-        let record = TapRecord::measured(header, outcome, floors, self.k);
+        let mut record = TapRecord::measured(header, outcome, floors, self.k);
+        self.looked_into = false;
+        if record.failure == Some(Failure::ToleranceExceeded)
+            && point.sampling.is_none()
+            && self.looks_into(record.mode)
+        {
+            let tolerance = record.tolerance.map_or(0.0, |tolerance| tolerance.value);
+            if let Some(reference) = floats_of(reference) {
+                record.hints = hints(&shape, reference, &values, tolerance);
+            }
+        }
         Ok(if point.sampling.is_some() { record.of_sample(values.len()) } else { record })
+    }
+
+    fn looks_into(&mut self, mode: Mode) -> bool {
+        let left = self.hints_left.entry(mode).or_insert(HINTED_FAILURES);
+        self.looked_into = *left > 0;
+        *left = left.saturating_sub(1);
+        self.looked_into
+    }
+
+    /// Whether the tap judged last is one of the first failures of its mode.
+    pub fn has_looked_into_it(&self) -> bool {
+        self.looked_into
+    }
+
+    /// Adds to the hints of a failed record what the module's own alternatives explain.
+    ///
+    /// # Errors
+    /// When fixture or MLX cannot be read.
+    pub fn hint(&self, record: &mut TapRecord, point: &Point, alternatives: Vec<(String, Array)>) -> Result<()> {
+        let reference = self.fixture.recorded(point)?;
+        let (Some(error), Some(tolerance)) = (record.error(), record.tolerance) else { return Ok(()) };
+        let mut found = std::mem::take(&mut record.hints);
+        for (cause, output) in alternatives {
+            let shape: Vec<usize> = output.shape().iter().map(|&d| d as usize).collect();
+            let Some(values) = floats_of(&reference).filter(|_| shape == point.shape) else { continue };
+            found.extend(tried(&cause, &shape, values, &host::floats(&output)?, (error, tolerance.value)));
+        }
+        record.hints = ranked(found);
+        Ok(())
     }
 
     /// What the router's logits may be off by, relative to their spread: what its input may be off by, and its own product.
@@ -134,6 +187,17 @@ impl<'a> Judge<'a> {
             runtime: self.calibration.chain(&operations)?,
             ulp: ulp_floor(point.noise_floor.ref_rms),
         })
+    }
+}
+
+/// How many failures of a mode get hints.
+const HINTED_FAILURES: usize = 3;
+
+fn floats_of(tensor: &Tensor) -> Option<Reference<'_>> {
+    match &tensor.data {
+        Data::F64(values) => Some(Reference::F64(values)),
+        Data::F32(values) => Some(Reference::F32(values)),
+        _ => None,
     }
 }
 

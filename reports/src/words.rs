@@ -153,6 +153,11 @@ pub(crate) fn numbers(tap: &TapRecord) -> Vec<String> {
     if let Some(amplification) = tap.amplification {
         lines.push(format!("own error ÷ inherited error: {}", ratio(amplification)));
     }
+    for hint in &tap.hints {
+        let sure = if hint.within_tolerance { "nothing of the error is left" } else { "most of the error is gone" };
+        let left = scientific(hint.error_left);
+        lines.push(format!("likely cause: {}; tried: {sure} ({left})", clean(&hint.cause)));
+    }
     lines
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::choices::Choices;
 use crate::exact::Exact;
 use crate::growth::Growth;
+use crate::hints::Hint;
 use crate::metrics::{CompareError, Metrics};
 use crate::nonfinite;
 use crate::tolerance::{Floors, Tolerance};
@@ -208,6 +209,9 @@ pub struct TapRecord {
     /// The module's own error ÷ the error it inherited: see [`crate::amplification`].
     #[serde(default, with = "nonfinite::option")]
     pub amplification: Option<f64>,
+    /// Causes that explain the error, tried on the recorded tensors, best first; only the first failures have any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<Hint>,
     /// How much larger the error is than the one that reached this tap, where two recordings were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
@@ -330,6 +334,7 @@ impl TapRecord {
             tolerance: None,
             ratio: None,
             amplification: None,
+            hints: Vec::new(),
             growth: None,
         }
     }

@@ -87,8 +87,17 @@ fn planted(request: &Request, fixture: &Fixture, baseline: &Run, mutant: Mutant)
         first_divergence: summary.first_divergence.clone(),
         first_isolated_failure: summary.first_isolated_failure.clone(),
         failed: summary.cumulative.failed + summary.isolated.failed,
+        hint: first_hint(&run),
         ..empty(outcome(&mutant, baseline, &run))
     })
+}
+
+/// What the report suggests first: of the module that is off by itself, or where the whole pass first diverges.
+fn first_hint(run: &Run) -> Option<String> {
+    let named = [&run.summary.first_isolated_failure, &run.summary.first_divergence];
+    let record = |tap: &TapRef| run.taps.iter().find(|t| t.mode == tap.mode && t.id() == tap.id());
+    let hints = named.into_iter().flatten().filter_map(record).flat_map(|tap| &tap.hints);
+    hints.map(|hint| hint.cause.clone()).next()
 }
 
 fn outcome(mutant: &Mutant, baseline: &Run, run: &Run) -> Outcome {
