@@ -7,9 +7,9 @@ use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
 use mlxport_model::tap::Module;
 use mlxport_verdict::{
     Failure, Floors, Header, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
-    compare_exact, compare_sets,
+    compare_exact, compare_logits, compare_sets,
     hints::{hints, ranked, tried},
-    ulp_floor,
+    ulp_floor, ulps,
 };
 
 use crate::{calibrate::Calibration, error::Result, experts::Experts, host};
@@ -122,6 +122,9 @@ impl<'a> Judge<'a> {
         }
         let floors = self.floors(point, header.mode)?;
         let mut record = TapRecord::measured(header, outcome, floors, self.k);
+        if point.sampling.is_none() {
+            self.add_meanings(&mut record, point, reference, &values);
+        }
         self.looked_into = false;
         if record.failure == Some(Failure::ToleranceExceeded)
             && point.sampling.is_none()
@@ -133,6 +136,20 @@ impl<'a> Judge<'a> {
             }
         }
         Ok(if point.sampling.is_some() { record.of_sample(values.len()) } else { record })
+    }
+
+    /// What the error means, where the tap is of a kind that has a meaning of its own: logits, a single operation.
+    fn add_meanings(&self, record: &mut TapRecord, point: &Point, reference: &Tensor, values: &[f32]) {
+        let Some(reference) = floats_of(reference) else { return };
+        if LOGITS.contains(&&*point.point) && point.kind == PointKind::Out {
+            let vocabulary = point.shape.last().copied().unwrap_or(0);
+            record.logits = compare_logits(vocabulary, reference, values);
+        }
+        let module = self.modules.get(point.point.as_str());
+        let is_single = module.is_some_and(|module| module.children().is_empty() && module.operations().len() == 1);
+        if record.mode == Mode::Isolated && is_single {
+            record.ulps = ulps(reference, values);
+        }
     }
 
     fn looks_into(&mut self, mode: Mode) -> bool {
@@ -189,6 +206,9 @@ impl<'a> Judge<'a> {
         })
     }
 }
+
+/// Taps that hold scores over the vocabulary.
+const LOGITS: [&str; 2] = ["logits", "lm_head"];
 
 /// How many failures of a mode get hints.
 const HINTED_FAILURES: usize = 3;

@@ -123,6 +123,20 @@ pub(crate) fn verdict_sentence(run: &Run) -> String {
     }
 }
 
+/// What the whole pass's logits mean as distributions, where all of them were compared.
+pub(crate) fn last_logits(run: &Run) -> Option<String> {
+    let whole = run.taps.iter().rev().filter(|tap| tap.mode == Mode::Cumulative);
+    let logits = whole.filter_map(|tap| tap.logits.as_ref()).next()?;
+    Some(format!(
+        "logits: KL {} nats (worst {}); the same first token in {} of {} rows, the same five in {}",
+        crate::words::scientific(logits.kl_mean),
+        crate::words::scientific(logits.kl_max),
+        logits.top1_rows,
+        logits.rows,
+        logits.top5_rows
+    ))
+}
+
 /// Where tolerances come from.
 pub(crate) fn tolerance_rule(run: &Run) -> String {
     let measured = format!("{} × the largest measured floor", run.k);

@@ -140,6 +140,9 @@ fn systems(run: &Run, style: &Style) -> Vec<String> {
     let summary = &run.summary;
     let legend = format!("worst: error ÷ tolerance; tolerance: {}", crate::facts::tolerance_rule(run));
     lines.extend(style.wrapped(&legend, 0).iter().map(|line| style.paint(Paint::Dim, line)));
+    if let Some(said) = crate::facts::last_logits(run) {
+        lines.extend(style.wrapped(&said, 0));
+    }
     if let Some(ties) = near_ties(run) {
         lines.extend(style.wrapped(&ties, 0).iter().map(|line| style.paint(Paint::Yellow, line)));
     }

@@ -153,6 +153,19 @@ pub(crate) fn numbers(tap: &TapRecord) -> Vec<String> {
     if let Some(amplification) = tap.amplification {
         lines.push(format!("own error ÷ inherited error: {}", ratio(amplification)));
     }
+    if let Some(logits) = &tap.logits {
+        lines.push(format!(
+            "as distributions: KL {} (worst row {}); the same first token in {} of {} rows, the same five in {}",
+            scientific(logits.kl_mean),
+            scientific(logits.kl_max),
+            logits.top1_rows,
+            logits.rows,
+            logits.top5_rows
+        ));
+    }
+    if let Some(ulps) = &tap.ulps {
+        lines.push(format!("float32 steps off: {} (half), {} (99 %), {} (most)", ulps.p50, ulps.p99, ulps.max));
+    }
     for hint in &tap.hints {
         let sure = if hint.within_tolerance { "nothing of the error is left" } else { "most of the error is gone" };
         let left = scientific(hint.error_left);

@@ -14,6 +14,7 @@ pub mod exact;
 pub mod growth;
 pub mod hints;
 pub mod lock;
+pub mod logits;
 pub mod merge;
 pub mod metrics;
 pub mod mutation;
@@ -22,6 +23,7 @@ pub mod record;
 pub mod run;
 pub mod summary;
 pub mod tolerance;
+pub mod ulp;
 
 pub use amplification::{fill_amplification, fill_amplification_with};
 pub use check::Violation;
@@ -30,6 +32,7 @@ pub use exact::{Exact, ExactDifference, compare_exact};
 pub use growth::{Growth, fill_growth};
 pub use hints::Hint;
 pub use lock::Lock;
+pub use logits::{LogitMetrics, compare_logits};
 pub use merge::merge;
 pub use metrics::{CompareError, Element, Finite, MaxAbs, Metrics, Reference, WorstRow, compare};
 pub use mutation::{MUTATION_SCHEMA, MutantRecord, MutationReport, MutationSummary, Outcome, VariantRecord};
@@ -40,6 +43,7 @@ pub use run::{
 };
 pub use summary::{ModeCounts, Points, Summary, TapRef, Verdict, worst};
 pub use tolerance::{Floors, K, Tolerance, ulp_floor};
+pub use ulp::{Ulps, ulps};
 
 #[cfg(test)]
 mod record_tests;

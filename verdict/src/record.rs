@@ -10,9 +10,11 @@ use crate::choices::Choices;
 use crate::exact::Exact;
 use crate::growth::Growth;
 use crate::hints::Hint;
+use crate::logits::LogitMetrics;
 use crate::metrics::{CompareError, Metrics};
 use crate::nonfinite;
 use crate::tolerance::{Floors, Tolerance};
+use crate::ulp::Ulps;
 
 /// From where a tap's input came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -195,6 +197,12 @@ pub struct TapRecord {
     pub failure: Option<Failure>,
     /// The numbers, where floats were compared.
     pub metrics: Option<Metrics>,
+    /// The distributions, where logits were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logits: Option<LogitMetrics>,
+    /// Steps of float32, where a single operation was run by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ulps: Option<Ulps>,
     /// The experts, where choices were compared.
     pub choices: Option<Choices>,
     /// The differences, where integers were compared.
@@ -346,6 +354,8 @@ impl TapRecord {
             status: Status::Fail,
             failure: None,
             metrics: None,
+            logits: None,
+            ulps: None,
             choices: None,
             exact: None,
             floors: None,
