@@ -89,6 +89,7 @@ fn record(ours: &Side<'_>, theirs: &Side<'_>, taps: Vec<TapRecord>, not_compared
         k: K,
         shard: None,
         repeats: None,
+        lock: None,
         summary: Summary::empty(),
         taps,
         not_compared,

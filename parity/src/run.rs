@@ -154,6 +154,7 @@ fn record(
         k: K,
         shard: request.shard,
         repeats: None,
+        lock: None,
         summary: Summary::empty(),
         taps,
         not_compared,

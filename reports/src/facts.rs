@@ -108,7 +108,7 @@ pub(crate) fn verdict_sentence(run: &Run) -> String {
     let lost = summary.points_unaccounted;
     match summary.verdict {
         Verdict::Pass => {
-            format!("{} {all} comparisons within {} × the measured floor{}", share(run), run.k, repeated(run))
+            format!("{} {all} comparisons within {}{}", share(run), allowed(run), repeated(run))
         }
         Verdict::Fail if failed == 0 => {
             format!("{lost} recorded points are neither compared nor listed as not compared")
@@ -123,9 +123,28 @@ pub(crate) fn verdict_sentence(run: &Run) -> String {
     }
 }
 
+/// Where tolerances come from.
+pub(crate) fn tolerance_rule(run: &Run) -> String {
+    let measured = format!("{} × the largest measured floor", run.k);
+    match &run.lock {
+        None => measured,
+        Some(lock) if lock.stale == 0 => format!("locked ({})", crate::words::short_hash(&lock.sha256)),
+        Some(lock) => format!(
+            "locked ({}); {} locked tolerances are more than {} × what {measured} asks for: stale slack",
+            crate::words::short_hash(&lock.sha256),
+            lock.stale,
+            mlxport_verdict::lock::STALE
+        ),
+    }
+}
+
 /// `all`, or which part of all.
 fn share(run: &Run) -> String {
     run.shard.map_or_else(|| "all".to_owned(), |shard| format!("shard {}/{}:", shard.index, shard.count))
+}
+
+fn allowed(run: &Run) -> String {
+    if run.lock.is_some() { "their locked tolerances".to_owned() } else { format!("{} × the measured floor", run.k) }
 }
 
 fn repeated(run: &Run) -> String {

@@ -20,7 +20,7 @@ pub use markdown::markdown;
 pub use mutation::{mutation_json, mutation_markdown, mutation_text};
 pub use system::System;
 pub use terminal::{Style, terminal};
-pub use write::{write_mutation_report, write_report};
+pub use write::{write_mutation_report, write_report, write_text};
 
 /// What this crate's fallible functions return.
 pub type Result<T> = std::result::Result<T, ReportError>;

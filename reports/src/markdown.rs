@@ -97,7 +97,7 @@ fn environment(page: &mut Page, run: &Run) {
             None => ("layout, recipe", format!("{}, {}", m.layout, m.recipe)),
         },
         ("modes", modes.join(", ")),
-        ("tolerance", format!("{} × the largest measured floor", run.k)),
+        ("tolerance", crate::facts::tolerance_rule(run)),
     ];
     for (what, value) in rows {
         page.row(&[what, &text(&value)]);

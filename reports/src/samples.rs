@@ -106,6 +106,7 @@ fn run(error: impl Fn(usize, Mode) -> f64, choices_agree: bool) -> Run {
         k: 4.0,
         shard: None,
         repeats: None,
+        lock: None,
         summary: Summary::empty(),
         taps,
         not_compared: not_compared.collect(),

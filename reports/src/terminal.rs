@@ -138,7 +138,7 @@ fn systems(run: &Run, style: &Style) -> Vec<String> {
         lines.push(system_line(&row, &name, style));
     }
     let summary = &run.summary;
-    let legend = format!("worst: error ÷ tolerance; tolerance: {} × the largest measured floor", run.k);
+    let legend = format!("worst: error ÷ tolerance; tolerance: {}", crate::facts::tolerance_rule(run));
     lines.extend(style.wrapped(&legend, 0).iter().map(|line| style.paint(Paint::Dim, line)));
     if let Some(ties) = near_ties(run) {
         lines.extend(style.wrapped(&ties, 0).iter().map(|line| style.paint(Paint::Yellow, line)));

@@ -40,9 +40,17 @@ pub fn write_mutation_report(dir: impl AsRef<Path>, report: &MutationReport) -> 
     replace(&dir.join("mutation.json"), &mutation_json(report))
 }
 
+/// Writes one text file: a reader sees the old one or the new one.
+///
+/// # Errors
+/// The file could not be written.
+pub fn write_text(path: impl AsRef<Path>, text: &str) -> Result<()> {
+    replace(path.as_ref(), text)
+}
+
 fn replace(path: &Path, text: &str) -> Result<()> {
     let failed = |source| ReportError::Write { path: path.to_owned(), source };
-    let dir = path.parent().unwrap_or_else(|| Path::new("."));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".report-")
         // Readable like any other file, as far as the umask allows.

@@ -4,6 +4,7 @@ pub mod compare;
 pub mod convert;
 mod hub_progress;
 pub mod inspect;
+pub mod lock;
 pub mod mutate;
 pub mod parity;
 pub mod report;

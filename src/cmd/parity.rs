@@ -9,7 +9,11 @@ use mlxport_parity::{Request, Selection};
 use mlxport_reports::{Style, json, terminal, write_report};
 use mlxport_verdict::{Mode, Run, SCHEMA, Shard, Verdict};
 
-use crate::{cmd::mutate, exit, output::to_stdout};
+use crate::{
+    cmd::{lock::LockArgs, mutate},
+    exit,
+    output::to_stdout,
+};
 
 /// Flags of `mlxport parity`.
 #[derive(Debug, clap::Args)]
@@ -38,6 +42,8 @@ pub struct Args {
     /// Run so often; runs that are not the same, bit for bit, are a verdict of their own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
+    #[command(flatten)]
+    lock: LockArgs,
     /// Plant faults one by one and say which are caught, and where; run correct variants and say which are accused
     #[arg(long, conflicts_with_all = ["shard", "repeat", "select"])]
     mutate: bool,
@@ -116,6 +122,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     for _ in 1..args.repeat {
         record = record.repeated(mlxport_parity::run(&request)?);
     }
+    let record = args.lock.apply(record)?;
     if let Some(dir) = &args.report {
         write_report(dir, &record).with_context(|| format!("writing the report to {}", dir.display()))?;
     }

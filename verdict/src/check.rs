@@ -6,7 +6,6 @@
 use crate::growth::factor;
 use crate::record::{Status, TapRecord, ratio};
 use crate::run::{Run, SCHEMA};
-use crate::summary::Points;
 use crate::tolerance::Tolerance;
 
 /// One thing in a record that does not follow from the rest.
@@ -27,13 +26,16 @@ impl Run {
         if self.schema != SCHEMA {
             found.push(violation("schema", format!("expected {SCHEMA}, found {}", self.schema)));
         }
+        if self.lock.is_none() && self.taps.iter().any(|tap| tap.locked.is_some()) {
+            found.push(violation("lock", "tolerances are locked, yet no lockfile is named".to_owned()));
+        }
         for (index, tap) in self.taps.iter().enumerate() {
             for message in tap_violations(tap, self.k) {
                 let place = format!("taps[{index}] {} ({})", tap.id(), tap.mode);
                 found.push(violation(&place, message));
             }
         }
-        let points = Points { recorded: self.summary.points_recorded, mapped: self.summary.points_mapped };
+        let points = self.points();
         let summary = self.summed(points);
         // By their JSON: two NaNs are the same there, and different as floats.
         if serde_json::to_value(&summary).ok() != serde_json::to_value(&self.summary).ok() {
@@ -84,7 +86,11 @@ fn tolerance_violation(tap: &TapRecord, k: f64) -> Option<String> {
         return Some("floats were compared without floors or tolerance".to_owned());
     };
     let expected = Tolerance::new(floors, k);
-    if !same(tolerance.value, expected.value) {
+    if let Some(locked) = tap.locked {
+        if !same(tolerance.value, locked) || !(locked.is_finite() && locked >= 0.0) {
+            return Some(format!("tolerance {:e}, locked {locked:e}", tolerance.value));
+        }
+    } else if !same(tolerance.value, expected.value) {
         return Some(format!("tolerance {:e}, expected k · floor = {:e}", tolerance.value, expected.value));
     }
     let expected = ratio(metrics.rel_rms, tolerance.value);

@@ -18,6 +18,17 @@ const MOST_LEFT: f64 = 0.05;
 /// How many hints are kept.
 const KEPT: usize = 3;
 
+/// From where place `at` of `len` takes its value.
+type Source = fn(at: usize, len: usize) -> usize;
+
+/// Orders in which ports read an axis by mistake: what is wrong, and from where place `at` of `len` takes its values to undo it.
+const ORDERS: [(&str, Source); 4] = [
+    ("is off by one: it comes one too early", |at, len| (at + len - 1) % len),
+    ("is off by one: it comes one too late", |at, len| (at + 1) % len),
+    ("is reversed", |at, len| len - 1 - at),
+    ("has its halves exchanged", |at, len| (at + len / 2) % len),
+];
+
 /// One cause that was tried and explains the error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hint {
@@ -149,15 +160,9 @@ impl Trial<'_> {
     fn orders(&self, candidate: &[f32]) -> Vec<Hint> {
         let mut found = Vec::new();
         for (axis, &len) in self.shape.iter().enumerate().filter(|(_, len)| **len > 1) {
-            let named: [(&str, Box<dyn Fn(usize) -> usize>); 4] = [
-                ("is off by one: it comes one too early", Box::new(move |at| (at + len - 1) % len)),
-                ("is off by one: it comes one too late", Box::new(move |at| (at + 1) % len)),
-                ("is reversed", Box::new(move |at| len - 1 - at)),
-                ("has its halves exchanged", Box::new(move |at| (at + len / 2) % len)),
-            ];
             let before = found.len();
-            for (what, source) in named {
-                let order: Vec<usize> = (0..len).map(source).collect();
+            for (what, source) in ORDERS {
+                let order: Vec<usize> = (0..len).map(|at| source(at, len)).collect();
                 found.extend(
                     self.try_it(&format!("axis {axis} {what}"), &reordered(self.shape, candidate, axis, &order)),
                 );

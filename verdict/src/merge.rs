@@ -8,7 +8,6 @@ use crate::{
     check::Violation,
     record::Mode,
     run::{NotCompared, Run},
-    summary::Points,
 };
 
 /// Joins `parts`, in any order.
@@ -54,6 +53,7 @@ fn differences(a: &Run, b: &Run, name: &str) -> Vec<String> {
         ("environment (version, device, dtype, TF32, system)", a.environment == environment),
         ("k", a.k.to_bits() == b.k.to_bits()),
         ("tool", a.tool == b.tool),
+        ("lockfile", a.lock.as_ref().map(|lock| &lock.sha256) == b.lock.as_ref().map(|lock| &lock.sha256)),
         ("number of points", points(a) == points(b)),
         ("number of repeats", repeats(a) == repeats(b)),
     ];
@@ -87,7 +87,7 @@ fn completeness(parts: &[(String, Run)]) -> Vec<Violation> {
 }
 
 fn joined(parts: Vec<Run>) -> Run {
-    let points = Points { recorded: parts[0].summary.points_recorded, mapped: parts[0].summary.points_mapped };
+    let points = parts[0].points();
     let mut parts = parts.into_iter();
     let mut whole = parts.next().expect("checked by the caller");
     for part in parts {
@@ -98,6 +98,9 @@ fn joined(parts: Vec<Run>) -> Run {
         }
         whole.taps.extend(part.taps);
         whole.not_compared.extend(part.not_compared);
+        if let (Some(all), Some(more)) = (&mut whole.lock, &part.lock) {
+            all.stale += more.stale;
+        }
         if let (Some(all), Some(more)) = (&mut whole.repeats, part.repeats) {
             all.disagreeing.extend(more.disagreeing);
         }

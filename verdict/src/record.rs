@@ -203,6 +203,9 @@ pub struct TapRecord {
     pub floors: Option<Floors>,
     /// What was allowed (floats only).
     pub tolerance: Option<Tolerance>,
+    /// What a lockfile allows, where the run was judged by one: then it is the tolerance's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<f64>,
     /// `metrics.rel_rms / tolerance.value`: above 1 fails, NaN fails.
     #[serde(default, with = "nonfinite::option")]
     pub ratio: Option<f64>,
@@ -284,6 +287,21 @@ impl TapRecord {
         record.settled()
     }
 
+    /// Judges the tap anew, by what a lockfile allows.
+    pub fn lock_to(&mut self, locked: f64) {
+        let (Some(metrics), Some(tolerance)) = (&self.metrics, &mut self.tolerance) else { return };
+        self.locked = Some(locked);
+        tolerance.value = locked;
+        self.ratio = Some(ratio(metrics.rel_rms, locked));
+        self.failure = match self.failure.take() {
+            None | Some(Failure::ToleranceExceeded) => {
+                (!tolerance.passes(metrics.rel_rms)).then_some(Failure::ToleranceExceeded)
+            }
+            other => other,
+        };
+        self.status = if self.failure.is_none() { Status::Pass } else { Status::Fail };
+    }
+
     /// Notes that only so many elements of the tensor were compared.
     #[must_use]
     pub fn of_sample(mut self, count: usize) -> Self {
@@ -332,6 +350,7 @@ impl TapRecord {
             exact: None,
             floors: None,
             tolerance: None,
+            locked: None,
             ratio: None,
             amplification: None,
             hints: Vec::new(),

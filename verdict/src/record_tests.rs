@@ -48,6 +48,7 @@ fn run(taps: Vec<TapRecord>, points: usize) -> Run {
         k: K,
         shard: None,
         repeats: None,
+        lock: None,
         summary: Summary::empty(),
         taps,
         not_compared: Vec::new(),

@@ -145,6 +145,15 @@ impl Shard {
     }
 }
 
+/// The lockfile that a run was judged by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockUse {
+    /// SHA-256 of the file, lower-case hex.
+    pub sha256: String,
+    /// Taps that it allows far more than today's floors ask for: see [`crate::lock::STALE`].
+    pub stale: usize,
+}
+
 /// Repeated runs of the same model on the same input, compared bit for bit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeats {
@@ -190,6 +199,9 @@ pub struct Run {
     /// Which share of the modules this run was about; none: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
+    /// The lockfile it was judged by, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockUse>,
     /// Repeated runs, if there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
@@ -211,6 +223,12 @@ impl Run {
         self
     }
 
+    /// How many points the recording has, and how many the port can produce.
+    #[must_use]
+    pub fn points(&self) -> Points {
+        Points { recorded: self.summary.points_recorded, mapped: self.summary.points_mapped }
+    }
+
     /// The summary that follows from everything else. Repeats that disagree are a verdict of their own, whatever each said.
     #[must_use]
     pub fn summed(&self, points: Points) -> Summary {
@@ -225,7 +243,7 @@ impl Run {
     /// takes its place: a failure is never retried away.
     #[must_use]
     pub fn repeated(self, again: Self) -> Self {
-        let points = Points { recorded: self.summary.points_recorded, mapped: self.summary.points_mapped };
+        let points = self.points();
         let mut repeats = self.repeats.clone().unwrap_or(Repeats { count: 1, disagreeing: Vec::new() });
         repeats.count += 1;
         let name = |tap: &TapRecord| RepeatedTap { id: tap.id(), mode: tap.mode };

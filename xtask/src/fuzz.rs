@@ -17,7 +17,7 @@ use crate::cargo;
 use report::Outcome;
 
 /// Every target, as `fuzz/src/lib.rs` lists them.
-pub const TARGETS: [&str; 11] = [
+pub const TARGETS: [&str; 12] = [
     "header",
     "index",
     "pickle",
@@ -29,6 +29,7 @@ pub const TARGETS: [&str; 11] = [
     "report",
     "plan",
     "renames",
+    "lock",
 ];
 
 /// Seconds that each target gets in `cargo xtask test`.

@@ -5,6 +5,7 @@ pub mod expression;
 pub mod fixture_manifest;
 pub mod header;
 pub mod index;
+pub mod lock;
 pub mod manifest;
 pub mod pickle;
 pub mod plan;
