@@ -87,7 +87,8 @@ fn tolerance_violation(tap: &TapRecord, k: f64) -> Option<String> {
     };
     let expected = Tolerance::new(floors, k);
     if let Some(locked) = tap.locked {
-        if !same(tolerance.value, locked) || !(locked.is_finite() && locked >= 0.0) {
+        let is_sound = locked.is_finite() && locked >= 0.0;
+        if !(is_sound && same(tolerance.value, locked)) {
             return Some(format!("tolerance {:e}, locked {locked:e}", tolerance.value));
         }
     } else if !same(tolerance.value, expected.value) {

@@ -135,7 +135,7 @@ mod tests {
             let text = lock.to_text();
             let back = Lock::parse(&text).expect("our own text");
             prop_assert_eq!(&back, &lock);
-            prop_assert_eq!(back.to_text(), text);
+            prop_assert_eq!(&back.to_text(), &text);
             // One tap a line: two lines of braces, schema, k, and two per run that has taps, one that has none.
             let taps: usize = lock.runs.values().map(BTreeMap::len).sum();
             let braces: usize = lock.runs.values().map(|taps| if taps.is_empty() { 1 } else { 2 }).sum();
