@@ -124,6 +124,15 @@ fn a_perturbed_tensor_is_named_with_where_the_error_grows_and_what_it_is() {
 }
 
 #[test]
+fn a_usual_cause_is_tried_on_the_recorded_tensors() {
+    let candidate =
+        Copy::of("tiny-grid").values("model.projector.layers#0.out", |tensor| floats(tensor, |_, value| value * 1.5));
+    let (code, record, said) = compare(&fixture("tiny-grid"), candidate.dir.path(), &[]);
+    assert_eq!((code, &record["summary"]["first_divergence"]["point"]), (1, &json!("model.projector.layers")));
+    assert!(said.contains("likely cause: a constant factor"), "{said}");
+}
+
+#[test]
 fn shapes_and_dtypes_that_differ_fail() {
     let candidate =
         Copy::of("tiny-small").values("model.norm#0.out", |tensor| tensor.shape.swap(1, 2)).tell(|manifest| {

@@ -6,15 +6,12 @@
 
 use std::collections::HashMap;
 
-use mlxport_fixtures::{Data, Kind, Point};
+use mlxport_fixtures::{Data, Fixture, Kind, Point, Result};
 use mlxport_verdict::{Reference, compare};
-
-use crate::error::Result;
-use crate::pairs::Side;
 
 /// What one recording says of the experts of all layers.
 #[derive(Debug, Default)]
-pub(crate) struct Experts {
+pub struct Experts {
     /// By the expert's path and call: for each recorded row, its place among the expert's tokens in token order.
     ranks: HashMap<(String, u32), Vec<usize>>,
     /// By layer, tensor inside the expert, call and kind: the relative floor over the rows of all experts.
@@ -38,64 +35,75 @@ pub(crate) fn is_inside(point: &Point) -> bool {
 }
 
 impl Experts {
-    /// Reads the order of rows and pools the floors.
+    /// Reads the order of rows and pools the floors. `points` are the fixture's, under whatever names.
     ///
     /// # Errors
     /// When a tensor cannot be read.
-    pub fn read(side: &Side<'_>) -> Result<Self> {
-        let mut experts = Self { floors: pooled_floors(&side.points), ..Self::default() };
-        for gate in side.points.iter().filter(|p| p.kind == Kind::In(0) && p.sampling.is_none()) {
+    pub fn read(fixture: &Fixture, points: &[Point]) -> Result<Self> {
+        let mut experts = Self { floors: pooled_floors(points), ..Self::default() };
+        for gate in points.iter().filter(|p| p.kind == Kind::In(0) && p.sampling.is_none()) {
             let Some(layer) = gate.point.strip_suffix(".gate") else { continue };
-            let tokens = side.fixture.recorded_as_is(gate)?.data;
-            experts.note_worst_token(side, layer, gate, &tokens)?;
+            let tokens = fixture.recorded_as_is(gate)?.data;
+            experts.note_worst_token(fixture, layer, gate, &tokens)?;
             if let Some(tokens) = bits(&tokens) {
-                experts.note_order(side, layer, gate, &tokens)?;
+                let mine = |point: &&Point| {
+                    let whole_expert =
+                        split(&point.point).is_some_and(|(of, _, inside)| of == layer && inside.is_empty());
+                    whole_expert && point.kind == Kind::In(0) && point.call == gate.call && point.sampling.is_none()
+                };
+                for point in points.iter().filter(mine) {
+                    experts.note_order(fixture, point, &tokens)?;
+                }
             }
         }
         Ok(experts)
     }
 
-    fn note_order(&mut self, side: &Side<'_>, layer: &str, gate: &Point, tokens: &[u64]) -> Result<()> {
-        let mine = |p: &&Point| {
-            let whole_expert = split(&p.point).is_some_and(|(of, _, inside)| of == layer && inside.is_empty());
-            whole_expert && p.kind == Kind::In(0) && p.call == gate.call && p.sampling.is_none()
-        };
-        for point in side.points.iter().filter(mine) {
-            let Some(rows) = bits(&side.fixture.recorded_as_is(point)?.data) else { continue };
-            let width = point.shape.last().copied().unwrap_or(1).max(1);
-            if let Some(ranks) = ranks(&rows, tokens, width) {
-                self.ranks.insert((point.point.clone(), point.call), ranks);
-            }
+    fn note_order(&mut self, fixture: &Fixture, point: &Point, tokens: &[u64]) -> Result<()> {
+        let Some(rows) = bits(&fixture.recorded_as_is(point)?.data) else { return Ok(()) };
+        let width = point.shape.last().copied().unwrap_or(1).max(1);
+        if let Some(ranks) = ranks(&rows, tokens, width) {
+            self.ranks.insert((point.point.clone(), point.call), ranks);
         }
         Ok(())
     }
 
-    fn note_worst_token(&mut self, side: &Side<'_>, layer: &str, gate: &Point, tokens: &Data) -> Result<()> {
+    fn note_worst_token(&mut self, fixture: &Fixture, layer: &str, gate: &Point, tokens: &Data) -> Result<()> {
         let Data::F32(tokens) = tokens else { return Ok(()) };
-        let Some(Data::F64(truth)) = side.fixture.truth(gate)?.map(|truth| truth.data) else { return Ok(()) };
+        let Some(Data::F64(truth)) = fixture.truth(gate)?.map(|truth| truth.data) else { return Ok(()) };
         if let Ok(metrics) = compare(&gate.shape, Reference::F64(&truth), tokens) {
             self.worst_tokens.insert((layer.to_owned(), gate.call), metrics.worst_row.rel_l2);
         }
         Ok(())
     }
 
-    /// The least that the floor of a tensor inside an expert is: that of all experts' rows together (one expert's few are too few
-    /// to measure one), and that of the worst token that enters the layer's experts, for which expert gets it is chance.
-    pub fn least_floor(&self, point: &Point) -> f64 {
-        let Some((layer, _, inside)) = split(&point.point) else { return 0.0 };
-        let pooled = self.floors.get(&(layer.to_owned(), inside.to_owned(), point.call, point.kind));
-        let inherited = self.worst_tokens.get(&(layer.to_owned(), point.call));
-        pooled.into_iter().chain(inherited).copied().fold(0.0, f64::max)
+    /// The floor at this place over the rows of all experts of the layer: one expert's few rows are too few to measure one.
+    #[must_use]
+    pub fn pooled_floor(&self, point: &Point) -> Option<f64> {
+        let (layer, _, inside) = split(&point.point)?;
+        self.floors.get(&(layer.to_owned(), inside.to_owned(), point.call, point.kind)).copied()
     }
 
-    fn order(&self, point: &Point, rows: usize) -> Option<&[usize]> {
+    /// In a whole pass, an expert inherits the error of the tokens it is given, and a token that arrives ill-conditioned is
+    /// off by another amount with every library's order of summation. Which expert gets it is chance: the floor of all is
+    /// that of the worst token that enters the layer's experts, where the fixture has the float64 run to tell.
+    #[must_use]
+    pub fn inherited_floor(&self, point: &Point) -> Option<f64> {
+        let (layer, ..) = split(&point.point)?;
+        self.worst_tokens.get(&(layer.to_owned(), point.call)).copied()
+    }
+
+    /// For each recorded row of a tensor inside an expert that has `rows` of them, its place among the expert's tokens in the
+    /// tokens' own order; nothing where that is not known.
+    #[must_use]
+    pub fn order(&self, point: &Point, rows: usize) -> Option<&[usize]> {
         let (layer, number, _) = split(&point.point)?;
         let ranks = self.ranks.get(&(format!("{layer}.experts.{number}"), point.call))?;
         (ranks.len() == rows).then_some(ranks)
     }
 
     /// The candidate's rows in this recording's order; nothing where one of the two does not tell its own.
-    pub fn in_this_order(&self, point: &Point, candidate: &Self, values: &Data) -> Option<Data> {
+    pub(crate) fn in_this_order(&self, point: &Point, candidate: &Self, values: &Data) -> Option<Data> {
         let rows = point.shape.first().copied().filter(|rows| *rows > 0)?;
         let (ours, theirs) = (self.order(point, rows)?, candidate.order(point, rows)?);
         let width = values.len() / rows;

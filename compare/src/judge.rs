@@ -1,6 +1,9 @@
 //! One pair of tensors, judged: both to metrics, the reference's floors to a tolerance, all to a record.
 
+use std::cell::Cell;
+
 use mlxport_fixtures::{Data, Point, Tensor};
+use mlxport_verdict::hints::hints;
 use mlxport_verdict::{
     Element, Failure, Floors, Header, Mode, Reference, ReferenceKind, TapRecord, compare, compare_exact, compare_sets,
     ulp_floor,
@@ -10,6 +13,9 @@ use crate::elements::{Common, common, place};
 use crate::error::Result;
 use crate::experts::{self, Experts};
 use crate::pairs::{Side, tap_id};
+
+/// How many failures are looked into for their cause: what comes after them inherits.
+const HINTED_FAILURES: usize = 3;
 
 /// What became of a pair.
 pub(crate) enum Outcome {
@@ -26,6 +32,8 @@ pub(crate) struct Judge<'a> {
     ours: Experts,
     theirs: Experts,
     k: f64,
+    /// How many more failures are looked into.
+    hints_left: Cell<usize>,
 }
 
 impl<'a> Judge<'a> {
@@ -34,8 +42,9 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// A recording cannot be read.
     pub fn new(reference: &'a Side<'a>, candidate: &'a Side<'a>, k: f64) -> Result<Self> {
-        let (ours, theirs) = (Experts::read(reference)?, Experts::read(candidate)?);
-        Ok(Self { reference, candidate, ours, theirs, k })
+        let ours = Experts::read(reference.fixture, &reference.points)?;
+        let theirs = Experts::read(candidate.fixture, &candidate.points)?;
+        Ok(Self { reference, candidate, ours, theirs, k, hints_left: Cell::new(HINTED_FAILURES) })
     }
 
     /// Judges one pair: against the float64 run where the reference has it.
@@ -86,11 +95,28 @@ impl<'a> Judge<'a> {
         // A sample has one axis; what is whole keeps its own.
         let shape = if count == numel { ours.shape.clone() } else { vec![count] };
         let mut record = self.record(header, ours, &shape, &reference, &candidate);
-        if count < numel {
+        if count == numel {
+            self.look_into(&mut record, &shape, &reference, &candidate);
+        } else {
             at_its_place(&mut record, ours, &shared);
             record = record.of_sample(count);
         }
         Outcome::Judged(Box::new(record))
+    }
+
+    /// Tries the usual causes on one of the first failures; on whole tensors only, for a sample has no axes.
+    fn look_into(&self, record: &mut TapRecord, shape: &[usize], ours: &Data, theirs: &Data) {
+        let left = self.hints_left.get();
+        let reference = match ours {
+            Data::F32(values) => Reference::F32(values),
+            Data::F64(values) => Reference::F64(values),
+            Data::I64(_) | Data::Bool(_) => return,
+        };
+        if let (Some(Failure::ToleranceExceeded), Data::F32(values), 1..) = (&record.failure, theirs, left) {
+            let tolerance = record.tolerance.map_or(0.0, |tolerance| tolerance.value);
+            record.hints = hints(shape, reference, values, tolerance);
+            self.hints_left.set(left - 1);
+        }
     }
 
     fn record(&self, header: Header, point: &Point, shape: &[usize], ours: &Data, theirs: &Data) -> TapRecord {
@@ -123,8 +149,9 @@ impl<'a> Judge<'a> {
         reference: Reference<'_>,
         candidate: &[C],
     ) -> TapRecord {
+        let inside = [self.ours.pooled_floor(point), self.ours.inherited_floor(point)];
         let floors = Floors {
-            torch: point.relative_floor().max(self.ours.least_floor(point)),
+            torch: inside.into_iter().flatten().fold(point.relative_floor(), f64::max),
             // Where the candidate ran, nothing was measured; and what it says of itself is not taken.
             runtime: 0.0,
             ulp: ulp_floor(point.noise_floor.ref_rms),

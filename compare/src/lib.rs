@@ -11,7 +11,7 @@
 
 mod elements;
 mod error;
-mod experts;
+pub mod experts;
 mod inputs;
 mod judge;
 mod pairs;
@@ -19,5 +19,6 @@ mod rename;
 mod run;
 
 pub use error::{Error, Result};
+pub use experts::Experts;
 pub use rename::Renames;
 pub use run::{Request, compare};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use mlx_rs::{Array, Dtype};
+use mlxport_compare::Experts;
 use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
 use mlxport_model::tap::Module;
 use mlxport_verdict::{
@@ -12,7 +13,7 @@ use mlxport_verdict::{
     ulp_floor, ulps,
 };
 
-use crate::{calibrate::Calibration, error::Result, experts::Experts, host};
+use crate::{calibrate::Calibration, error::Result, experts::in_recorded_order, host};
 
 /// Judges taps against one fixture.
 pub struct Judge<'a> {
@@ -42,7 +43,7 @@ impl<'a> Judge<'a> {
             fixture,
             modules,
             calibration,
-            experts: Experts::read(fixture)?,
+            experts: Experts::read(fixture, fixture.points())?,
             k,
             hints_left: HashMap::new(),
             looked_into: false,
@@ -102,7 +103,7 @@ impl<'a> Judge<'a> {
             return Ok(of_another_dtype(header, candidate));
         }
         let candidate = match header.mode {
-            Mode::Cumulative => &self.experts.in_recorded_order(point, candidate)?,
+            Mode::Cumulative => &in_recorded_order(&self.experts, point, candidate)?,
             Mode::Isolated => candidate,
         };
         let mut values = host::floats(candidate)?;
