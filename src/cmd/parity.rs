@@ -93,9 +93,7 @@ pub(super) fn error_object(error: &anyhow::Error) -> String {
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     if args.dtype == Dtype::Bf16 {
-        anyhow::bail!(
-            "--dtype bf16: this version does not judge by a recording's bfloat16 floors yet; use f32"
-        );
+        anyhow::bail!("--dtype bf16: this version does not judge by a recording's bfloat16 floors yet; use f32");
     }
     let request = Request {
         model: args.model.clone(),
