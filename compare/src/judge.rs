@@ -2,8 +2,8 @@
 
 use mlxport_fixtures::{Data, Point, Tensor};
 use mlxport_verdict::{
-    Element, Failure, Floors, Header, Mode, Reference, ReferenceKind, TapRecord, compare, compare_exact, compare_sets,
-    ulp_floor,
+    Element, Failure, Floors, Header, Mode, Precision, Reference, ReferenceKind, TapRecord, compare, compare_exact,
+    compare_sets, ulp_floor,
 };
 
 use crate::elements::{Common, common, place};
@@ -127,7 +127,7 @@ impl<'a> Judge<'a> {
             torch: point.relative_floor().max(self.ours.least_floor(point)),
             // Where the candidate ran, nothing was measured; and what it says of itself is not taken.
             runtime: 0.0,
-            ulp: ulp_floor(point.noise_floor.ref_rms),
+            ulp: ulp_floor(point.noise_floor.ref_rms, Precision::F32),
         };
         TapRecord::measured(header, compare(shape, reference, candidate), floors, self.k)
     }

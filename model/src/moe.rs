@@ -160,7 +160,7 @@ impl MoeGate {
         }
     }
 
-    /// The chosen experts and their weights, both \[T, k\], int32 and float32.
+    /// The experts to take (the best, or those that the listener names) and their weights, both \[T, k\], int32 and float32.
     fn choose(&self, x: &Array, taps: &Taps) -> Result<(Array, Array)> {
         taps.show(self.site.path(), Kind::Input(0), || Ok(x.clone()))?;
         let rows = x.reshape(&[-1, x.dim(-1)])?.as_dtype(Dtype::Float32)?;
@@ -185,7 +185,12 @@ impl MoeGate {
         } else {
             best(&eligible, chosen)?
         };
-        let mut weights = eligible.take_along_axis(&indices, -1)?;
+        taps.show(self.site.path(), Kind::Output, || Ok(indices.clone()))?;
+        let (indices, mut weights) = match taps.routes(self.site.path(), rows.dim(0))? {
+            // Of all scores: groups that this run would leave out may be those that it must take.
+            Some(given) => (given.clone(), scores.take_along_axis(given, -1)?),
+            None => (indices.clone(), eligible.take_along_axis(indices, -1)?),
+        };
         if self.planted.has(GraphFault::SoftmaxAfterTopK) {
             weights = ops::softmax_axis(logits.take_along_axis(&indices, -1)?, -1, true)?;
         }
@@ -194,7 +199,6 @@ impl MoeGate {
             weights = weights.divide(sum)?;
         }
         let weights = weights.multiply(scalar(self.config.routed_scaling_factor, Dtype::Float32)?)?;
-        taps.show(self.site.path(), Kind::Output, || Ok(indices.clone()))?;
         Ok((indices, weights))
     }
 

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     inputs,
     judge::Judge,
+    routing::Routing,
     select::Selection,
 };
 
@@ -63,6 +64,7 @@ struct Ear<'a, 'j> {
     calls: HashMap<(String, Kind), u32>,
     /// The last scores shown, by router path.
     scores: HashMap<String, Array>,
+    routing: Routing,
     records: Vec<(usize, TapRecord)>,
     error: Option<Error>,
 }
@@ -75,8 +77,8 @@ impl<'a, 'j> Ear<'a, 'j> {
         for (path, _, kind) in points.keys() {
             recorded.entry(path.clone()).or_default().insert(*kind);
         }
-        let (calls, scores) = (HashMap::new(), HashMap::new());
-        Self { judge, points, recorded, calls, scores, records: Vec::new(), error: None }
+        let (calls, scores, routing) = (HashMap::new(), HashMap::new(), judge.routing());
+        Self { judge, points, recorded, calls, scores, routing, records: Vec::new(), error: None }
     }
 
     fn hear(&mut self, path: &str, kind: Kind, value: &Array) -> Result<()> {
@@ -99,6 +101,9 @@ impl<'a, 'j> Ear<'a, 'j> {
             self.records.push((usize::MAX, self.judge.extra(path, call, place, value)));
             return Ok(());
         };
+        if !self.judge.measured(point, Mode::Cumulative) {
+            return Ok(());
+        }
         let scores = if kind == Kind::Output { self.scores.remove(path) } else { None };
         let record = self.judge.judge(point, Mode::Cumulative, value, scores.as_ref())?;
         self.records.push((order, record));
@@ -109,13 +114,17 @@ impl<'a, 'j> Ear<'a, 'j> {
 impl Listener for Ear<'_, '_> {
     fn tap(&mut self, path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
         self.hear(path, kind, &value).map_err(|error| {
-            let told = mlxport_model::Error::Listener(error.to_string().into());
+            let message = error.to_string();
             // A model error inside a tap is the model's; a fixture that cannot be read ends the run.
             if !matches!(error, Error::Model(_) | Error::Mlx(_) | Error::Slice(_)) {
                 self.error = Some(error);
             }
-            told
+            mlxport_model::Error::Listener(message.into())
         })
+    }
+
+    fn routes(&mut self, path: &str, tokens: i32) -> mlxport_model::Result<Option<Array>> {
+        self.routing.next(path, tokens).map_err(|error| mlxport_model::Error::Listener(error.to_string().into()))
     }
 
     fn wants(&self, path: &str) -> bool {

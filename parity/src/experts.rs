@@ -8,20 +8,23 @@ use std::collections::HashMap;
 
 use mlx_rs::Array;
 use mlxport_fixtures::{Data, Fixture, Kind, Point};
-use mlxport_verdict::{Reference, compare};
+use mlxport_verdict::{Mode, Precision, Reference, compare};
 
-use crate::error::Result;
+use crate::{error::Result, floors};
 
 /// What the fixture says of the experts of all layers.
 #[derive(Debug, Default)]
 pub struct Experts {
     /// By the expert's path and call: for each recorded row, its place among the expert's tokens in token order.
     ranks: HashMap<(String, u32), Vec<i32>>,
-    /// By layer, tensor inside the expert and call: the relative floor over the rows of all experts.
-    floors: HashMap<(String, String, u32, Kind), f64>,
+    /// By mode, layer, tensor inside the expert and call: the relative floor over the rows of all experts.
+    floors: HashMap<Place, f64>,
     /// By layer and call: what float32 PyTorch is off from float64 at the worst token that enters the experts.
     worst_tokens: HashMap<(String, u32), f64>,
 }
+
+/// Mode, layer, tensor inside the expert, call and kind.
+type Place = (Mode, String, String, u32, Kind);
 
 /// `model.layers.1.mlp.experts.5.up_proj` → (`model.layers.1.mlp`, `5`, `up_proj`).
 fn split(path: &str) -> Option<(&str, &str, &str)> {
@@ -37,8 +40,10 @@ impl Experts {
     ///
     /// # Errors
     /// When a tensor cannot be read.
-    pub fn read(fixture: &Fixture) -> Result<Self> {
-        let mut experts = Self { floors: pooled_floors(fixture.points()), ..Self::default() };
+    pub fn read(fixture: &Fixture, precision: Precision) -> Result<Self> {
+        let modes = [Mode::Cumulative, Mode::Isolated];
+        let floors = modes.into_iter().flat_map(|mode| pooled_floors(fixture.points(), precision, mode)).collect();
+        let mut experts = Self { floors, ..Self::default() };
         for gate in fixture.points().iter().filter(|p| p.kind == Kind::In(0)) {
             let Some(layer) = gate.point.strip_suffix(".gate") else { continue };
             let Data::F32(tokens) = fixture.recorded(gate)?.data else { continue };
@@ -92,9 +97,9 @@ impl Experts {
     }
 
     /// The floor at this place over the rows of all experts of the layer: one expert's few rows are too few to measure one.
-    pub fn pooled_floor(&self, point: &Point) -> Option<f64> {
+    pub fn pooled_floor(&self, point: &Point, mode: Mode) -> Option<f64> {
         let (layer, _, inside) = split(&point.point)?;
-        self.floors.get(&(layer.to_owned(), inside.to_owned(), point.call, point.kind)).copied()
+        self.floors.get(&(mode, layer.to_owned(), inside.to_owned(), point.call, point.kind)).copied()
     }
 }
 
@@ -113,14 +118,15 @@ fn ranks(rows: &[f32], tokens: &[f32], width: usize) -> Option<Vec<i32>> {
     Some(order.iter().map(|token| sorted.partition_point(|t| t < token) as i32).collect())
 }
 
-fn pooled_floors(points: &[Point]) -> HashMap<(String, String, u32, Kind), f64> {
+fn pooled_floors(points: &[Point], precision: Precision, mode: Mode) -> HashMap<Place, f64> {
     let mut sums: HashMap<_, (f64, f64)> = HashMap::new();
     for point in points {
         let Some((layer, _, inside)) = split(&point.point) else { continue };
-        let sum = sums.entry((layer.to_owned(), inside.to_owned(), point.call, point.kind)).or_default();
+        let Some(measured) = floors::recorded(point, precision, mode) else { continue };
+        let sum = sums.entry((mode, layer.to_owned(), inside.to_owned(), point.call, point.kind)).or_default();
         let count = point.numel() as f64;
-        sum.0 += count * point.noise_floor.rms.powi(2);
-        sum.1 += count * point.noise_floor.ref_rms.powi(2);
+        sum.0 += count * measured.rms.powi(2);
+        sum.1 += count * measured.ref_rms.powi(2);
     }
     let floor = |(error, reference): (f64, f64)| if reference > 0.0 { (error / reference).sqrt() } else { 0.0 };
     sums.into_iter().map(|(key, sum)| (key, floor(sum))).collect()

@@ -6,13 +6,13 @@ use mlx_rs::{Array, Dtype};
 use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
 use mlxport_model::tap::Module;
 use mlxport_verdict::{
-    Failure, Floors, Header, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
+    Failure, Floors, Header, Margins, Mode, Precision, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
     compare_exact, compare_sets,
     hints::{hints, ranked, tried},
     ulp_floor,
 };
 
-use crate::{calibrate::Calibration, error::Result, experts::Experts, host};
+use crate::{calibrate::Calibration, error::Result, experts::Experts, floors, host, routing::Routing};
 
 /// Judges taps against one fixture.
 pub struct Judge<'a> {
@@ -20,6 +20,8 @@ pub struct Judge<'a> {
     modules: &'a BTreeMap<&'a str, &'a dyn Module>,
     calibration: Calibration,
     experts: Experts,
+    routing: Routing,
+    precision: Precision,
     k: f64,
     /// How many more failures of each mode are looked into: the first ones say where it began.
     hints_left: HashMap<Mode, usize>,
@@ -28,7 +30,7 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge that allows `k` floors.
+    /// A judge of runs in `precision` that allows `k` floors.
     ///
     /// # Errors
     /// When the fixture cannot be read.
@@ -36,13 +38,15 @@ impl<'a> Judge<'a> {
         fixture: &'a Fixture,
         modules: &'a BTreeMap<&'a str, &'a dyn Module>,
         calibration: Calibration,
-        k: f64,
+        (precision, k): (Precision, f64),
     ) -> Result<Self> {
         Ok(Self {
             fixture,
             modules,
             calibration,
-            experts: Experts::read(fixture)?,
+            experts: Experts::read(fixture, precision)?,
+            routing: Routing::read(fixture, precision)?,
+            precision,
             k,
             hints_left: HashMap::new(),
             looked_into: false,
@@ -69,7 +73,7 @@ impl<'a> Judge<'a> {
         match (&reference.data, scores) {
             (Data::F32(_) | Data::F64(_), _) => self.floats(point, header, &reference, candidate),
             (Data::I64(values), Some(scores)) => {
-                let tolerance = self.router_tolerance(point)?;
+                let tolerance = self.router_tolerance(point, mode)?;
                 chosen(header, values, candidate, scores, tolerance)
             }
             (Data::I64(values), None) => integers(header, values, candidate),
@@ -78,6 +82,16 @@ impl<'a> Judge<'a> {
                 integers(header, &values, candidate)
             }
         }
+    }
+
+    /// The choices that a run's routers must take, none of them handed out yet.
+    pub fn routing(&self) -> Routing {
+        self.routing.clone()
+    }
+
+    /// Whether `point` can be judged in `mode`.
+    pub fn measured(&self, point: &Point, mode: Mode) -> bool {
+        floors::measured(point, self.precision, mode)
     }
 
     /// The record of a tap for which there is no candidate.
@@ -165,9 +179,11 @@ impl<'a> Judge<'a> {
     }
 
     /// What the router's logits may be off by, relative to their spread: what its input may be off by, and its own product.
-    fn router_tolerance(&mut self, gate: &Point) -> Result<f64> {
+    fn router_tolerance(&mut self, gate: &Point, mode: Mode) -> Result<f64> {
         let Some(input) = self.fixture.point(&gate.point, gate.call, PointKind::In(0)) else { return Ok(0.0) };
-        let mut floors = self.floors(input, Mode::Isolated)?;
+        // A float32 pass inherits no more than its last roundings; see `floors::recorded`.
+        let mode = if self.precision == Precision::F32 { Mode::Isolated } else { mode };
+        let mut floors = self.floors(input, mode)?;
         if let Some(module) = self.modules.get(gate.point.as_str()) {
             floors.runtime = self.calibration.chain(&module.chain())?;
         }
@@ -177,15 +193,15 @@ impl<'a> Judge<'a> {
     /// The three floors of a tap, as relative RMS.
     fn floors(&mut self, point: &Point, mode: Mode) -> Result<Floors> {
         let inherited = if mode == Mode::Cumulative { self.experts.inherited_floor(point) } else { None };
-        let at_least = inherited.unwrap_or(0.0).max(self.experts.pooled_floor(point).unwrap_or(0.0));
+        let at_least = inherited.unwrap_or(0.0).max(self.experts.pooled_floor(point, mode).unwrap_or(0.0));
         let operations = match (point.kind, self.modules.get(point.point.as_str())) {
             (PointKind::Out, Some(module)) => module.chain(),
             _ => Vec::new(),
         };
         Ok(Floors {
-            torch: point.relative_floor().max(at_least),
+            torch: floors::relative(point, self.precision, mode).max(at_least),
             runtime: self.calibration.chain(&operations)?,
-            ulp: ulp_floor(point.noise_floor.ref_rms),
+            ulp: ulp_floor(point.noise_floor.ref_rms, self.precision),
         })
     }
 }

@@ -39,7 +39,7 @@ pub use run::{
     Tool,
 };
 pub use summary::{ModeCounts, Points, Summary, TapRef, Verdict, worst};
-pub use tolerance::{Floors, K, Tolerance, ulp_floor};
+pub use tolerance::{Floors, K, Precision, Tolerance, ulp_floor};
 
 #[cfg(test)]
 mod record_tests;
