@@ -173,11 +173,11 @@ impl MoeGate {
             ScoringFunc::Softmax => ops::softmax_axis(&logits, -1, true)?,
             ScoringFunc::Sigmoid => ops::sigmoid(&logits)?,
         };
+        taps.show(self.site.path(), Kind::Scores, || Ok(scores.clone()))?;
         let eligible = match self.config.topk_method {
             TopkMethod::Greedy => scores.clone(),
-            TopkMethod::GroupLimitedGreedy => self.within_best_groups(&scores)?,
+            TopkMethod::GroupLimitedGreedy => self.within_best_groups(&scores, taps)?,
         };
-        taps.show(self.site.path(), Kind::Scores, || Ok(eligible.clone()))?;
         let chosen = self.config.num_experts_per_tok.unwrap_or(1);
         let indices = if self.planted.has(GraphFault::TopKSkipsBest) {
             let order = ops::argsort_axis(eligible.negative()?, -1)?;
@@ -213,15 +213,17 @@ impl MoeGate {
     }
 
     /// Scores with those outside the best `topk_group` groups set to 0; a group is as good as its best expert.
-    fn within_best_groups(&self, scores: &Array) -> Result<Array> {
+    fn within_best_groups(&self, scores: &Array, taps: &Taps) -> Result<Array> {
         let groups = self.config.n_group.unwrap_or(1);
         let kept = self.config.topk_group.unwrap_or(1);
         let (tokens, experts) = (scores.dim(0), scores.dim(1));
         let by_group = scores.reshape(&[tokens, groups, experts / groups])?;
-        let kept = best(&by_group.max_axis(-1, false)?, kept)?;
+        let bests = by_group.max_axis(-1, false)?;
+        let kept = best(&bests, kept)?;
         // [T, kept, 1] against [1, 1, groups]: is this group among the kept ones?
         let numbers = Array::from_slice(&(0..groups).collect::<Vec<_>>(), &[1, 1, groups]);
         let mask = kept.expand_dims(-1)?.eq(numbers)?.any_axis(1, false)?;
+        taps.show(self.site.path(), Kind::Groups, || Ok(ops::select(&mask, &bests, bests.negative()?)?))?;
         let masked = ops::select(mask.expand_dims(-1)?, by_group, scalar(0.0, Dtype::Float32)?)?;
         Ok(masked.reshape(&[tokens, experts])?)
     }

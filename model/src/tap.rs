@@ -16,8 +16,11 @@ pub enum Kind {
     Input(u8),
     /// What the module returned.
     Output,
-    /// What a router chose by: \[tokens, experts\], float32. PyTorch has no such tensor; it tells how close a choice was.
+    /// What a router scored: \[tokens, experts\], float32. PyTorch has no such tensor; it tells how close a choice was.
     Scores,
+    /// The best score of each group, \[tokens, groups\], float32, shown after [`Kind::Scores`] where a router takes experts of
+    /// some groups only: negative for those that it left out.
+    Groups,
 }
 
 /// Who wants to see the taps.

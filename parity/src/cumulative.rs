@@ -18,6 +18,7 @@ use crate::{
     judge::Judge,
     routing::Routing,
     select::Selection,
+    ties::Scores,
 };
 
 /// Runs the whole model once and judges what it shows. Records come in the fixture's order.
@@ -63,7 +64,7 @@ struct Ear<'a, 'j> {
     /// How often each tap was heard.
     calls: HashMap<(String, Kind), u32>,
     /// The last scores shown, by router path.
-    scores: HashMap<String, Array>,
+    scores: HashMap<String, Scores>,
     routing: Routing,
     records: Vec<(usize, TapRecord)>,
     error: Option<Error>,
@@ -86,7 +87,13 @@ impl<'a, 'j> Ear<'a, 'j> {
             Kind::Input(index) => PointKind::In(index),
             Kind::Output => PointKind::Out,
             Kind::Scores => {
-                self.scores.insert(path.to_owned(), value.clone());
+                self.scores.insert(path.to_owned(), Scores { experts: value.clone(), groups: None });
+                return Ok(());
+            }
+            Kind::Groups => {
+                if let Some(scores) = self.scores.get_mut(path) {
+                    scores.groups = Some(value.clone());
+                }
                 return Ok(());
             }
         };

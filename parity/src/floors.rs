@@ -32,6 +32,11 @@ pub fn relative(point: &Point, precision: Precision, mode: Mode) -> f64 {
     }
 }
 
+/// What a router's scores are off by, as a share of their spread, for the token that is furthest off; 0 where it was not measured.
+pub fn relative_of_choices(gate: &Point, precision: Precision, mode: Mode) -> f64 {
+    if precision == Precision::F32 { 0.0 } else { relative(gate, precision, mode) }
+}
+
 /// Whether `point` can be judged: integers always, floats where PyTorch's floor was measured.
 pub fn measured(point: &Point, precision: Precision, mode: Mode) -> bool {
     !point.dtype.is_float() || recorded(point, precision, mode).is_some()

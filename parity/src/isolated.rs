@@ -10,7 +10,9 @@ use mlxport_model::{
 };
 use mlxport_verdict::{Failure, Mode, NotCompared, Shard, TapRecord};
 
-use crate::{error::Result, floors::NOT_MEASURED, host, inputs, judge::Judge, routing::Routing, select::Selection};
+use crate::{
+    error::Result, floors::NOT_MEASURED, host, inputs, judge::Judge, routing::Routing, select::Selection, ties::Scores,
+};
 
 /// Modules by path and call.
 pub type Share<'a> = HashSet<(&'a str, u32)>;
@@ -86,7 +88,7 @@ fn module_record(
     judge: &mut Judge,
 ) -> Result<TapRecord> {
     let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
-    let mut scores = Scores { path: &point.point, value: None, routing: judge.routing() };
+    let mut scores = Router { path: &point.point, value: None, routing: judge.routing() };
     match module.call(&given, &Taps::to(&mut scores)) {
         Ok(output) => {
             let mut record = judge.judge(point, Mode::Isolated, &output, scores.value.as_ref())?;
@@ -100,16 +102,18 @@ fn module_record(
 }
 
 /// Keeps a router's scores, and gives the routers inside a module the recorded choices.
-struct Scores<'a> {
+struct Router<'a> {
     path: &'a str,
-    value: Option<Array>,
+    value: Option<Scores>,
     routing: Routing,
 }
 
-impl Listener for Scores<'_> {
+impl Listener for Router<'_> {
     fn tap(&mut self, _path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
-        if kind == Kind::Scores {
-            self.value = Some(value);
+        match (kind, &mut self.value) {
+            (Kind::Scores, _) => self.value = Some(Scores { experts: value, groups: None }),
+            (Kind::Groups, Some(scores)) => scores.groups = Some(value),
+            _ => {}
         }
         Ok(())
     }

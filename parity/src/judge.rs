@@ -12,7 +12,14 @@ use mlxport_verdict::{
     ulp_floor,
 };
 
-use crate::{calibrate::Calibration, error::Result, experts::Experts, floors, host, routing::Routing};
+use crate::{
+    calibrate::Calibration,
+    error::Result,
+    experts::Experts,
+    floors, host,
+    routing::Routing,
+    ties::{Scores, needed_errors},
+};
 
 /// Judges taps against one fixture.
 pub struct Judge<'a> {
@@ -58,7 +65,13 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// When fixture or MLX cannot be read; a candidate that is wrong is a failed record, not an error.
-    pub fn judge(&mut self, point: &Point, mode: Mode, candidate: &Array, scores: Option<&Array>) -> Result<TapRecord> {
+    pub fn judge(
+        &mut self,
+        point: &Point,
+        mode: Mode,
+        candidate: &Array,
+        scores: Option<&Scores>,
+    ) -> Result<TapRecord> {
         let truth = if mode == Mode::Cumulative { self.fixture.truth(point)? } else { None };
         let (kind, reference) = match truth {
             Some(truth) => (ReferenceKind::Truth, truth),
@@ -181,9 +194,9 @@ impl<'a> Judge<'a> {
     /// What the router's logits may be off by, relative to their spread: what its input may be off by, and its own product.
     fn router_tolerance(&mut self, gate: &Point, mode: Mode) -> Result<f64> {
         let Some(input) = self.fixture.point(&gate.point, gate.call, PointKind::In(0)) else { return Ok(0.0) };
-        // A float32 pass inherits no more than its last roundings; see `floors::recorded`.
-        let mode = if self.precision == Precision::F32 { Mode::Isolated } else { mode };
-        let mut floors = self.floors(input, mode)?;
+        let mut floors = self.floors(input, Mode::Isolated)?;
+        // Measured on the very scores, of the token that is furthest off.
+        floors.torch = floors.torch.max(floors::relative_of_choices(gate, self.precision, mode));
         if let Some(module) = self.modules.get(gate.point.as_str()) {
             floors.runtime = self.calibration.chain(&module.chain())?;
         }
@@ -257,33 +270,13 @@ fn integers(header: Header, reference: &[i64], candidate: &Array) -> Result<TapR
 }
 
 /// Expert choices: equal as sets, unless the logits were closer than the tolerance of the router's input can tell.
-fn chosen(header: Header, reference: &[i64], candidate: &Array, scores: &Array, tolerance: f64) -> Result<TapRecord> {
+fn chosen(header: Header, reference: &[i64], candidate: &Array, scores: &Scores, tolerance: f64) -> Result<TapRecord> {
     let [rows, k] = header.shape[..] else {
         let failure = Failure::NotComparable { message: format!("choices of shape {:?}", header.shape) };
         return Ok(TapRecord::failed(header, failure));
     };
-    let per_row = margins(scores, k)?;
-    let margins = Margins { per_row: &per_row, floor: tolerance };
-    let outcome = compare_sets(rows, k, reference, &host::integers(candidate)?, Some(margins));
+    let candidate = host::integers(candidate)?;
+    let per_row = needed_errors(scores, k, reference, &candidate)?;
+    let outcome = compare_sets(rows, k, reference, &candidate, Some(Margins { per_row: &per_row, floor: tolerance }));
     Ok(TapRecord::chosen(header, outcome))
-}
-
-/// How close each choice was: the gap between the k-th and the next logit, as a share of how far the row's logits spread.
-/// A softmax's logits are the logarithms of its scores but for a constant, so their differences can be read off the scores.
-fn margins(scores: &Array, k: usize) -> Result<Vec<f64>> {
-    let experts = scores.dim(-1) as usize;
-    let mut values = host::floats(scores)?;
-    let margin = |row: &mut [f32]| {
-        row.sort_by(|a, b| b.total_cmp(a));
-        // Scores of exactly 0 are those of groups that were left out: they are not in the running.
-        let logits: Vec<f64> = row.iter().filter(|&&s| s > 0.0).map(|&s| f64::from(s).ln()).collect();
-        let mean = logits.iter().sum::<f64>() / logits.len().max(1) as f64;
-        let spread = (logits.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / logits.len().max(1) as f64).sqrt();
-        match logits.get(k) {
-            Some(next) if spread > 0.0 => (logits[k - 1] - next) / spread,
-            Some(_) => 0.0,
-            None => f64::INFINITY,
-        }
-    };
-    Ok(values.chunks_exact_mut(experts).map(margin).collect())
 }

@@ -16,6 +16,7 @@ pub mod mutate;
 mod routing;
 pub mod run;
 pub mod select;
+mod ties;
 
 pub use error::{Error, Result};
 pub use mutate::mutate;
