@@ -96,6 +96,8 @@ mod tests {
             noise_floor: NoiseFloor::default(),
             floor_measured: true,
             noise_floor_other_kernels: None,
+            noise_floor_bf16: None,
+            noise_floor_bf16_isolated: None,
         }
     }
 

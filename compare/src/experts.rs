@@ -6,19 +6,22 @@
 
 use std::collections::HashMap;
 
-use mlxport_fixtures::{Data, Fixture, Kind, Point, Result};
-use mlxport_verdict::{Reference, compare};
+use mlxport_fixtures::{Data, Fixture, Kind, NoiseFloor, Point, Result};
+use mlxport_verdict::{Mode, Reference, compare};
 
 /// What one recording says of the experts of all layers.
 #[derive(Debug, Default)]
 pub struct Experts {
     /// By the expert's path and call: for each recorded row, its place among the expert's tokens in token order.
     ranks: HashMap<(String, u32), Vec<usize>>,
-    /// By layer, tensor inside the expert, call and kind: the relative floor over the rows of all experts.
-    floors: HashMap<(String, String, u32, Kind), f64>,
+    /// By mode, layer, tensor inside the expert, call and kind: the relative floor over the rows of all experts.
+    floors: HashMap<Place, f64>,
     /// By layer and call: what the recorded run is off from float64 at the worst token that enters the experts.
     worst_tokens: HashMap<(String, u32), f64>,
 }
+
+/// Mode, layer, tensor inside the expert, call and kind.
+type Place = (Mode, String, String, u32, Kind);
 
 /// `model.layers.1.mlp.experts.5.up_proj` → (`model.layers.1.mlp`, `5`, `up_proj`).
 fn split(path: &str) -> Option<(&str, &str, &str)> {
@@ -35,12 +38,19 @@ pub(crate) fn is_inside(point: &Point) -> bool {
 }
 
 impl Experts {
-    /// Reads the order of rows and pools the floors. `points` are the fixture's, under whatever names.
+    /// Reads the order of rows and pools the floors, which `floor` tells for each point and mode. `points` are the fixture's,
+    /// under whatever names.
     ///
     /// # Errors
     /// When a tensor cannot be read.
-    pub fn read(fixture: &Fixture, points: &[Point]) -> Result<Self> {
-        let mut experts = Self { floors: pooled_floors(points), ..Self::default() };
+    pub fn read(
+        fixture: &Fixture,
+        points: &[Point],
+        floor: impl Fn(&Point, Mode) -> Option<NoiseFloor>,
+    ) -> Result<Self> {
+        let modes = [Mode::Cumulative, Mode::Isolated];
+        let floors = modes.into_iter().flat_map(|mode| pooled_floors(points, mode, &floor)).collect();
+        let mut experts = Self { floors, ..Self::default() };
         for gate in points.iter().filter(|p| p.kind == Kind::In(0) && p.sampling.is_none()) {
             let Some(layer) = gate.point.strip_suffix(".gate") else { continue };
             let tokens = fixture.recorded_as_is(gate)?.data;
@@ -79,9 +89,9 @@ impl Experts {
 
     /// The floor at this place over the rows of all experts of the layer: one expert's few rows are too few to measure one.
     #[must_use]
-    pub fn pooled_floor(&self, point: &Point) -> Option<f64> {
+    pub fn pooled_floor(&self, point: &Point, mode: Mode) -> Option<f64> {
         let (layer, _, inside) = split(&point.point)?;
-        self.floors.get(&(layer.to_owned(), inside.to_owned(), point.call, point.kind)).copied()
+        self.floors.get(&(mode, layer.to_owned(), inside.to_owned(), point.call, point.kind)).copied()
     }
 
     /// In a whole pass, an expert inherits the error of the tokens it is given, and a token that arrives ill-conditioned is
@@ -149,17 +159,22 @@ fn ranks(rows: &[u64], tokens: &[u64], width: usize) -> Option<Vec<usize>> {
     Some(order.iter().map(|token| sorted.partition_point(|t| t < token)).collect())
 }
 
-fn pooled_floors(points: &[Point]) -> HashMap<(String, String, u32, Kind), f64> {
+fn pooled_floors(
+    points: &[Point],
+    mode: Mode,
+    floor: impl Fn(&Point, Mode) -> Option<NoiseFloor>,
+) -> HashMap<Place, f64> {
     let mut sums: HashMap<_, (f64, f64)> = HashMap::new();
     for point in points {
         let Some((layer, _, inside)) = split(&point.point) else { continue };
-        let sum = sums.entry((layer.to_owned(), inside.to_owned(), point.call, point.kind)).or_default();
+        let Some(measured) = floor(point, mode) else { continue };
+        let sum = sums.entry((mode, layer.to_owned(), inside.to_owned(), point.call, point.kind)).or_default();
         let count = point.numel() as f64;
-        sum.0 += count * point.noise_floor.rms.powi(2);
-        sum.1 += count * point.noise_floor.ref_rms.powi(2);
+        sum.0 += count * measured.rms.powi(2);
+        sum.1 += count * measured.ref_rms.powi(2);
     }
-    let floor = |(error, reference): (f64, f64)| if reference > 0.0 { (error / reference).sqrt() } else { 0.0 };
-    sums.into_iter().map(|(key, sum)| (key, floor(sum))).collect()
+    let relative = |(error, reference): (f64, f64)| if reference > 0.0 { (error / reference).sqrt() } else { 0.0 };
+    sums.into_iter().map(|(key, sum)| (key, relative(sum))).collect()
 }
 
 #[cfg(test)]

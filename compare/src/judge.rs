@@ -5,8 +5,8 @@ use std::cell::Cell;
 use mlxport_fixtures::{Data, Point, Tensor};
 use mlxport_verdict::hints::hints;
 use mlxport_verdict::{
-    Element, Failure, Floors, Header, Mode, Reference, ReferenceKind, TapRecord, compare, compare_exact, compare_sets,
-    ulp_floor,
+    Element, Failure, Floors, Header, Mode, Precision, Reference, ReferenceKind, TapRecord, compare, compare_exact,
+    compare_sets, ulp_floor,
 };
 
 use crate::elements::{Common, common, place};
@@ -42,8 +42,8 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// A recording cannot be read.
     pub fn new(reference: &'a Side<'a>, candidate: &'a Side<'a>, k: f64) -> Result<Self> {
-        let ours = Experts::read(reference.fixture, &reference.points)?;
-        let theirs = Experts::read(candidate.fixture, &candidate.points)?;
+        let ours = Experts::read(reference.fixture, &reference.points, |point, _| Some(point.noise_floor))?;
+        let theirs = Experts::read(candidate.fixture, &candidate.points, |point, _| Some(point.noise_floor))?;
         Ok(Self { reference, candidate, ours, theirs, k, hints_left: Cell::new(HINTED_FAILURES) })
     }
 
@@ -149,12 +149,12 @@ impl<'a> Judge<'a> {
         reference: Reference<'_>,
         candidate: &[C],
     ) -> TapRecord {
-        let inside = [self.ours.pooled_floor(point), self.ours.inherited_floor(point)];
+        let inside = [self.ours.pooled_floor(point, Mode::Cumulative), self.ours.inherited_floor(point)];
         let floors = Floors {
             torch: inside.into_iter().flatten().fold(point.relative_floor(), f64::max),
             // Where the candidate ran, nothing was measured; and what it says of itself is not taken.
             runtime: 0.0,
-            ulp: ulp_floor(point.noise_floor.ref_rms),
+            ulp: ulp_floor(point.noise_floor.ref_rms, Precision::F32),
         };
         TapRecord::measured(header, compare(shape, reference, candidate), floors, self.k)
     }

@@ -62,6 +62,10 @@ impl Listener for Gather<'_, '_> {
         Ok(())
     }
 
+    fn routes(&mut self, path: &str, tokens: i32) -> Result<Option<Array>> {
+        self.outer.routes(path, tokens)
+    }
+
     fn wants(&self, path: &str) -> bool {
         self.outer.listening(path)
     }

@@ -91,8 +91,9 @@ pub(crate) fn causal_bias(tokens: i32, seen: i32, ahead: i32, dtype: Dtype) -> R
 /// (x − mean) / √(variance + eps) · weight + bias over the last axis.
 pub(crate) fn layer_norm(planted: Planted, x: &Array, weight: &Array, bias: &Array, eps: f32) -> Result<Array> {
     if planted.by(Variant::NormsByMoments) {
-        let centred = x.subtract(x.mean_axis(-1, true)?)?;
-        return Ok(by_moments(&centred, weight, eps)?.add(bias)?);
+        let wide = x.as_dtype(Dtype::Float32)?;
+        let centred = wide.subtract(wide.mean_axis(-1, true)?)?;
+        return Ok(by_moments(&centred, weight, eps)?.add(bias)?.as_dtype(x.dtype())?);
     }
     Ok(fast::layer_norm(x, Some(weight), Some(bias), eps)?)
 }
@@ -100,12 +101,13 @@ pub(crate) fn layer_norm(planted: Planted, x: &Array, weight: &Array, bias: &Arr
 /// x / √(mean of squares + eps) · weight over the last axis.
 pub(crate) fn rms_norm(planted: Planted, x: &Array, weight: &Array, eps: f32) -> Result<Array> {
     if planted.by(Variant::NormsByMoments) {
-        by_moments(x, weight, eps)
+        Ok(by_moments(&x.as_dtype(Dtype::Float32)?, weight, eps)?.as_dtype(x.dtype())?)
     } else {
         Ok(fast::rms_norm(x, Some(weight), eps)?)
     }
 }
 
+/// `x` in float32, which the caller rounds once: so do the kernels.
 fn by_moments(x: &Array, weight: &Array, eps: f32) -> Result<Array> {
     let squares = x.multiply(x)?.mean_axis(-1, true)?;
     Ok(x.divide(ops::sqrt(squares.add(scalar(eps, x.dtype())?)?)?)?.multiply(weight)?)
@@ -147,17 +149,19 @@ pub(crate) fn conv2d(planted: Planted, x: &Array, weight: &Array, stride: i32, p
         let places: Vec<i32> = (0..count).map(|i| start + i * stride).collect();
         Array::from_slice(&places, &[count])
     };
+    // Summed in float32 and rounded once, as the kernel does.
+    let wide = weight.as_dtype(Dtype::Float32)?;
     let mut sum: Option<Array> = None;
     for place in 0..kh * kw {
         let (row, column) = (place / kw, place % kw);
         let seen = x.take_axis(every(row, height), 1)?.take_axis(every(column, width), 2)?;
-        let part = ops::matmul(seen, weight.try_index((.., row, column))?.t())?;
+        let part = ops::matmul(seen.as_dtype(Dtype::Float32)?, wide.try_index((.., row, column))?.t())?;
         sum = Some(match sum {
             Some(sum) => sum.add(part)?,
             None => part,
         });
     }
-    Ok(sum.unwrap_or_else(|| x.clone()))
+    Ok(sum.unwrap_or_else(|| x.clone()).as_dtype(x.dtype())?)
 }
 
 /// x + y.

@@ -60,7 +60,7 @@ impl Moe {
     /// When the width does not fit.
     pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
-            let (indices, weights) = self.gate.choose(x, taps)?;
+            let Choice { indices, weights, .. } = self.gate.choose(x, taps)?;
             let routed = self.routed(x, &indices, &weights, taps)?;
             Ok(match &self.shared_experts {
                 Some(shared) if self.planted.has(GraphFault::SharedExpertsMissing) => {
@@ -149,6 +149,16 @@ pub struct MoeGate {
     planted: Planted,
 }
 
+/// A router's outcome, all \[T, k\].
+struct Choice {
+    /// The best experts by its own scores, int32.
+    own: Array,
+    /// The experts to take: those, or the ones that the listener names.
+    indices: Array,
+    /// How much each of them counts, float32.
+    weights: Array,
+}
+
 impl MoeGate {
     fn load(scope: &Scope, config: &LanguageConfig) -> Self {
         let experts = config.n_routed_experts.unwrap_or(0);
@@ -160,8 +170,7 @@ impl MoeGate {
         }
     }
 
-    /// The chosen experts and their weights, both \[T, k\], int32 and float32.
-    fn choose(&self, x: &Array, taps: &Taps) -> Result<(Array, Array)> {
+    fn choose(&self, x: &Array, taps: &Taps) -> Result<Choice> {
         taps.show(self.site.path(), Kind::Input(0), || Ok(x.clone()))?;
         let rows = x.reshape(&[-1, x.dim(-1)])?.as_dtype(Dtype::Float32)?;
         let logits = self.logits(&rows)?;
@@ -173,19 +182,24 @@ impl MoeGate {
             ScoringFunc::Softmax => ops::softmax_axis(&logits, -1, true)?,
             ScoringFunc::Sigmoid => ops::sigmoid(&logits)?,
         };
+        taps.show(self.site.path(), Kind::Scores, || Ok(scores.clone()))?;
         let eligible = match self.config.topk_method {
             TopkMethod::Greedy => scores.clone(),
-            TopkMethod::GroupLimitedGreedy => self.within_best_groups(&scores)?,
+            TopkMethod::GroupLimitedGreedy => self.within_best_groups(&scores, taps)?,
         };
-        taps.show(self.site.path(), Kind::Scores, || Ok(eligible.clone()))?;
         let chosen = self.config.num_experts_per_tok.unwrap_or(1);
-        let indices = if self.planted.has(GraphFault::TopKSkipsBest) {
+        let own = if self.planted.has(GraphFault::TopKSkipsBest) {
             let order = ops::argsort_axis(eligible.negative()?, -1)?;
             order.try_index((.., 1..=chosen))?.as_dtype(Dtype::Int32)?
         } else {
             best(&eligible, chosen)?
         };
-        let mut weights = eligible.take_along_axis(&indices, -1)?;
+        taps.show(self.site.path(), Kind::Output, || Ok(own.clone()))?;
+        let (indices, mut weights) = match taps.routes(self.site.path(), rows.dim(0))? {
+            // Of all scores: groups that this run would leave out may be those that it must take.
+            Some(given) => (given.clone(), scores.take_along_axis(given, -1)?),
+            None => (own.clone(), eligible.take_along_axis(&own, -1)?),
+        };
         if self.planted.has(GraphFault::SoftmaxAfterTopK) {
             weights = ops::softmax_axis(logits.take_along_axis(&indices, -1)?, -1, true)?;
         }
@@ -194,8 +208,7 @@ impl MoeGate {
             weights = weights.divide(sum)?;
         }
         let weights = weights.multiply(scalar(self.config.routed_scaling_factor, Dtype::Float32)?)?;
-        taps.show(self.site.path(), Kind::Output, || Ok(indices.clone()))?;
-        Ok((indices, weights))
+        Ok(Choice { own, indices, weights })
     }
 
     /// x Wᵀ in float32: \[T, experts\].
@@ -209,15 +222,17 @@ impl MoeGate {
     }
 
     /// Scores with those outside the best `topk_group` groups set to 0; a group is as good as its best expert.
-    fn within_best_groups(&self, scores: &Array) -> Result<Array> {
+    fn within_best_groups(&self, scores: &Array, taps: &Taps) -> Result<Array> {
         let groups = self.config.n_group.unwrap_or(1);
         let kept = self.config.topk_group.unwrap_or(1);
         let (tokens, experts) = (scores.dim(0), scores.dim(1));
         let by_group = scores.reshape(&[tokens, groups, experts / groups])?;
-        let kept = best(&by_group.max_axis(-1, false)?, kept)?;
+        let bests = by_group.max_axis(-1, false)?;
+        let kept = best(&bests, kept)?;
         // [T, kept, 1] against [1, 1, groups]: is this group among the kept ones?
         let numbers = Array::from_slice(&(0..groups).collect::<Vec<_>>(), &[1, 1, groups]);
         let mask = kept.expand_dims(-1)?.eq(numbers)?.any_axis(1, false)?;
+        taps.show(self.site.path(), Kind::Groups, || Ok(ops::select(&mask, &bests, bests.negative()?)?))?;
         let masked = ops::select(mask.expand_dims(-1)?, by_group, scalar(0.0, Dtype::Float32)?)?;
         Ok(masked.reshape(&[tokens, experts])?)
     }
@@ -235,7 +250,7 @@ impl Module for MoeGate {
     }
 
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        Ok(self.choose(one(&self.site, inputs)?, taps)?.0)
+        Ok(self.choose(one(&self.site, inputs)?, taps)?.own)
     }
 
     fn operations(&self) -> Vec<Operation> {

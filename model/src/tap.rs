@@ -16,8 +16,11 @@ pub enum Kind {
     Input(u8),
     /// What the module returned.
     Output,
-    /// What a router chose by: \[tokens, experts\], float32. PyTorch has no such tensor; it tells how close a choice was.
+    /// What a router scored: \[tokens, experts\], float32. PyTorch has no such tensor; it tells how close a choice was.
     Scores,
+    /// The best score of each group, \[tokens, groups\], float32, shown after [`Kind::Scores`] where a router takes experts of
+    /// some groups only: negative for those that it left out.
+    Groups,
 }
 
 /// Who wants to see the taps.
@@ -27,6 +30,16 @@ pub trait Listener {
     /// # Errors
     /// Ends the forward pass with what it returns.
     fn tap(&mut self, path: &str, kind: Kind, value: Array) -> Result<()>;
+
+    /// The experts that a router's next `tokens` tokens must take, \[tokens, k\] int32, instead of those it chose; its choice is
+    /// shown all the same. None: its own.
+    ///
+    /// # Errors
+    /// MLX's.
+    fn routes(&mut self, path: &str, tokens: i32) -> Result<Option<Array>> {
+        let _ = (path, tokens);
+        Ok(None)
+    }
 
     /// Whether taps of this module are wanted; asked before anything is computed only for them.
     fn wants(&self, path: &str) -> bool {
@@ -52,6 +65,14 @@ impl<'a> Taps<'a> {
     /// Whether someone wants the taps of this module.
     pub fn listening(&self, path: &str) -> bool {
         self.0.as_ref().is_some_and(|l| l.borrow().wants(path))
+    }
+
+    /// What the listener wants a router to take: see [`Listener::routes`].
+    ///
+    /// # Errors
+    /// The listener's.
+    pub fn routes(&self, path: &str, tokens: i32) -> Result<Option<Array>> {
+        self.0.as_ref().map_or(Ok(None), |listener| listener.borrow_mut().routes(path, tokens))
     }
 
     /// Shows one tensor; `value` runs only when someone listens.

@@ -16,7 +16,9 @@ use crate::{
     error::{Error, Result},
     inputs,
     judge::Judge,
+    routing::Routing,
     select::Selection,
+    ties::Scores,
 };
 
 /// Runs the whole model once and judges what it shows. Records come in the fixture's order.
@@ -62,7 +64,8 @@ struct Ear<'a, 'j> {
     /// How often each tap was heard.
     calls: HashMap<(String, Kind), u32>,
     /// The last scores shown, by router path.
-    scores: HashMap<String, Array>,
+    scores: HashMap<String, Scores>,
+    routing: Routing,
     records: Vec<(usize, TapRecord)>,
     error: Option<Error>,
 }
@@ -75,8 +78,8 @@ impl<'a, 'j> Ear<'a, 'j> {
         for (path, _, kind) in points.keys() {
             recorded.entry(path.clone()).or_default().insert(*kind);
         }
-        let (calls, scores) = (HashMap::new(), HashMap::new());
-        Self { judge, points, recorded, calls, scores, records: Vec::new(), error: None }
+        let (calls, scores, routing) = (HashMap::new(), HashMap::new(), judge.routing());
+        Self { judge, points, recorded, calls, scores, routing, records: Vec::new(), error: None }
     }
 
     fn hear(&mut self, path: &str, kind: Kind, value: &Array) -> Result<()> {
@@ -84,7 +87,13 @@ impl<'a, 'j> Ear<'a, 'j> {
             Kind::Input(index) => PointKind::In(index),
             Kind::Output => PointKind::Out,
             Kind::Scores => {
-                self.scores.insert(path.to_owned(), value.clone());
+                self.scores.insert(path.to_owned(), Scores { experts: value.clone(), groups: None });
+                return Ok(());
+            }
+            Kind::Groups => {
+                if let Some(scores) = self.scores.get_mut(path) {
+                    scores.groups = Some(value.clone());
+                }
                 return Ok(());
             }
         };
@@ -99,6 +108,9 @@ impl<'a, 'j> Ear<'a, 'j> {
             self.records.push((usize::MAX, self.judge.extra(path, call, place, value)));
             return Ok(());
         };
+        if !self.judge.measured(point, Mode::Cumulative) {
+            return Ok(());
+        }
         let scores = if kind == Kind::Output { self.scores.remove(path) } else { None };
         let record = self.judge.judge(point, Mode::Cumulative, value, scores.as_ref())?;
         self.records.push((order, record));
@@ -109,13 +121,17 @@ impl<'a, 'j> Ear<'a, 'j> {
 impl Listener for Ear<'_, '_> {
     fn tap(&mut self, path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
         self.hear(path, kind, &value).map_err(|error| {
-            let told = mlxport_model::Error::Listener(error.to_string().into());
+            let message = error.to_string();
             // A model error inside a tap is the model's; a fixture that cannot be read ends the run.
             if !matches!(error, Error::Model(_) | Error::Mlx(_) | Error::Slice(_)) {
                 self.error = Some(error);
             }
-            told
+            mlxport_model::Error::Listener(message.into())
         })
+    }
+
+    fn routes(&mut self, path: &str, tokens: i32) -> mlxport_model::Result<Option<Array>> {
+        self.routing.next(path, tokens).map_err(|error| mlxport_model::Error::Listener(error.to_string().into()))
     }
 
     fn wants(&self, path: &str) -> bool {

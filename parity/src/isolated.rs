@@ -10,7 +10,9 @@ use mlxport_model::{
 };
 use mlxport_verdict::{Failure, Mode, NotCompared, Shard, TapRecord};
 
-use crate::{error::Result, host, inputs, judge::Judge, select::Selection};
+use crate::{
+    error::Result, floors::NOT_MEASURED, host, inputs, judge::Judge, routing::Routing, select::Selection, ties::Scores,
+};
 
 /// Modules by path and call.
 pub type Share<'a> = HashSet<(&'a str, u32)>;
@@ -56,6 +58,7 @@ pub fn run(
         };
         match inputs.get_mut(&(point.point.as_str(), point.call)) {
             Some(_) if !here => not_compared.push(skipped(point, "in another shard")),
+            Some(_) if !judge.measured(point, Mode::Isolated) => not_compared.push(skipped(point, NOT_MEASURED)),
             Some(given) => {
                 given.sort_by_key(|(index, _)| *index);
                 records.push(module_record(*module, fixture, given, model.dtype(), point, judge)?);
@@ -85,7 +88,7 @@ fn module_record(
     judge: &mut Judge,
 ) -> Result<TapRecord> {
     let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
-    let mut scores = Scores { path: &point.point, value: None };
+    let mut scores = Router { path: &point.point, value: None, routing: judge.routing() };
     match module.call(&given, &Taps::to(&mut scores)) {
         Ok(output) => {
             let mut record = judge.judge(point, Mode::Isolated, &output, scores.value.as_ref())?;
@@ -98,18 +101,25 @@ fn module_record(
     }
 }
 
-/// Keeps a router's scores.
-struct Scores<'a> {
+/// Keeps a router's scores, and gives the routers inside a module the recorded choices.
+struct Router<'a> {
     path: &'a str,
-    value: Option<Array>,
+    value: Option<Scores>,
+    routing: Routing,
 }
 
-impl Listener for Scores<'_> {
+impl Listener for Router<'_> {
     fn tap(&mut self, _path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
-        if kind == Kind::Scores {
-            self.value = Some(value);
+        match (kind, &mut self.value) {
+            (Kind::Scores, _) => self.value = Some(Scores { experts: value, groups: None }),
+            (Kind::Groups, Some(scores)) => scores.groups = Some(value),
+            _ => {}
         }
         Ok(())
+    }
+
+    fn routes(&mut self, path: &str, tokens: i32) -> mlxport_model::Result<Option<Array>> {
+        self.routing.next(path, tokens).map_err(|error| mlxport_model::Error::Listener(error.to_string().into()))
     }
 
     fn wants(&self, path: &str) -> bool {

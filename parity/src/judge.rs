@@ -7,13 +7,20 @@ use mlxport_compare::Experts;
 use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
 use mlxport_model::tap::Module;
 use mlxport_verdict::{
-    Failure, Floors, Header, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
+    Failure, Floors, Header, Margins, Mode, Precision, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
     compare_exact, compare_logits, compare_sets,
     hints::{hints, ranked, tried},
     ulp_floor, ulps,
 };
 
-use crate::{calibrate::Calibration, error::Result, experts::in_recorded_order, host};
+use crate::{
+    calibrate::Calibration,
+    error::Result,
+    experts::in_recorded_order,
+    floors, host,
+    routing::Routing,
+    ties::{Scores, needed_errors},
+};
 
 /// Judges taps against one fixture.
 pub struct Judge<'a> {
@@ -21,6 +28,8 @@ pub struct Judge<'a> {
     modules: &'a BTreeMap<&'a str, &'a dyn Module>,
     calibration: Calibration,
     experts: Experts,
+    routing: Routing,
+    precision: Precision,
     k: f64,
     /// How many more failures of each mode are looked into: the first ones say where it began.
     hints_left: HashMap<Mode, usize>,
@@ -29,7 +38,7 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge that allows `k` floors.
+    /// A judge of runs in `precision` that allows `k` floors.
     ///
     /// # Errors
     /// When the fixture cannot be read.
@@ -37,13 +46,15 @@ impl<'a> Judge<'a> {
         fixture: &'a Fixture,
         modules: &'a BTreeMap<&'a str, &'a dyn Module>,
         calibration: Calibration,
-        k: f64,
+        (precision, k): (Precision, f64),
     ) -> Result<Self> {
         Ok(Self {
             fixture,
             modules,
             calibration,
-            experts: Experts::read(fixture, fixture.points())?,
+            experts: Experts::read(fixture, fixture.points(), |point, mode| floors::recorded(point, precision, mode))?,
+            routing: Routing::read(fixture, precision)?,
+            precision,
             k,
             hints_left: HashMap::new(),
             looked_into: false,
@@ -55,7 +66,13 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// When fixture or MLX cannot be read; a candidate that is wrong is a failed record, not an error.
-    pub fn judge(&mut self, point: &Point, mode: Mode, candidate: &Array, scores: Option<&Array>) -> Result<TapRecord> {
+    pub fn judge(
+        &mut self,
+        point: &Point,
+        mode: Mode,
+        candidate: &Array,
+        scores: Option<&Scores>,
+    ) -> Result<TapRecord> {
         let truth = if mode == Mode::Cumulative { self.fixture.truth(point)? } else { None };
         let (kind, reference) = match truth {
             Some(truth) => (ReferenceKind::Truth, truth),
@@ -70,7 +87,7 @@ impl<'a> Judge<'a> {
         match (&reference.data, scores) {
             (Data::F32(_) | Data::F64(_), _) => self.floats(point, header, &reference, candidate),
             (Data::I64(values), Some(scores)) => {
-                let tolerance = self.router_tolerance(point)?;
+                let tolerance = self.router_tolerance(point, mode)?;
                 chosen(header, values, candidate, scores, tolerance)
             }
             (Data::I64(values), None) => integers(header, values, candidate),
@@ -79,6 +96,16 @@ impl<'a> Judge<'a> {
                 integers(header, &values, candidate)
             }
         }
+    }
+
+    /// The choices that a run's routers must take, none of them handed out yet.
+    pub fn routing(&self) -> Routing {
+        self.routing.clone()
+    }
+
+    /// Whether `point` can be judged in `mode`.
+    pub fn measured(&self, point: &Point, mode: Mode) -> bool {
+        floors::measured(point, self.precision, mode)
     }
 
     /// The record of a tap for which there is no candidate.
@@ -183,9 +210,11 @@ impl<'a> Judge<'a> {
     }
 
     /// What the router's logits may be off by, relative to their spread: what its input may be off by, and its own product.
-    fn router_tolerance(&mut self, gate: &Point) -> Result<f64> {
+    fn router_tolerance(&mut self, gate: &Point, mode: Mode) -> Result<f64> {
         let Some(input) = self.fixture.point(&gate.point, gate.call, PointKind::In(0)) else { return Ok(0.0) };
         let mut floors = self.floors(input, Mode::Isolated)?;
+        // Measured on the very scores, of the token that is furthest off.
+        floors.torch = floors.torch.max(floors::relative_of_choices(gate, self.precision, mode));
         if let Some(module) = self.modules.get(gate.point.as_str()) {
             floors.runtime = self.calibration.chain(&module.chain())?;
         }
@@ -195,15 +224,15 @@ impl<'a> Judge<'a> {
     /// The three floors of a tap, as relative RMS.
     fn floors(&mut self, point: &Point, mode: Mode) -> Result<Floors> {
         let inherited = if mode == Mode::Cumulative { self.experts.inherited_floor(point) } else { None };
-        let at_least = inherited.unwrap_or(0.0).max(self.experts.pooled_floor(point).unwrap_or(0.0));
+        let at_least = inherited.unwrap_or(0.0).max(self.experts.pooled_floor(point, mode).unwrap_or(0.0));
         let operations = match (point.kind, self.modules.get(point.point.as_str())) {
             (PointKind::Out, Some(module)) => module.chain(),
             _ => Vec::new(),
         };
         Ok(Floors {
-            torch: point.relative_floor().max(at_least),
+            torch: floors::relative(point, self.precision, mode).max(at_least),
             runtime: self.calibration.chain(&operations)?,
-            ulp: ulp_floor(point.noise_floor.ref_rms),
+            ulp: ulp_floor(point.noise_floor.ref_rms, self.precision),
         })
     }
 }
@@ -262,33 +291,13 @@ fn integers(header: Header, reference: &[i64], candidate: &Array) -> Result<TapR
 }
 
 /// Expert choices: equal as sets, unless the logits were closer than the tolerance of the router's input can tell.
-fn chosen(header: Header, reference: &[i64], candidate: &Array, scores: &Array, tolerance: f64) -> Result<TapRecord> {
+fn chosen(header: Header, reference: &[i64], candidate: &Array, scores: &Scores, tolerance: f64) -> Result<TapRecord> {
     let [rows, k] = header.shape[..] else {
         let failure = Failure::NotComparable { message: format!("choices of shape {:?}", header.shape) };
         return Ok(TapRecord::failed(header, failure));
     };
-    let per_row = margins(scores, k)?;
-    let margins = Margins { per_row: &per_row, floor: tolerance };
-    let outcome = compare_sets(rows, k, reference, &host::integers(candidate)?, Some(margins));
+    let candidate = host::integers(candidate)?;
+    let per_row = needed_errors(scores, k, reference, &candidate)?;
+    let outcome = compare_sets(rows, k, reference, &candidate, Some(Margins { per_row: &per_row, floor: tolerance }));
     Ok(TapRecord::chosen(header, outcome))
-}
-
-/// How close each choice was: the gap between the k-th and the next logit, as a share of how far the row's logits spread.
-/// A softmax's logits are the logarithms of its scores but for a constant, so their differences can be read off the scores.
-fn margins(scores: &Array, k: usize) -> Result<Vec<f64>> {
-    let experts = scores.dim(-1) as usize;
-    let mut values = host::floats(scores)?;
-    let margin = |row: &mut [f32]| {
-        row.sort_by(|a, b| b.total_cmp(a));
-        // Scores of exactly 0 are those of groups that were left out: they are not in the running.
-        let logits: Vec<f64> = row.iter().filter(|&&s| s > 0.0).map(|&s| f64::from(s).ln()).collect();
-        let mean = logits.iter().sum::<f64>() / logits.len().max(1) as f64;
-        let spread = (logits.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / logits.len().max(1) as f64).sqrt();
-        match logits.get(k) {
-            Some(next) if spread > 0.0 => (logits[k - 1] - next) / spread,
-            Some(_) => 0.0,
-            None => f64::INFINITY,
-        }
-    };
-    Ok(values.chunks_exact_mut(experts).map(margin).collect())
 }

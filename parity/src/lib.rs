@@ -7,13 +7,16 @@ pub mod calibrate;
 mod cumulative;
 pub mod error;
 mod experts;
+mod floors;
 pub mod host;
 mod inputs;
 mod isolated;
 mod judge;
 pub mod mutate;
+mod routing;
 pub mod run;
 pub mod select;
+mod ties;
 
 pub use error::{Error, Result};
 pub use mutate::mutate;

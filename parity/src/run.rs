@@ -12,13 +12,15 @@ use mlxport_model::{
     runtime::{self, Place},
 };
 use mlxport_verdict::{
-    Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Run, SCHEMA, Shard, Summary, TapRecord, Tool,
+    Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Precision, Run, SCHEMA, Shard, Summary, TapRecord,
+    Tool,
 };
 
 use crate::{
     calibrate::Calibration,
     cumulative,
     error::{Error, Result},
+    floors::{self, NOT_MEASURED, measured},
     isolated,
     judge::Judge,
     select::Selection,
@@ -37,6 +39,8 @@ pub struct Request {
     pub selection: Selection,
     /// Where to run.
     pub place: Place,
+    /// What to compute in.
+    pub precision: Precision,
     /// Which share of the isolated modules; all, where there is none.
     pub shard: Option<Shard>,
     /// What to plant; nothing for a verdict on the model.
@@ -45,7 +49,7 @@ pub struct Request {
     pub variant: Option<Variant>,
 }
 
-/// Runs and judges. Float32 throughout: the recordings have no other floors yet.
+/// Runs and judges.
 ///
 /// # Errors
 /// When model, fixture or device cannot be used; a model that computes something else is a failing record, not an error.
@@ -59,6 +63,7 @@ pub fn run(request: &Request) -> Result<Run> {
 /// Those of [`run`].
 pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     fixture.require_floors()?;
+    floors::require(fixture, request.precision, &request.modes)?;
     let has_inputs = fixture.points().iter().any(|point| point.kind != Kind::Out);
     if request.modes.contains(&Mode::Isolated) && !has_inputs {
         let name = fixture.name();
@@ -73,7 +78,7 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
         return Err(Error::Mismatch("--shard: only the isolated mode can be cut into shares".into()));
     }
     let options = LoadOptions {
-        dtype: Dtype::Float32,
+        dtype: dtype_of(request.precision),
         fault: request.planted.clone(),
         variant: request.variant,
         only: share.as_ref().map(|share| share.iter().map(|(path, _)| (*path).to_owned()).collect()),
@@ -81,7 +86,7 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     let model = DeepseekOcr::load(&request.model, options)?;
     let modules = model.modules();
     let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
-    let mut judge = Judge::new(fixture, &modules, Calibration::new(model.dtype(), tokens), K)?;
+    let mut judge = Judge::new(fixture, &modules, Calibration::new(model.dtype(), tokens), (request.precision, K))?;
     let mapped = |point: &Point| modules.contains_key(point.point.as_str()) || WHOLE.contains(&&*point.point);
     let (mut taps, mut not_compared) = (Vec::new(), not_covered(fixture, request, mapped));
     let selection = &request.selection;
@@ -118,16 +123,25 @@ fn not_covered(fixture: &Fixture, request: &Request, mapped: impl Fn(&Point) -> 
             None
         }
     };
-    let entry = |point: &Point| {
-        reason(point).map(|reason| NotCompared {
-            point: point.point.clone(),
-            call: point.call,
-            kind: point.kind.to_string(),
-            mode: None,
-            reason: reason.to_owned(),
-        })
+    let entry = |point: &Point| reason(point).map(|reason| not_compared(point, None, reason));
+    let unmeasured = |point: &Point| {
+        let skipped =
+            !isolated_only && reason(point).is_none() && !measured(point, request.precision, Mode::Cumulative);
+        skipped.then(|| not_compared(point, Some(Mode::Cumulative), NOT_MEASURED))
     };
-    fixture.points().iter().filter_map(entry).collect()
+    fixture.points().iter().flat_map(|point| entry(point).into_iter().chain(unmeasured(point))).collect()
+}
+
+fn not_compared(point: &Point, mode: Option<Mode>, reason: &str) -> NotCompared {
+    let (name, kind) = (point.point.clone(), point.kind.to_string());
+    NotCompared { point: name, call: point.call, kind, mode, reason: reason.to_owned() }
+}
+
+fn dtype_of(precision: Precision) -> Dtype {
+    match precision {
+        Precision::F32 => Dtype::Float32,
+        Precision::Bf16 => Dtype::Bfloat16,
+    }
 }
 
 fn record(
@@ -141,7 +155,7 @@ fn record(
     let run = Run {
         schema: SCHEMA,
         tool: Tool { name: "mlxport".into(), version: env!("CARGO_PKG_VERSION").into() },
-        environment: environment(request.place),
+        environment: environment(request.place, request.precision),
         fixture: FixtureId {
             name: fixture.name().to_owned(),
             manifest_sha256: fixture.manifest_sha256().to_owned(),
@@ -169,12 +183,12 @@ fn place_name(place: Place) -> &'static str {
     }
 }
 
-fn environment(place: Place) -> Environment {
+fn environment(place: Place, precision: Precision) -> Environment {
     Environment {
         mlx_version: runtime::mlx_version(),
         mlx_rs_version: MLX_RS_VERSION.into(),
         device: place_name(place).into(),
-        dtype: "f32".into(),
+        dtype: precision.name().into(),
         tf32: std::env::var("MLX_ENABLE_TF32").unwrap_or_else(|_| "unset".into()),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         os: std::env::consts::OS.into(),

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use mlxport_model::runtime::Place;
 use mlxport_parity::{Request, Selection};
 use mlxport_reports::{Style, json, terminal, write_report};
-use mlxport_verdict::{Mode, Run, SCHEMA, Shard, Verdict};
+use mlxport_verdict::{Mode, Precision, Run, SCHEMA, Shard, Verdict};
 
 use crate::{
     cmd::{lock::LockArgs, mutate},
@@ -30,7 +30,7 @@ pub struct Args {
     /// Where to run
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
-    /// The dtype of activations
+    /// The dtype of activations; bf16 needs a recording with bfloat16 floors
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     dtype: Dtype,
     /// Only taps whose path fits this glob, `model.layers.*` say
@@ -68,7 +68,7 @@ enum Device {
     Gpu,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Dtype {
     F32,
     Bf16,
@@ -92,9 +92,6 @@ pub(super) fn error_object(error: &anyhow::Error) -> String {
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.dtype == Dtype::Bf16 {
-        anyhow::bail!("--dtype bf16: this version does not judge by a recording's bfloat16 floors yet; use f32");
-    }
     let request = Request {
         model: args.model.clone(),
         fixture: args.fixture.clone(),
@@ -108,6 +105,10 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
         place: match args.device {
             Device::Cpu => Place::Cpu,
             Device::Gpu => Place::Gpu,
+        },
+        precision: match args.dtype {
+            Dtype::F32 => Precision::F32,
+            Dtype::Bf16 => Precision::Bf16,
         },
         shard: args.shard,
         planted: None,

@@ -68,7 +68,7 @@ fn child(request: &Request, environment: &[(&str, &str)]) -> Result<Run, String>
         mlxport_model::runtime::Place::Gpu => "gpu",
     };
     let output = Command::new(program)
-        .args(["parity", "--json", "--device", device, "--model"])
+        .args(["parity", "--json", "--device", device, "--dtype", request.precision.name(), "--model"])
         .arg(&request.model)
         .arg("--fixture")
         .arg(&request.fixture)

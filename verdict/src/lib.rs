@@ -42,7 +42,7 @@ pub use run::{
     Tool,
 };
 pub use summary::{ModeCounts, Points, Summary, TapRef, Verdict, worst};
-pub use tolerance::{Floors, K, Tolerance, ulp_floor};
+pub use tolerance::{Floors, K, Precision, Tolerance, ulp_floor};
 pub use ulp::{Ulps, ulps};
 
 #[cfg(test)]

@@ -16,16 +16,52 @@ use crate::nonfinite;
 /// sharpness: the faults that real ports of this model had are off by per cents, where the floor is a few parts in a million.
 pub const K: f64 = 4.0;
 
+/// What a run computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// float32: where faults are found.
+    F32,
+    /// bfloat16: what the model is used in.
+    Bf16,
+}
+
+impl Precision {
+    /// The name in an [`Environment`](crate::Environment): `f32`, `bf16`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The one of this name, if there is one.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::F32, Self::Bf16].into_iter().find(|precision| precision.name() == name)
+    }
+
+    /// From 1 to the next number: 2⁻²³ or 2⁻⁷.
+    #[must_use]
+    pub fn epsilon(self) -> f64 {
+        match self {
+            Self::F32 => f64::from(f32::EPSILON),
+            Self::Bf16 => f64::from(f32::EPSILON) * 65536.0,
+        }
+    }
+}
+
 /// The measured floors of one tap, all as relative RMS (error RMS ÷ reference RMS).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Floors {
-    /// What float32 PyTorch itself is off from float64 at this tap (the larger of its kernels, where two are recorded).
+    /// What PyTorch itself, in the run's dtype, is off from float64 at this tap (the larger of its kernels, where two are
+    /// recorded).
     #[serde(with = "nonfinite")]
     pub torch: f64,
     /// What the runtime's own kernels are off from float64 on this device, measured on bare operations.
     #[serde(with = "nonfinite")]
     pub runtime: f64,
-    /// One float32 ulp of the reference RMS: see [`ulp_floor`].
+    /// One ulp of the reference RMS in the run's dtype: see [`ulp_floor`].
     #[serde(with = "nonfinite")]
     pub ulp: f64,
 }
@@ -74,10 +110,11 @@ impl Tolerance {
     }
 }
 
-/// One float32 ulp of `ref_rms`, relative to it: between 2⁻²⁴ and 2⁻²³. For 0 (or anything not finite) the upper bound, 2⁻²³.
+/// One ulp of `ref_rms`, relative to it: between half of [`Precision::epsilon`] and the whole (float32: 2⁻²⁴ and 2⁻²³). For 0
+/// (or anything not finite) the whole.
 #[must_use]
-pub fn ulp_floor(ref_rms: f64) -> f64 {
-    let upper = f64::from(f32::EPSILON);
+pub fn ulp_floor(ref_rms: f64, precision: Precision) -> f64 {
+    let upper = precision.epsilon();
     if !ref_rms.is_normal() {
         return upper;
     }
@@ -130,14 +167,15 @@ mod tests {
     fn one_ulp_is_between_its_bounds_and_exact_at_known_values() {
         let ulp = f64::from(f32::EPSILON);
         for (rms, expected) in [(1.0, ulp), (2.0, ulp), (1.5, ulp / 1.5), (0.75, ulp / 1.5), (-1.5, ulp / 1.5)] {
-            assert_eq!(ulp_floor(rms), expected, "{rms}");
+            assert_eq!(ulp_floor(rms, Precision::F32), expected, "{rms}");
+            assert_eq!(ulp_floor(rms, Precision::Bf16), expected * 65536.0, "{rms}");
         }
         for odd in [0.0, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE / 2.0] {
-            assert_eq!(ulp_floor(odd), ulp, "{odd}");
+            assert_eq!(ulp_floor(odd, Precision::F32), ulp, "{odd}");
         }
         // Against the spacing of float32 itself.
         let rms = 0.123_f32;
         let spacing = f64::from(rms.next_up()) - f64::from(rms);
-        assert!((ulp_floor(f64::from(rms)) - spacing / f64::from(rms)).abs() < 1e-20);
+        assert!((ulp_floor(f64::from(rms), Precision::F32) - spacing / f64::from(rms)).abs() < 1e-20);
     }
 }

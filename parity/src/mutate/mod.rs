@@ -159,6 +159,8 @@ mod tests {
         runtime::Place,
     };
 
+    use mlxport_verdict::Precision;
+
     use super::*;
     use crate::Selection;
 
@@ -175,6 +177,7 @@ mod tests {
             modes: MODES.to_vec(),
             selection: Selection::default(),
             place: Place::Cpu,
+            precision: Precision::F32,
             shard: None,
             planted: None,
             variant: None,
