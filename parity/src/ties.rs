@@ -30,11 +30,11 @@ pub fn needed_errors(scores: &Scores, k: usize, reference: &[i64], candidate: &[
         scores.groups.as_ref().map(|groups| Ok::<_, crate::Error>((groups.dim(-1) as usize, host::floats(groups)?)));
     let groups = groups.transpose()?;
     let rows = values.chunks_exact(experts.max(1)).zip(reference.chunks_exact(k)).zip(candidate.chunks_exact(k));
-    let row = |(at, ((scores, reference), candidate)): (usize, ((&[f32], &[i64]), &[i64]))| {
+    let needed = rows.enumerate().map(|(at, ((scores, reference), candidate))| {
         let groups = groups.as_ref().map(|(count, values)| &values[at * count..(at + 1) * count]);
         needed_error(scores, groups, reference, candidate)
-    };
-    Ok(rows.enumerate().map(row).collect())
+    });
+    Ok(needed.collect())
 }
 
 fn needed_error(scores: &[f32], groups: Option<&[f32]>, reference: &[i64], candidate: &[i64]) -> f64 {
