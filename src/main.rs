@@ -30,6 +30,8 @@ enum Command {
     Report(cmd::report::Args),
     /// Run a converted model against a recording of PyTorch, layer by layer
     Parity(cmd::parity::Args),
+    /// Decode a recording's prompt and hold the tokens against PyTorch's
+    Decode(cmd::decode::Args),
     /// Judge one recording by another, whoever made them
     Compare(cmd::compare::Args),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Report(args) => cmd::report::run(&args),
         Command::Parity(args) => cmd::parity::run(&args),
+        Command::Decode(args) => cmd::decode::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
     };
     outcome.unwrap_or_else(|error| {

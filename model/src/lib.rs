@@ -10,6 +10,7 @@ pub mod clip;
 pub mod config;
 pub mod conv;
 pub mod decoder;
+pub mod decoding;
 pub mod error;
 pub mod fault;
 mod gather;

@@ -135,15 +135,33 @@ impl DeepseekOcr {
     /// # Errors
     /// When prompt and model do not fit.
     pub fn forward(&self, prompt: &Prompt, cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
+        self.decoder(&self.inputs_embeds(prompt, taps)?, cache, taps)
+    }
+
+    /// Logits \[1, 1, vocab\], float32, of a prompt's last token; fills `cache`, `chunk` tokens at a time. What the head makes of
+    /// the other tokens is not computed: at the release's vocabulary it is half a megabyte per token.
+    ///
+    /// # Errors
+    /// When prompt and model do not fit.
+    pub fn prefill(&self, prompt: &Prompt, cache: &mut KvCache, chunk: Option<i32>) -> Result<Array> {
+        let taps = Taps::none();
+        let embeddings = self.inputs_embeds(prompt, &taps)?;
+        let tokens = embeddings.dim(1);
+        let mut last = None;
+        for (start, end) in chunks(tokens, chunk.unwrap_or(tokens).max(1)) {
+            let part = embeddings.try_index((.., start..end))?;
+            last = Some(self.hidden(&part, Some(&mut *cache), &taps)?);
+        }
+        let hidden = last.unwrap_or(embeddings);
+        self.head(&hidden.try_index((.., -1..))?, &taps)
+    }
+
+    /// The decoder's input \[1, T, hidden\]: the tokens' embeddings, image features in their places.
+    fn inputs_embeds(&self, prompt: &Prompt, taps: &Taps) -> Result<Array> {
         let embeddings = self.embed(&prompt.input_ids, taps)?;
-        let embeddings = match &prompt.image {
-            Some(image) => {
-                let (tiles, global) = self.encode(image, taps)?;
-                self.place(&embeddings, tiles.as_ref(), image, &global, &prompt.images_seq_mask)?
-            }
-            None => embeddings,
-        };
-        self.decoder(&embeddings, cache, taps)
+        let Some(image) = &prompt.image else { return Ok(embeddings) };
+        let (tiles, global) = self.encode(image, taps)?;
+        self.place(&embeddings, tiles.as_ref(), image, &global, &prompt.images_seq_mask)
     }
 
     /// Logits \[1, n, vocab\], float32, of `ids` that follow what `cache` holds.
@@ -224,7 +242,19 @@ impl DeepseekOcr {
         Gather::new(taps).run(parts, (1, axis_of_tokens), |part, taps| self.layers(part, Some(&mut *cache), taps))
     }
 
-    fn layers(&self, embeddings: &Array, mut cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
+    fn layers(&self, embeddings: &Array, cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
+        self.head(&self.hidden(embeddings, cache, taps)?, taps)
+    }
+
+    /// \[1, T, hidden\] → logits \[1, T, vocab\], float32.
+    fn head(&self, x: &Array, taps: &Taps) -> Result<Array> {
+        let logits = self.lm_head.forward(x, taps)?.as_dtype(Dtype::Float32)?;
+        taps.show("logits", Kind::Output, || Ok(logits.clone()))?;
+        Ok(logits)
+    }
+
+    /// All layers and the last norm: \[1, T, hidden\] → the same.
+    fn hidden(&self, embeddings: &Array, mut cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
         let mut start = cache.as_ref().map_or(0, |c| c.tokens());
         if self.planted.has(GraphFault::CachePositionsRestart) {
             start = 0;
@@ -240,9 +270,7 @@ impl DeepseekOcr {
         let skips = self.planted.has(GraphFault::FinalNormMissing);
         let x = if skips { x } else { self.norm.forward(&x, taps)? };
         taps.show("model", Kind::Output, || Ok(x.clone()))?;
-        let logits = self.lm_head.forward(&x, taps)?.as_dtype(Dtype::Float32)?;
-        taps.show("logits", Kind::Output, || Ok(logits.clone()))?;
-        Ok(logits)
+        Ok(x)
     }
 
     fn positions(&self, start: i32, tokens: i32) -> Result<Positions> {

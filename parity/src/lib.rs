@@ -5,6 +5,7 @@
 
 pub mod calibrate;
 mod cumulative;
+pub mod decode;
 pub mod error;
 mod experts;
 mod floors;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod select;
 mod ties;
 
+pub use decode::{DecodeRequest, Decoded, decode};
 pub use error::{Error, Result};
 pub use mutate::mutate;
 pub use run::{Request, run};

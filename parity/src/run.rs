@@ -137,7 +137,7 @@ fn not_compared(point: &Point, mode: Option<Mode>, reason: &str) -> NotCompared 
     NotCompared { point: name, call: point.call, kind, mode, reason: reason.to_owned() }
 }
 
-fn dtype_of(precision: Precision) -> Dtype {
+pub(crate) fn dtype_of(precision: Precision) -> Dtype {
     match precision {
         Precision::F32 => Dtype::Float32,
         Precision::Bf16 => Dtype::Bfloat16,

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod convert;
+pub mod decode;
 mod hub_progress;
 pub mod inspect;
 pub mod lock;

@@ -1,0 +1,202 @@
+//! Decoding a recording's prompt, judged by the tokens and logits that PyTorch recorded (`decode.json`, `decode.safetensors`).
+
+use std::path::{Path, PathBuf};
+
+use mlx_rs::Dtype;
+use mlxport_fixtures::{Data, Fixture, Kind, TensorFile, read_limited};
+use mlxport_model::{
+    DeepseekOcr, LoadOptions,
+    decoding::{Options, generate},
+    runtime::{self, Place},
+    tap::Operation,
+};
+use mlxport_verdict::{K, Precision, Reference, compare};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    calibrate::Calibration,
+    error::{Error, Result},
+    inputs,
+    run::dtype_of,
+};
+
+/// The largest `decode.json` that is read.
+const MAX_JSON_BYTE_LEN: u64 = 16 << 20;
+
+/// What to decode.
+#[derive(Debug, Clone)]
+pub struct DecodeRequest {
+    /// The converted model's directory.
+    pub model: PathBuf,
+    /// The recording's directory.
+    pub fixture: PathBuf,
+    /// How; `max_tokens` is replaced by the number of recorded ones where `steps` is none.
+    pub options: Options,
+    /// How many tokens.
+    pub steps: Option<usize>,
+    /// Where to run.
+    pub place: Place,
+    /// What to compute in.
+    pub precision: Precision,
+}
+
+/// What was decoded, and how it compares.
+#[derive(Debug, Clone, Serialize)]
+pub struct Decoded {
+    /// Token ids made.
+    pub tokens: Vec<i32>,
+    /// Against PyTorch's, where the recording holds a run by the same rules.
+    pub reference: Option<Agreement>,
+}
+
+impl Decoded {
+    /// Whether nothing contradicts PyTorch.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        self.reference.as_ref().is_none_or(|reference| reference.pass)
+    }
+}
+
+/// How far tokens and logits are PyTorch's.
+#[derive(Debug, Clone, Serialize)]
+pub struct Agreement {
+    /// The run's name in `decode.json`.
+    pub run: String,
+    /// The tokens that PyTorch made.
+    pub tokens: Vec<i32>,
+    /// How many tokens from the first on are equal.
+    pub equal_prefix: usize,
+    /// Relative RMS of the logits of all steps up to and including the first that differs.
+    pub logits_rel_rms: Option<f64>,
+    /// The step furthest off, and its relative RMS.
+    pub logits_worst_step: Option<(usize, f64)>,
+    /// What `logits_rel_rms` may be: [`K`] times the larger measured floor of the prompt's logits.
+    pub logits_tolerance: Option<f64>,
+    /// Tokens equal, and logits within the tolerance where they were recorded and the run is in float32.
+    pub pass: bool,
+}
+
+/// One run in `decode.json`.
+#[derive(Debug, Deserialize)]
+struct Recorded {
+    no_repeat_ngram_size: usize,
+    tokens: Vec<i32>,
+}
+
+/// Decodes and compares.
+///
+/// # Errors
+/// When model, recording or device cannot be used.
+pub fn decode(request: &DecodeRequest) -> Result<Decoded> {
+    let fixture = Fixture::open(&request.fixture)?;
+    let prompt = inputs::prompt(&fixture)?;
+    let recorded = recorded(fixture.dir(), &request.options)?;
+    runtime::use_device(request.place).map_err(|e| Error::Environment(format!("this MLX cannot run there: {e}")))?;
+    let model = DeepseekOcr::load(
+        &request.model,
+        LoadOptions { dtype: dtype_of(request.precision), ..LoadOptions::default() },
+    )?;
+    let mut options = request.options.clone();
+    options.max_tokens = match (request.steps, &recorded) {
+        (Some(steps), _) => steps,
+        (None, Some((_, run))) => run.tokens.len(),
+        (None, None) => return Err(Error::Mismatch(no_reference(fixture.dir()))),
+    };
+    let mut rows = Vec::new();
+    let tokens = generate(&model, &prompt, &options, |step| {
+        rows.push(step.logits.to_vec());
+        true
+    })?;
+    let reference = match recorded {
+        Some((name, run)) => Some(judge(&fixture, &model, (name, run), &tokens, &rows)?),
+        None => None,
+    };
+    Ok(Decoded { tokens, reference })
+}
+
+fn no_reference(dir: &Path) -> String {
+    format!("{}: decode.json holds no run by these rules; say how many tokens to make with --steps N", dir.display())
+}
+
+/// The recorded run by the same rules, where there is one: greedy, without window and exempt tokens.
+fn recorded(dir: &Path, options: &Options) -> Result<Option<(String, Recorded)>> {
+    let path = dir.join("decode.json");
+    let comparable = options.sampling.temperature <= 0.0
+        && options.stop.is_empty()
+        && options.no_repeat.as_ref().is_none_or(|rule| rule.window.is_none() && rule.exempt.is_empty());
+    if !comparable || !path.exists() {
+        return Ok(None);
+    }
+    let wrong = |what: String| Error::Mismatch(format!("{}: {what}", path.display()));
+    let bytes = read_limited(&path, MAX_JSON_BYTE_LEN).map_err(|e| wrong(e.to_string()))?;
+    let runs: std::collections::BTreeMap<String, Recorded> = serde_json::from_slice(&bytes)
+        .map_err(|e| wrong(format!("expected runs with no_repeat_ngram_size and tokens: {e}")))?;
+    let size = options.no_repeat.as_ref().map_or(0, |rule| rule.size);
+    Ok(runs.into_iter().find(|(_, run)| run.no_repeat_ngram_size == size))
+}
+
+fn judge(
+    fixture: &Fixture,
+    model: &DeepseekOcr,
+    (name, run): (String, Recorded),
+    made: &[i32],
+    rows: &[Vec<f32>],
+) -> Result<Agreement> {
+    let wanted = &run.tokens[..run.tokens.len().min(made.len())];
+    let equal_prefix = made.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+    // Logits are comparable as long as all tokens before them are the same.
+    let comparable = (equal_prefix + 1).min(wanted.len());
+    let mut agreement = Agreement {
+        run: name,
+        equal_prefix,
+        logits_rel_rms: None,
+        logits_worst_step: None,
+        logits_tolerance: None,
+        pass: equal_prefix == wanted.len(),
+        tokens: run.tokens,
+    };
+    let path = fixture.dir().join("decode.safetensors");
+    if !path.exists() || comparable == 0 {
+        return Ok(agreement);
+    }
+    let recorded = logits(&path, &agreement.run, comparable, rows[0].len())?;
+    let flat: Vec<f32> = rows[..comparable].concat();
+    let error = |reference: &[f32], found: &[f32]| {
+        compare(&[found.len()], Reference::F32(reference), found).map_or(f64::NAN, |metrics| metrics.rel_rms)
+    };
+    let all = error(&recorded, &flat);
+    let width = rows[0].len();
+    let each = recorded.chunks_exact(width).zip(&rows[..comparable]).map(|(reference, found)| error(reference, found));
+    agreement.logits_worst_step = each.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+    agreement.logits_rel_rms = Some(all);
+    if model.dtype() == Dtype::Float32 {
+        let tolerance = tolerance(fixture, model)?;
+        agreement.logits_tolerance = Some(tolerance);
+        agreement.pass &= all <= tolerance;
+    }
+    Ok(agreement)
+}
+
+/// K × the larger floor of the prompt's own logits: what float32 PyTorch is off there, or the head's product alone is here.
+fn tolerance(fixture: &Fixture, model: &DeepseekOcr) -> Result<f64> {
+    let point = fixture.point("logits", 0, Kind::Out).or_else(|| fixture.point("lm_head", 0, Kind::Out));
+    let torch = point.map_or(0.0, mlxport_fixtures::Point::relative_floor);
+    let depth = model.config().language_config.hidden_size;
+    let runtime = Calibration::new(model.dtype(), 1).floor(Operation::Product { depth })?;
+    Ok(K * torch.max(runtime).max(f64::from(f32::EPSILON)))
+}
+
+/// The recorded logits of the first `steps` steps, row-major.
+fn logits(path: &Path, run: &str, steps: usize, vocabulary: usize) -> Result<Vec<f32>> {
+    let wrong = |what: String| Error::Mismatch(format!("{}: {what}", path.display()));
+    let file = TensorFile::open(path).map_err(wrong)?;
+    let name = format!("{run}/logits");
+    let tensor = file.read_finite(&name)?;
+    match (tensor.data, tensor.shape.as_slice()) {
+        (Data::F32(mut values), &[rows, width]) if rows >= steps && width == vocabulary => {
+            values.truncate(steps * vocabulary);
+            Ok(values)
+        }
+        (_, shape) => Err(wrong(format!("{name}: expected float32 [≥ {steps}, {vocabulary}], found {shape:?}"))),
+    }
+}

@@ -1,0 +1,169 @@
+//! `mlxport decode`: decode a recording's prompt and hold the tokens against PyTorch's.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::ValueEnum;
+use mlxport_model::{
+    decoding::{NoRepeatNgram, Options, Sampling},
+    runtime::Place,
+};
+use mlxport_parity::{DecodeRequest, Decoded, decode};
+use mlxport_verdict::Precision;
+
+use crate::{cmd::parity::error_object, exit, output::to_stdout};
+
+/// Flags of `mlxport decode`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The converted model's directory
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The recording's directory: its prompt is decoded, its decode.json judges
+    #[arg(long, value_name = "DIR")]
+    fixture: PathBuf,
+    /// How many tokens to make; as many as were recorded, where nothing is said
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    #[command(flatten)]
+    rules: Rules,
+    /// Prompt tokens per prefill step; all at once, where nothing is said
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(i32).range(1..))]
+    chunk: Option<i32>,
+    /// Compute every step from the whole text instead of keeping keys and values
+    #[arg(long)]
+    no_cache: bool,
+    /// Where to run
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    /// Print tokens and agreement as one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// What may come next, and how it is drawn.
+#[derive(Debug, clap::Args)]
+pub struct Rules {
+    /// No sequence of N tokens twice; 0: no rule. The release uses 20 for a page and 35 in its evaluation
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    no_repeat_ngram: usize,
+    /// Search only the last N generated tokens for repeats (the release's serving: 30 in a window of 90)
+    #[arg(long, value_name = "N", requires = "no_repeat_ngram")]
+    window: Option<usize>,
+    /// Tokens that may repeat all the same, separated by commas (the release's serving: <td> and </td>, 128821,128822)
+    #[arg(long, value_name = "IDS", value_delimiter = ',', requires = "no_repeat_ngram")]
+    exempt: Vec<i32>,
+    /// Tokens that end the text
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    stop: Vec<i32>,
+    /// 0 takes the best token, as the release does; above it tokens are drawn
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+    /// Draw among the K best; 0: all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// Draw among the fewest best that hold this share of the probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+    /// Where the random numbers begin
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Device {
+    Cpu,
+    Gpu,
+}
+
+impl Rules {
+    /// The rules as the model's decoder takes them.
+    ///
+    /// # Errors
+    /// When a number makes no sense.
+    pub fn options(&self) -> anyhow::Result<Options> {
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            anyhow::bail!("--temperature: expected a number from 0, found {}", self.temperature);
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            anyhow::bail!("--top-p: expected a share above 0 and up to 1, found {}", self.top_p);
+        }
+        let no_repeat = (self.no_repeat_ngram > 0).then(|| NoRepeatNgram {
+            size: self.no_repeat_ngram,
+            window: self.window,
+            exempt: self.exempt.iter().copied().collect(),
+        });
+        let Self { temperature, top_k, top_p, seed, .. } = *self;
+        let sampling = Sampling { temperature, top_k, top_p, seed };
+        Ok(Options { stop: self.stop.clone(), no_repeat, sampling, ..Options::default() })
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When model, recording or device cannot be used.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let outcome = decoded(args);
+    if let (true, Err(error)) = (args.json, &outcome) {
+        to_stdout(&error_object(error))?;
+    }
+    let decoded = outcome?;
+    if args.json {
+        to_stdout(&format!("{}\n", object(&decoded)))?;
+    } else {
+        to_stdout(&text(&decoded))?;
+    }
+    Ok(ExitCode::from(if decoded.passes() { exit::PASS } else { exit::DIVERGENCE }))
+}
+
+fn decoded(args: &Args) -> anyhow::Result<Decoded> {
+    let options = Options { chunk: args.chunk, without_cache: args.no_cache, ..args.rules.options()? };
+    let place = match args.device {
+        Device::Cpu => Place::Cpu,
+        Device::Gpu => Place::Gpu,
+    };
+    let request = DecodeRequest {
+        model: args.model.clone(),
+        fixture: args.fixture.clone(),
+        options,
+        steps: args.steps,
+        place,
+        precision: Precision::F32,
+    };
+    Ok(decode(&request)?)
+}
+
+fn object(decoded: &Decoded) -> serde_json::Value {
+    serde_json::json!({
+        "schema": 1,
+        "ok": decoded.passes(),
+        "tokens": decoded.tokens,
+        "reference": decoded.reference,
+    })
+}
+
+fn text(decoded: &Decoded) -> String {
+    let list = |tokens: &[i32]| tokens.iter().map(i32::to_string).collect::<Vec<_>>().join(" ");
+    let mut text = format!("{}\n", list(&decoded.tokens));
+    let Some(reference) = &decoded.reference else {
+        text.push_str("not compared: the recording holds no run by these rules\n");
+        return text;
+    };
+    let verdict = if reference.pass { "PASS" } else { "FAIL" };
+    text.push_str(&format!(
+        "{verdict} {}: {} of {} tokens are PyTorch's from the first on\n",
+        reference.run,
+        reference.equal_prefix,
+        decoded.tokens.len().min(reference.tokens.len())
+    ));
+    if let (Some(error), Some(tolerance)) = (reference.logits_rel_rms, reference.logits_tolerance) {
+        let (step, worst) = reference.logits_worst_step.unwrap_or_default();
+        text.push_str(&format!(
+            "logits: relative RMS {error:.1e}, tolerance {tolerance:.1e}; furthest off at step {step}: {worst:.1e}\n"
+        ));
+    }
+    if !reference.pass {
+        text.push_str(&format!("PyTorch's: {}\n", list(&reference.tokens)));
+    }
+    text
+}
