@@ -20,12 +20,14 @@ pub mod layers;
 pub mod moe;
 pub mod ocr;
 pub mod projector;
+pub mod projectors;
 pub mod resample;
 pub mod rotary;
 pub mod runtime;
 pub mod sam;
 pub mod sam_attention;
 pub mod tap;
+pub mod unfold;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -14,6 +14,7 @@ mod inputs;
 mod isolated;
 mod judge;
 pub mod mutate;
+pub mod parts;
 mod routing;
 pub mod run;
 pub mod select;

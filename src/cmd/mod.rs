@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod lock;
 pub mod mutate;
 pub mod parity;
+mod parts;
 pub mod report;
 pub mod variants;
 pub mod verify;

@@ -10,7 +10,7 @@ use mlxport_reports::{Style, json, terminal, write_report};
 use mlxport_verdict::{Mode, Precision, Run, SCHEMA, Shard, Verdict};
 
 use crate::{
-    cmd::{lock::LockArgs, mutate},
+    cmd::{lock::LockArgs, mutate, parts},
     exit,
     output::to_stdout,
 };
@@ -19,11 +19,14 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The converted model's directory
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "parts")]
+    model: Option<PathBuf>,
     /// The recording's directory
-    #[arg(long, value_name = "DIR")]
-    fixture: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "parts")]
+    fixture: Option<PathBuf>,
+    /// A recording of single parts (projectors.*, operations.*) instead of a model's
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "fixture", "shard", "select", "report", "mutate"])]
+    parts: Option<PathBuf>,
     /// From the recording's inputs, or every module from its own recorded input
     #[arg(long, value_enum, default_value_t = Modes::Both)]
     mode: Modes,
@@ -92,9 +95,16 @@ pub(super) fn error_object(error: &anyhow::Error) -> String {
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
+    let place = match args.device {
+        Device::Cpu => Place::Cpu,
+        Device::Gpu => Place::Gpu,
+    };
+    if let Some(dir) = &args.parts {
+        return parts::run(dir, place, args.json);
+    }
     let request = Request {
-        model: args.model.clone(),
-        fixture: args.fixture.clone(),
+        model: args.model.clone().unwrap_or_default(),
+        fixture: args.fixture.clone().unwrap_or_default(),
         modes: match args.mode {
             Modes::Cumulative => vec![Mode::Cumulative],
             Modes::Isolated => vec![Mode::Isolated],
@@ -102,10 +112,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
             Modes::Both => vec![Mode::Cumulative, Mode::Isolated],
         },
         selection: Selection::parse(args.select.as_deref())?,
-        place: match args.device {
-            Device::Cpu => Place::Cpu,
-            Device::Gpu => Place::Gpu,
-        },
+        place,
         precision: match args.dtype {
             Dtype::F32 => Precision::F32,
             Dtype::Bf16 => Precision::Bf16,

@@ -1,0 +1,276 @@
+//! Every projector that the release's builder knows (`MlpProjector` of `deepencoder.py`), by its config.
+//!
+//! ```text
+//! x ─ token_pooling? ─ conv fusion of high and low? ─ by projector_type: split and project, or 4-to-1 concat ─ layers
+//! ```
+//!
+//! The release itself uses `linear` ([`crate::projector`], with taps); these are for its siblings.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use mlx_rs::{Array, fast, ops, ops::indexing::TryIndexOp};
+use serde::Deserialize;
+
+use crate::{
+    activation::gelu,
+    error::{Error, Result},
+    tap::Operation,
+    unfold::{Columns, Unfold},
+};
+
+/// What `nn.LayerNorm` adds to the variance where nothing is said.
+const LAYER_NORM_EPS: f32 = 1e-5;
+
+/// The builder's config. Unknown fields are an error: what is not known cannot be checked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectorSpec {
+    /// Which of the eight.
+    pub projector_type: ProjectorType,
+    /// Width of the input; two where high and low features stand side by side.
+    #[serde(default)]
+    pub input_dim: Option<Widths>,
+    /// Width of the output.
+    #[serde(default)]
+    pub n_embed: Option<i32>,
+    /// Linear layers.
+    #[serde(default = "one")]
+    pub depth: i32,
+    /// Hidden width ÷ `n_embed`.
+    #[serde(default = "one")]
+    pub mlp_ratio: i32,
+    /// Edge of the squares of tokens that become one.
+    #[serde(default)]
+    pub downsample_ratio: Option<i32>,
+    /// The high features' share of the output's width.
+    #[serde(default)]
+    pub channel_div: Option<f64>,
+    /// Whether squares of four tokens are pooled first.
+    #[serde(default)]
+    pub token_pooling: bool,
+    /// Whether high and low features are fused first.
+    #[serde(default)]
+    pub conv_fusion_high_low_features: bool,
+    /// The config class's name; means nothing here.
+    #[serde(default)]
+    pub model_type: Option<String>,
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// One width or two.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Widths {
+    /// Of all features.
+    One(i32),
+    /// Of the high and of the low ones.
+    Two([i32; 2]),
+}
+
+/// The builder's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProjectorType {
+    /// Nothing.
+    Identity,
+    /// One linear layer.
+    Linear,
+    /// Linear layers with GELU between.
+    MlpGelu,
+    /// LayerNorm, then as `downsample_mlp_gelu`.
+    NormlayerDownsampleMlpGelu,
+    /// Squares of tokens side by side, then an MLP.
+    DownsampleMlpGelu,
+    /// High and low features, each projected to half the width.
+    LowHighHybridSplitMlpGelu,
+    /// The same, cut from one tensor at a given width.
+    HybridSplitFeatureMlpGelu,
+    /// High and low features, each through its own layers.
+    LowHighSplitMlpGelu,
+}
+
+/// A projector with its weights, by the checkpoint's names (`layers.0.weight`, `high_up_proj.bias`, …).
+#[derive(Debug)]
+pub struct Projector {
+    spec: ProjectorSpec,
+    columns: Columns,
+    weights: BTreeMap<String, Array>,
+    used: RefCell<BTreeMap<String, Operation>>,
+}
+
+impl Projector {
+    /// A projector whose unfolded columns stand as `columns` says, in its weights too.
+    #[must_use]
+    pub fn new(spec: ProjectorSpec, weights: BTreeMap<String, Array>, columns: Columns) -> Self {
+        Self { spec, columns, weights, used: RefCell::default() }
+    }
+
+    /// The weights whose columns (or, of a norm, whose elements) follow an unfold: their names, and the edge of its kernel.
+    #[must_use]
+    pub fn unfolded(spec: &ProjectorSpec) -> Vec<(&'static str, i32)> {
+        let ratio = spec.downsample_ratio.unwrap_or(1);
+        let mut all: Vec<(&str, i32)> = match spec.projector_type {
+            ProjectorType::DownsampleMlpGelu => vec![("layers.0.weight", ratio)],
+            ProjectorType::NormlayerDownsampleMlpGelu => {
+                vec![("layers.0.weight", ratio), ("layers.0.bias", ratio), ("layers.1.weight", ratio)]
+            }
+            _ => Vec::new(),
+        };
+        if spec.token_pooling {
+            all.push(("token_pooling_layer.weight", 2));
+        }
+        all
+    }
+
+    /// The whole projector. `x`: \[N, T, input_dim\]; \[2, N, T, input_dim\] for the types that take high and low features apart,
+    /// \[N, 2, T, input_dim\] for those fused. Returns \[N, T′, n_embed\].
+    ///
+    /// # Errors
+    /// When a weight is missing or input, weights and config do not fit.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        let mut x = x.clone();
+        if self.spec.token_pooling {
+            let edge = square_edge(&x)?;
+            let square = x.reshape(&[x.dim(0), edge, edge, x.dim(2)])?;
+            x = self.linear("token_pooling_layer", &Unfold::tiles(2).patches(&square, self.columns)?)?;
+        }
+        if self.spec.conv_fusion_high_low_features {
+            self.expect(x.ndim() == 4 && x.dim(1) == 2, "[N, 2, T, input_dim]", &x)?;
+            let high = self.linear("fusion_layer", &x.try_index((.., 0))?)?;
+            x = high.add(x.try_index((.., 1))?)?;
+        }
+        match self.spec.projector_type {
+            ProjectorType::Identity => Ok(x),
+            ProjectorType::Linear => self.linear("layers", &x),
+            ProjectorType::MlpGelu => self.perceptron("layers", 0, self.spec.depth, x),
+            ProjectorType::DownsampleMlpGelu => self.perceptron("layers", 0, self.spec.depth.max(2), self.squares(&x)?),
+            ProjectorType::NormlayerDownsampleMlpGelu => {
+                let x = self.norm("layers.0", &self.squares(&x)?)?;
+                self.perceptron("layers", 1, self.spec.depth.max(2), x)
+            }
+            ProjectorType::LowHighHybridSplitMlpGelu => {
+                let (high, low) = self.apart(&x)?;
+                self.joined(&high, &low)
+            }
+            ProjectorType::HybridSplitFeatureMlpGelu => {
+                let Some(Widths::Two([width, _])) = self.spec.input_dim else {
+                    return Err(Error::input(
+                        "projector",
+                        "input_dim: two widths",
+                        format!("{:?}", self.spec.input_dim),
+                    ));
+                };
+                self.expect((0..=x.dim(-1)).contains(&width), "features at least as wide as the high ones", &x)?;
+                let (high, low) = (x.try_index((.., .., ..width))?, x.try_index((.., .., width..))?);
+                self.joined(&high, &low)
+            }
+            ProjectorType::LowHighSplitMlpGelu => {
+                let (high, low) = self.apart(&x)?;
+                let each = [self.activated("high_layers", high)?, self.activated("low_layers", low)?];
+                Ok(ops::concatenate(&each, -1)?)
+            }
+        }
+    }
+
+    /// The products and activations of the last [`Self::forward`], for their floors.
+    #[must_use]
+    pub fn operations(&self) -> Vec<Operation> {
+        self.used.borrow().values().copied().collect()
+    }
+
+    /// Weights that no step of [`Self::forward`] used.
+    #[must_use]
+    pub fn unused(&self) -> Vec<&str> {
+        let used = self.used.borrow();
+        let layer = |name: &str| name.rsplit_once('.').map_or(name.to_owned(), |(layer, _)| layer.to_owned());
+        // Sequential lists built twice from the same modules: the checkpoint holds them under both names.
+        let shared = self.spec.projector_type == ProjectorType::LowHighSplitMlpGelu;
+        let known = |name: &str| used.contains_key(&layer(name)) || shared && name.starts_with("layers.");
+        self.weights.keys().map(String::as_str).filter(|name| !known(name)).collect()
+    }
+
+    /// High and low features projected and set side by side, then GELU and linear layers.
+    fn joined(&self, high: &Array, low: &Array) -> Result<Array> {
+        let each = [self.linear("high_up_proj", high)?, self.linear("low_up_proj", low)?];
+        self.activated("layers", ops::concatenate(&each, -1)?)
+    }
+
+    fn apart(&self, x: &Array) -> Result<(Array, Array)> {
+        self.expect(x.ndim() == 4 && x.dim(0) == 2, "[2, N, T, input_dim]", x)?;
+        Ok((x.try_index(0)?, x.try_index(1)?))
+    }
+
+    /// GELU and a linear layer, `depth` − 1 times.
+    fn activated(&self, name: &str, x: Array) -> Result<Array> {
+        (1..self.spec.depth).try_fold(x, |x, i| self.linear(&format!("{name}.{}", 2 * i - 1), &self.gelu(&x)?))
+    }
+
+    /// `count` linear layers with GELU between, the first at place `first`.
+    fn perceptron(&self, name: &str, first: i32, count: i32, x: Array) -> Result<Array> {
+        let x = self.linear(&format!("{name}.{first}"), &x)?;
+        (1..count).try_fold(x, |x, i| self.linear(&format!("{name}.{}", first + 2 * i), &self.gelu(&x)?))
+    }
+
+    /// Squares of tokens side by side; where the edge is no multiple, zeros at the bottom and the right.
+    fn squares(&self, x: &Array) -> Result<Array> {
+        let ratio = self.spec.downsample_ratio.filter(|ratio| *ratio > 0);
+        let ratio = ratio.ok_or_else(|| Error::input("projector", "a positive downsample_ratio", "none"))?;
+        let edge = square_edge(x)?;
+        let x = x.reshape(&[x.dim(0), edge, edge, x.dim(2)])?;
+        let missing = (0, (ratio - edge % ratio) % ratio);
+        let x = ops::pad(x, &[(0, 0), missing, missing, (0, 0)][..], None, None)?;
+        Unfold::tiles(ratio).patches(&x, self.columns)
+    }
+
+    fn weight(&self, name: &str) -> Result<&Array> {
+        self.weights.get(name).ok_or_else(|| Error::input("projector", format!("a weight {name}"), "none"))
+    }
+
+    fn linear(&self, name: &str, x: &Array) -> Result<Array> {
+        let (weight, bias) = (self.weight(&format!("{name}.weight"))?, self.weight(&format!("{name}.bias"))?);
+        self.expect(
+            weight.ndim() == 2 && weight.dim(1) == x.dim(-1),
+            &format!("{name}: as many columns as features"),
+            x,
+        )?;
+        self.expect(bias.shape() == [weight.dim(0)], &format!("{name}: a bias per row"), bias)?;
+        self.note(name, Operation::Product { depth: weight.dim(1) });
+        Ok(ops::matmul(x, weight.t())?.add(bias)?)
+    }
+
+    fn norm(&self, name: &str, x: &Array) -> Result<Array> {
+        let (weight, bias) = (self.weight(&format!("{name}.weight"))?, self.weight(&format!("{name}.bias"))?);
+        let fits = weight.shape() == [x.dim(-1)] && bias.shape() == [x.dim(-1)];
+        self.expect(fits, &format!("{name}: as many weights as features"), x)?;
+        self.note(name, Operation::LayerNorm { width: x.dim(-1) });
+        Ok(fast::layer_norm(x, Some(weight), Some(bias), LAYER_NORM_EPS)?)
+    }
+
+    fn gelu(&self, x: &Array) -> Result<Array> {
+        self.note("gelu", Operation::Gelu);
+        gelu(x)
+    }
+
+    fn note(&self, name: &str, operation: Operation) {
+        self.used.borrow_mut().insert(name.to_owned(), operation);
+    }
+
+    fn expect(&self, fits: bool, expected: &str, x: &Array) -> Result<()> {
+        let found = || format!("{:?} of {:?}", x.shape(), self.spec.projector_type);
+        if fits { Ok(()) } else { Err(Error::input("projector", expected, found())) }
+    }
+}
+
+/// The side of a square of tokens \[N, side², C\].
+fn square_edge(x: &Array) -> Result<i32> {
+    let tokens = if x.ndim() == 3 { x.dim(1) } else { 0 };
+    let edge = f64::from(tokens).sqrt() as i32;
+    if edge > 0 && edge * edge == tokens {
+        Ok(edge)
+    } else {
+        Err(Error::input("projector", "[N, side², C]", format!("{:?}", x.shape())))
+    }
+}
