@@ -30,6 +30,8 @@ enum Command {
     Report(cmd::report::Args),
     /// Run a converted model against a recording of PyTorch, layer by layer
     Parity(cmd::parity::Args),
+    /// Make images and a prompt into a model's inputs, as the release does
+    Preprocess(cmd::preprocess::Args),
     /// Judge one recording by another, whoever made them
     Compare(cmd::compare::Args),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Report(args) => cmd::report::run(&args),
         Command::Parity(args) => cmd::parity::run(&args),
+        Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod lock;
 pub mod mutate;
 pub mod parity;
+pub mod preprocess;
 pub mod report;
 pub mod variants;
 pub mod verify;
