@@ -32,6 +32,8 @@ enum Command {
     Parity(cmd::parity::Args),
     /// Decode a recording's prompt and hold the tokens against PyTorch's
     Decode(cmd::decode::Args),
+    /// Make images and a prompt into a model's inputs, as the release does
+    Preprocess(cmd::preprocess::Args),
     /// Judge one recording by another, whoever made them
     Compare(cmd::compare::Args),
 }
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Report(args) => cmd::report::run(&args),
         Command::Parity(args) => cmd::parity::run(&args),
         Command::Decode(args) => cmd::decode::run(&args),
+        Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
     };
     outcome.unwrap_or_else(|error| {

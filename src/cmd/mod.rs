@@ -9,6 +9,7 @@ pub mod lock;
 pub mod mutate;
 pub mod parity;
 mod parts;
+pub mod preprocess;
 pub mod report;
 pub mod variants;
 pub mod verify;

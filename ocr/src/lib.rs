@@ -1,0 +1,17 @@
+//! From images and a prompt to a model's inputs, value for value as the release's own code makes them. Never sees MLX.
+//!
+//! The release leaves its pixels to Pillow, so Pillow decides: its fixed-point bicubic filter ([`resample`]), its `pad`
+//! ([`views`]) and its conversions to RGB ([`page`]).
+
+mod error;
+pub mod inputs;
+pub mod page;
+pub mod prompt;
+pub mod resample;
+pub mod views;
+
+pub use error::OcrError;
+pub use inputs::{Inputs, prepare};
+pub use page::{Page, open, read};
+pub use prompt::{IMAGE_TOKEN, IMAGE_TOKEN_ID, Prompter, Streamed};
+pub use views::{Mode, TILE, Views, views};

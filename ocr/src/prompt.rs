@@ -1,0 +1,121 @@
+//! Text to ids and back: the release's `plain` conversation, its tokenizer, and the places where images go.
+
+use std::path::{Path, PathBuf};
+
+use tokenizers::Tokenizer;
+
+use crate::OcrError;
+
+/// What stands for an image in a prompt.
+pub const IMAGE_TOKEN: &str = "<image>";
+/// The id at every position an image's features fill.
+pub const IMAGE_TOKEN_ID: i64 = 128_815;
+/// The id every prompt begins with.
+const BOS_ID: i64 = 0;
+/// The most bytes of a tokenizer's file: the release's has 4.7 MB.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The release's tokenizer, from its `tokenizer.json`.
+#[derive(Debug)]
+pub struct Prompter {
+    path: PathBuf,
+    tokenizer: Tokenizer,
+}
+
+impl Prompter {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no tokenizer, or has another token than `<image>` at [`IMAGE_TOKEN_ID`].
+    pub fn open(path: &Path) -> Result<Self, OcrError> {
+        let io = |source| OcrError::Io { path: path.to_owned(), source };
+        let wrong = |reason: String| OcrError::Tokenizer { path: path.to_owned(), reason };
+        let byte_len = std::fs::metadata(path).map_err(io)?.len();
+        if byte_len > MAX_BYTES {
+            return Err(wrong(format!("expected a tokenizer of at most {MAX_BYTES} bytes, found {byte_len}")));
+        }
+        let bytes = std::fs::read(path).map_err(io)?;
+        let tokenizer =
+            Tokenizer::from_bytes(bytes).map_err(|error| wrong(format!("expected a tokenizer: {error}")))?;
+        match tokenizer.token_to_id(IMAGE_TOKEN) {
+            Some(id) if i64::from(id) == IMAGE_TOKEN_ID => Ok(Self { path: path.to_owned(), tokenizer }),
+            found => Err(wrong(format!("expected {IMAGE_TOKEN} to be token {IMAGE_TOKEN_ID}, found {found:?}"))),
+        }
+    }
+
+    /// A prompt's ids, where the images' places are: `ids` and `mask` are of one length, and `mask` is true where an
+    /// image's feature goes. `token_counts` says how many each image takes, in order. White space around the prompt is
+    /// dropped, as the release does.
+    ///
+    /// # Errors
+    /// When the prompt has not one `<image>` for each image.
+    pub fn encode(&self, prompt: &str, token_counts: &[usize]) -> Result<(Vec<i64>, Vec<bool>), OcrError> {
+        let texts: Vec<&str> = prompt.trim().split(IMAGE_TOKEN).collect();
+        if texts.len() != token_counts.len() + 1 {
+            let (placeholders, images) = (texts.len() - 1, token_counts.len());
+            return Err(OcrError::Placeholders { placeholders, images });
+        }
+        let (mut ids, mut mask) = (vec![BOS_ID], vec![false]);
+        for (at, text) in texts.into_iter().enumerate() {
+            let encoding = self.tokenizer.encode(text, false).map_err(|error| self.wrong(error))?;
+            ids.extend(encoding.get_ids().iter().map(|id| i64::from(*id)));
+            mask.resize(ids.len(), false);
+            if let Some(count) = token_counts.get(at) {
+                ids.resize(ids.len() + count, IMAGE_TOKEN_ID);
+                mask.resize(ids.len(), true);
+            }
+        }
+        Ok((ids, mask))
+    }
+
+    /// The text of ids, special tokens kept.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot decode them.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, OcrError> {
+        self.tokenizer.decode(ids, false).map_err(|error| self.wrong(error))
+    }
+
+    /// Text as its tokens come.
+    #[must_use]
+    pub fn stream(&self) -> Streamed<'_> {
+        Streamed { prompter: self, ids: Vec::new() }
+    }
+
+    fn wrong(&self, error: tokenizers::Error) -> OcrError {
+        OcrError::Tokenizer { path: self.path.clone(), reason: error.to_string() }
+    }
+}
+
+/// Text as its tokens come; a character whose bytes are not complete is held back.
+#[derive(Debug)]
+pub struct Streamed<'a> {
+    prompter: &'a Prompter,
+    ids: Vec<u32>,
+}
+
+impl Streamed<'_> {
+    /// Takes the next token and returns the text that is now certain, perhaps none. A byte-level decoder has no memory,
+    /// so tokens whose text was returned are let go.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot decode.
+    pub fn push(&mut self, id: u32) -> Result<String, OcrError> {
+        self.ids.push(id);
+        let text = self.prompter.decode(&self.ids)?;
+        // A character has at most four bytes, so four tokens: what is still broken then stays broken.
+        if text.ends_with('\u{FFFD}') && self.ids.len() < 4 {
+            return Ok(String::new());
+        }
+        self.ids.clear();
+        Ok(text)
+    }
+
+    /// What was held back, complete or not.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot decode.
+    pub fn finish(self) -> Result<String, OcrError> {
+        if self.ids.is_empty() { Ok(String::new()) } else { self.prompter.decode(&self.ids) }
+    }
+}

@@ -1,0 +1,128 @@
+//! Pillow's 8-bit bicubic resize (`Resample.c`), bit for bit: weights made in double, rounded to 22 fractional bits, a
+//! horizontal and then a vertical pass with bytes in between. The filter widens when it shrinks (antialias).
+
+use crate::page::Page;
+
+/// Fractional bits of a weight: 32, less 8 for the byte and 2 for what overlapping lobes may add up to.
+const PRECISION_BITS: u32 = 32 - 8 - 2;
+/// How far the cubic reaches to each side, in source pixels, before it is widened.
+const SUPPORT: f64 = 2.0;
+
+/// The source pixels one output pixel is made of.
+struct Taps {
+    first: usize,
+    weights: Vec<i32>,
+}
+
+/// Resizes to `width` × `height` pixels. An axis that keeps its length is not filtered.
+///
+/// Sides must not be 0; a [`Page`] has none such, and callers check the target.
+#[must_use]
+pub fn resize(page: &Page, width: usize, height: usize) -> Page {
+    let wide = if width == page.width() { None } else { Some(horizontal(page, width)) };
+    let wide = wide.as_ref().unwrap_or(page);
+    if height == wide.height() { wide.clone() } else { vertical(wide, height) }
+}
+
+/// Keys' cubic with a = -0.5.
+fn bicubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Pillow's own casts, of small numbers")]
+fn taps(from: usize, to: usize) -> Vec<Taps> {
+    let scale = from as f64 / to as f64;
+    let stretch = scale.max(1.0);
+    let support = SUPPORT * stretch;
+    let inverse = 1.0 / stretch;
+    let one = |at: usize| {
+        let center = (at as f64 + 0.5) * scale;
+        let first = ((center - support + 0.5) as i64).max(0) as usize;
+        let end = ((center + support + 0.5) as i64).min(from as i64) as usize;
+        let exact: Vec<f64> =
+            (first..end).map(|x| bicubic(((x - first) as f64 + first as f64 - center + 0.5) * inverse)).collect();
+        let sum: f64 = exact.iter().fold(0.0, |sum, weight| sum + weight);
+        let fixed = |weight: &f64| {
+            let weight = if sum == 0.0 { *weight } else { *weight / sum };
+            let scaled = weight * f64::from(1_u32 << PRECISION_BITS);
+            if weight < 0.0 { (scaled - 0.5) as i32 } else { (scaled + 0.5) as i32 }
+        };
+        Taps { first, weights: exact.iter().map(fixed).collect() }
+    };
+    (0..to).map(one).collect()
+}
+
+/// The byte a fixed-point sum stands for.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a byte")]
+fn byte(sum: i32) -> u8 {
+    (sum >> PRECISION_BITS).clamp(0, 255) as u8
+}
+
+fn horizontal(page: &Page, width: usize) -> Page {
+    let taps = taps(page.width(), width);
+    let mut out = Vec::with_capacity(width * page.height() * 3);
+    for row in page.rgb().chunks_exact(page.width() * 3) {
+        for tap in &taps {
+            let mut sums = [1_i32 << (PRECISION_BITS - 1); 3];
+            for (pixel, weight) in row[tap.first * 3..].chunks_exact(3).zip(&tap.weights) {
+                for (sum, value) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(*value) * weight;
+                }
+            }
+            out.extend(sums.map(byte));
+        }
+    }
+    Page::from_parts(width, page.height(), out)
+}
+
+fn vertical(page: &Page, height: usize) -> Page {
+    let stride = page.width() * 3;
+    let mut out = Vec::with_capacity(height * stride);
+    let mut sums = vec![0_i32; stride];
+    for tap in taps(page.height(), height) {
+        sums.fill(1 << (PRECISION_BITS - 1));
+        for (row, weight) in page.rgb()[tap.first * stride..].chunks_exact(stride).zip(&tap.weights) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += i32::from(*value) * weight;
+            }
+        }
+        out.extend(sums.iter().copied().map(byte));
+    }
+    Page::from_parts(page.width(), height, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Image.frombytes("RGB", (5, 4), bytes((i * 37 + i * i * 11) % 256 for i in range(60)))`.
+    fn page() -> Page {
+        let rgb = (0..60_usize).map(|i| u8::try_from((i * 37 + i * i * 11) % 256).unwrap_or(0)).collect();
+        Page::new(5, 4, rgb).expect("a page")
+    }
+
+    #[test]
+    fn bytes_are_pillows() {
+        // Pillow 13.0.0: `.resize((3, 2), Image.BICUBIC).tobytes()` and `.resize((7, 3))`, the latter's first row.
+        assert_eq!(resize(&page(), 3, 2).rgb(), PILLOW_3X2);
+        assert_eq!(&resize(&page(), 7, 3).rgb()[..21], PILLOW_7X3_TOP);
+    }
+
+    #[test]
+    fn an_unchanged_size_changes_no_byte() {
+        assert_eq!(resize(&page(), 5, 4), page());
+    }
+
+    const PILLOW_3X2: &[u8] =
+        &[124, 75, 146, 179, 122, 137, 150, 131, 140, 129, 138, 169, 151, 132, 118, 168, 198, 103];
+    const PILLOW_7X3_TOP: &[u8] =
+        &[58, 48, 148, 139, 55, 147, 188, 70, 153, 143, 96, 171, 147, 162, 211, 167, 134, 167, 185, 69, 97];
+}

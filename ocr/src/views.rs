@@ -1,0 +1,189 @@
+//! A page as the model sees it: one whole view, fitted into a square, and in gundam mode a grid of tiles. Follows
+//! `infer` and `dynamic_preprocess` of `modeling_deepseekocr.py`, and Pillow's `ImageOps.pad`.
+
+use crate::OcrError;
+use crate::page::Page;
+use crate::resample::resize;
+
+/// A tile's side in pixels.
+pub const TILE: usize = 640;
+/// Tiles of a grid: at least, at most.
+const TILES: std::ops::RangeInclusive<usize> = 2..=9;
+/// `int(0.5 * 255)`: what a view is filled up with.
+const GREY: u8 = 127;
+/// A patch's side in pixels, times what the projector's convolutions shrink a side by.
+const PIXELS_A_TOKEN: usize = 16 * 4;
+
+/// The release's modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One view of 512 pixels, stretched to a square.
+    Tiny,
+    /// One view of 640 pixels, stretched to a square.
+    Small,
+    /// One view of 1024 pixels, padded.
+    Base,
+    /// One view of 1280 pixels, padded.
+    Large,
+    /// One view of 1024 pixels, padded, and up to nine tiles of 640.
+    Gundam,
+}
+
+impl Mode {
+    /// The whole view's side in pixels.
+    #[must_use]
+    pub fn side(self) -> usize {
+        match self {
+            Self::Tiny => 512,
+            Self::Small => TILE,
+            Self::Base | Self::Gundam => 1024,
+            Self::Large => 1280,
+        }
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tiny => "tiny",
+            Self::Small => "small",
+            Self::Base => "base",
+            Self::Large => "large",
+            Self::Gundam => "gundam",
+        }
+    }
+}
+
+/// A page's views.
+#[derive(Clone, Debug)]
+pub struct Views {
+    /// The whole page, square, [`Mode::side`] pixels a side.
+    pub whole: Page,
+    /// Columns and rows of the grid; `[1, 1]` where there are no tiles.
+    pub grid: [usize; 2],
+    /// The tiles, [`TILE`] pixels a side, row by row.
+    pub tiles: Vec<Page>,
+}
+
+impl Views {
+    /// How many tokens stand for the page: a row of features ends with a newline each, and a separator follows the
+    /// whole view.
+    #[must_use]
+    pub fn token_count(&self) -> usize {
+        let side = self.whole.width().div_ceil(PIXELS_A_TOKEN);
+        let tile = TILE.div_ceil(PIXELS_A_TOKEN);
+        let [columns, rows] = self.grid;
+        let tiles = if self.tiles.is_empty() { 0 } else { (tile * columns + 1) * tile * rows };
+        (side + 1) * side + 1 + tiles
+    }
+}
+
+/// Makes a page's views.
+///
+/// # Errors
+/// When the page is so thin that nothing of it is left in the view.
+pub fn views(page: &Page, mode: Mode) -> Result<Views, OcrError> {
+    let side = mode.side();
+    let whole = match mode {
+        Mode::Tiny | Mode::Small => resize(page, side, side),
+        Mode::Base | Mode::Large | Mode::Gundam => pad(page, side)?,
+    };
+    let fits = page.width() <= TILE && page.height() <= TILE;
+    if mode != Mode::Gundam || fits {
+        return Ok(Views { whole, grid: [1, 1], tiles: Vec::new() });
+    }
+    let grid = choose_grid(page.width(), page.height());
+    let [columns, rows] = grid;
+    let stretched = resize(page, columns * TILE, rows * TILE);
+    let tile = |at: usize| stretched.part(at % columns * TILE, at / columns * TILE, TILE, TILE);
+    Ok(Views { whole, grid, tiles: (0..columns * rows).map(tile).collect() })
+}
+
+/// The grid whose proportions are nearest to the page's. Of equally near ones, tried from few tiles to many, a later
+/// one wins only if the page has more than half as many pixels as it.
+fn choose_grid(width: usize, height: usize) -> [usize; 2] {
+    let most = *TILES.end();
+    let mut grids: Vec<[usize; 2]> = (1..=most)
+        .flat_map(|columns| (1..=most).map(move |rows| [columns, rows]))
+        .filter(|[columns, rows]| TILES.contains(&(columns * rows)))
+        .collect();
+    grids.sort_by_key(|[columns, rows]| columns * rows);
+    let wanted = width as f64 / height as f64;
+    let area = (width * height) as f64;
+    let (mut best, mut least) = ([1, 1], f64::INFINITY);
+    for [columns, rows] in grids {
+        let difference = (wanted - columns as f64 / rows as f64).abs();
+        let large = area > 0.5 * (TILE * TILE * columns * rows) as f64;
+        if difference < least || (difference == least && large) {
+            (best, least) = ([columns, rows], difference);
+        }
+    }
+    best
+}
+
+/// Fits a page into a square and centres it on grey, as `ImageOps.pad` does. Halves are rounded to even, as Python does.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "non-negative and at most `side`")]
+fn pad(page: &Page, side: usize) -> Result<Page, OcrError> {
+    let (from_width, from_height) = (page.width() as f64, page.height() as f64);
+    let fit = |ratio: f64| (ratio * side as f64).round_ties_even() as usize;
+    let ratio = from_width / from_height;
+    let (width, height) = if ratio > 1.0 {
+        (side, fit(from_height / from_width))
+    } else if ratio < 1.0 {
+        (fit(from_width / from_height), side)
+    } else {
+        (side, side)
+    };
+    if width == 0 || height == 0 {
+        return Err(OcrError::TooThin { width: page.width(), height: page.height(), size: side });
+    }
+    let fitted = resize(page, width, height);
+    let middle = |length: usize| ((side - length) as f64 * 0.5).round_ties_even() as usize;
+    let (left, top) = (middle(width), middle(height));
+    let mut rgb = vec![GREY; side * side * 3];
+    for (y, row) in fitted.rgb().chunks_exact(width * 3).enumerate() {
+        let at = ((top + y) * side + left) * 3;
+        rgb[at..at + row.len()].copy_from_slice(row);
+    }
+    Ok(Page::from_parts(side, side, rgb))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blank(width: usize, height: usize) -> Page {
+        Page::new(width, height, vec![200; width * height * 3]).expect("a page")
+    }
+
+    #[test]
+    fn grids_are_the_releases() {
+        for (size, grid) in [((1240, 1754), [2, 3]), ((1600, 500), [3, 1]), ((641, 640), [2, 2]), ((100, 6400), [1, 9])]
+        {
+            assert_eq!(choose_grid(size.0, size.1), grid, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn a_tie_goes_to_more_tiles_only_for_large_pages() {
+        // 1:2 is [1, 2] and [2, 4], whose half is 1,638,400 pixels.
+        assert_eq!(choose_grid(905, 1810), [1, 2]);
+        assert_eq!(choose_grid(906, 1812), [2, 4]);
+        assert_eq!(choose_grid(1280, 1280), [3, 3].map(|n| if 1280 * 1280 > n * n * TILE * TILE / 2 { n } else { 2 }));
+    }
+
+    #[test]
+    fn pages_up_to_a_tile_have_no_tiles() {
+        assert_eq!(views(&blank(640, 640), Mode::Gundam).expect("views").token_count(), 273);
+        assert_eq!(views(&blank(641, 640), Mode::Gundam).expect("views").tiles.len(), 4);
+    }
+
+    #[test]
+    fn padding_is_centred_with_halves_to_even() {
+        // 1022.5 rows become 1022, so one grey row lies above and one below.
+        let whole = pad(&blank(2048, 2045), 1024).expect("a view");
+        let column: Vec<u8> = whole.rgb().chunks_exact(1024 * 3).map(|row| row[0]).collect();
+        assert_eq!((column[0], column[1], column[1022], column[1023]), (GREY, 200, 200, GREY));
+        assert!(matches!(pad(&blank(5000, 1), 1024), Err(OcrError::TooThin { .. })));
+    }
+}
