@@ -125,7 +125,7 @@ fn high(value: u16) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageBuffer, ImageFormat, Luma, Rgba};
+    use image::{ImageBuffer, ImageFormat, Rgba};
 
     fn png(image: &DynamicImage) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -138,7 +138,7 @@ mod tests {
         let clear = DynamicImage::ImageRgba8(ImageBuffer::from_pixel(1, 1, Rgba([9, 8, 7, 0])));
         assert_eq!(read("clear", &png(&clear)).expect("a page").rgb(), [9, 8, 7]);
         let grey = ImageBuffer::from_vec(3, 1, vec![5_u16, 256, 65_535]).expect("a buffer");
-        let grey = DynamicImage::ImageLuma16(ImageBuffer::<Luma<u16>, _>::from(grey));
+        let grey = DynamicImage::ImageLuma16(grey);
         assert_eq!(read("grey", &png(&grey)).expect("a page").rgb(), [5, 5, 5, 255, 255, 255, 255, 255, 255]);
     }
 

@@ -1,5 +1,5 @@
 //! Pillow's 8-bit bicubic resize (`Resample.c`), bit for bit: weights made in double, rounded to 22 fractional bits, a
-//! horizontal and then a vertical pass with bytes in between. The filter widens when it shrinks (antialias).
+//! horizontal and a vertical pass with bytes in between. The filter widens when it shrinks (antialias).
 
 use crate::page::Page;
 
@@ -16,12 +16,32 @@ struct Taps {
 
 /// Resizes to `width` × `height` pixels. An axis that keeps its length is not filtered.
 ///
+/// Bytes lie between the two passes, so their order shows. Pillow 13 filters columns first where the height loses more than
+/// twice the pixels that the width loses (found by comparing 13.0.0 on 3,923 random sizes that tell the orders apart: no
+/// exception), rows first otherwise; older versions always filter rows first.
+///
 /// Sides must not be 0; a [`Page`] has none such, and callers check the target.
 #[must_use]
 pub fn resize(page: &Page, width: usize, height: usize) -> Page {
-    let wide = if width == page.width() { None } else { Some(horizontal(page, width)) };
-    let wide = wide.as_ref().unwrap_or(page);
-    if height == wide.height() { wide.clone() } else { vertical(wide, height) }
+    if columns_first(page, width, height) {
+        along_rows(&along_columns(page, height), width)
+    } else {
+        along_columns(&along_rows(page, width), height)
+    }
+}
+
+fn columns_first(page: &Page, width: usize, height: usize) -> bool {
+    let lost = |from: usize, to: usize| from as i64 - to as i64;
+    let lost_rows = lost(page.height(), height);
+    lost_rows > 0 && 2 * lost(page.width(), width) < lost_rows
+}
+
+fn along_rows(page: &Page, width: usize) -> Page {
+    if width == page.width() { page.clone() } else { horizontal(page, width) }
+}
+
+fn along_columns(page: &Page, height: usize) -> Page {
+    if height == page.height() { page.clone() } else { vertical(page, height) }
 }
 
 /// Keys' cubic with a = -0.5.
@@ -114,6 +134,20 @@ mod tests {
         // Pillow 13.0.0: `.resize((3, 2), Image.BICUBIC).tobytes()` and `.resize((7, 3))`, the latter's first row.
         assert_eq!(resize(&page(), 3, 2).rgb(), PILLOW_3X2);
         assert_eq!(&resize(&page(), 7, 3).rgb()[..21], PILLOW_7X3_TOP);
+    }
+
+    #[test]
+    fn columns_come_first_where_the_height_loses_much_more() {
+        // Pillow 13.0.0: the same bytes as a 5 × 12 image, `.resize((4, 3), Image.BICUBIC).tobytes()`.
+        let rgb = (0..180_usize).map(|i| u8::try_from((i * 37 + i * i * 11) % 256).unwrap_or(0)).collect();
+        let page = Page::new(5, 12, rgb).expect("a page");
+        assert!(columns_first(&page, 4, 3) && !columns_first(&page, 4, 12) && !columns_first(&page, 4, 10));
+        let want = [
+            107, 116, 162, 178, 104, 130, 146, 157, 144, 158, 162, 119, 114, 128, 162, 157, 103, 137, 144, 155, 138,
+            145, 152, 167, 135, 99, 119, 121, 123, 117, 117, 123, 69, 136, 84, 136,
+        ];
+        assert_eq!(resize(&page, 4, 3).rgb(), want);
+        assert_ne!(along_columns(&along_rows(&page, 4), 3).rgb(), want, "the order shows");
     }
 
     #[test]
