@@ -30,6 +30,8 @@ enum Command {
     Report(cmd::report::Args),
     /// Run a converted model against a recording of PyTorch, layer by layer
     Parity(cmd::parity::Args),
+    /// Read pages: images in, Markdown out
+    Ocr(cmd::ocr::Args),
     /// Decode a recording's prompt and hold the tokens against PyTorch's
     Decode(cmd::decode::Args),
     /// Make images and a prompt into a model's inputs, as the release does
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Report(args) => cmd::report::run(&args),
         Command::Parity(args) => cmd::parity::run(&args),
+        Command::Ocr(args) => cmd::ocr::run(&args),
         Command::Decode(args) => cmd::decode::run(&args),
         Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),

@@ -28,6 +28,30 @@ pub struct Image {
     pub grid: TileGrid,
 }
 
+impl Image {
+    /// A picture from values \[3, side, side\] of the whole view and \[P, 3, tile, tile\] of the tiles (none: empty), channels first as
+    /// PyTorch has them.
+    ///
+    /// # Errors
+    /// When the values are not as many as the sides say.
+    pub fn from_nchw(whole: &[f32], side: usize, tiles: &[f32], tile: usize, grid: TileGrid) -> Result<Self> {
+        let view = |values: &[f32], edge: usize| {
+            let count = values.len() / (3 * edge * edge).max(1);
+            if count == 0 || count * 3 * edge * edge != values.len() {
+                return Err(Error::input(
+                    "image",
+                    format!("views of 3 × {edge} × {edge}"),
+                    format!("{} values", values.len()),
+                ));
+            }
+            let shape = [count as i32, 3, edge as i32, edge as i32];
+            Ok(Array::from_slice(values, &shape).transpose_axes(&[0, 2, 3, 1])?)
+        };
+        let tiles = if tiles.is_empty() { None } else { Some(view(tiles, tile)?) };
+        Ok(Self { global: view(whole, side)?, tiles, grid })
+    }
+}
+
 /// How many tiles a picture was cut into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TileGrid {

@@ -62,6 +62,14 @@ impl Default for LoadOptions {
     }
 }
 
+impl LoadOptions {
+    /// As released: activations in bfloat16.
+    #[must_use]
+    pub fn bfloat16() -> Self {
+        Self { dtype: Dtype::Bfloat16, ..Self::default() }
+    }
+}
+
 /// What one prefill is given.
 #[derive(Debug, Clone)]
 pub struct Prompt {

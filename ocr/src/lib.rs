@@ -4,6 +4,7 @@
 //! ([`views`]) and its conversions to RGB ([`page`]).
 
 mod error;
+pub mod grounding;
 pub mod inputs;
 pub mod page;
 pub mod prompt;

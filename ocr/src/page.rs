@@ -53,8 +53,24 @@ impl Page {
         &self.rgb
     }
 
+    /// The page as a JPEG file of quality 95.
+    ///
+    /// # Errors
+    /// When it cannot be encoded: a side above 65,535 pixels.
+    pub fn to_jpeg(&self) -> Result<Vec<u8>, OcrError> {
+        let mut bytes = Vec::new();
+        let sides = u32::try_from(self.width).ok().zip(u32::try_from(self.height).ok());
+        let (width, height) = sides.unwrap_or((u32::MAX, u32::MAX));
+        let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95);
+        let encoded =
+            image::ImageEncoder::write_image(encoder, &self.rgb, width, height, image::ExtendedColorType::Rgb8);
+        encoded.map_err(|error| OcrError::NotAnImage { origin: "a cut".into(), reason: error.to_string() })?;
+        Ok(bytes)
+    }
+
     /// The part that starts `left`, `top` pixels in; it must lie inside the page.
-    pub(crate) fn part(&self, left: usize, top: usize, width: usize, height: usize) -> Self {
+    #[must_use]
+    pub fn part(&self, left: usize, top: usize, width: usize, height: usize) -> Self {
         let rows = self.rgb.chunks_exact(self.width * 3).skip(top).take(height);
         let rgb = rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect();
         Self::from_parts(width, height, rgb)

@@ -7,6 +7,7 @@ mod hub_progress;
 pub mod inspect;
 pub mod lock;
 pub mod mutate;
+pub mod ocr;
 pub mod parity;
 mod parts;
 pub mod preprocess;

@@ -11,11 +11,11 @@ use crate::output::to_stdout;
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.preprocess/1";
 /// The prompt the release gives for whole pages.
-const PROMPT: &str = "<image>\n<|grounding|>Convert the document to markdown.";
+pub const PROMPT: &str = "<image>\n<|grounding|>Convert the document to markdown.";
 
 /// The release's modes, by name.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ModeName {
+pub enum ModeName {
     /// One view of 512 pixels
     Tiny,
     /// One view of 640 pixels

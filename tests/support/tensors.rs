@@ -38,6 +38,13 @@ pub fn write(path: &Path, tensors: &Tensors) {
 }
 
 impl Owned {
+    /// Makes `count` rows of the first axis of those that are there, again and again.
+    pub fn repeat_rows(&mut self, count: usize) {
+        let len = self.bytes.len() / self.shape[0];
+        self.bytes = self.bytes.iter().copied().cycle().take(count * len).collect();
+        self.shape[0] = count;
+    }
+
     /// Swaps two rows of the first axis.
     pub fn swap_rows(&mut self, a: usize, b: usize) {
         let len = self.bytes.len() / self.shape[0];
