@@ -1,12 +1,14 @@
-//! Records to terminal, JSON and Markdown.
+//! Records to terminal, JSON, Markdown, JUnit and CSV.
 //!
 //! One file per format; a new format is one new file. No metric is computed here: every number shown is in the record, this
 //! crate only counts, picks and words. Names in a record are data, so they are cleaned before they reach a terminal or a page.
 
+mod csv;
 mod error;
 mod facts;
 mod growth;
 mod json;
+mod junit;
 mod markdown;
 mod mutation;
 mod system;
@@ -14,8 +16,10 @@ mod terminal;
 mod words;
 mod write;
 
+pub use csv::taps_csv;
 pub use error::ReportError;
 pub use json::{from_json, json};
+pub use junit::junit;
 pub use markdown::markdown;
 pub use mutation::{mutation_json, mutation_markdown, mutation_text};
 pub use system::System;
