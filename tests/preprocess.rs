@@ -68,5 +68,7 @@ fn what_cannot_be_used_ends_with_2_and_leaves_nothing() {
     bomb[16..20].copy_from_slice(&60_000_u32.to_be_bytes());
     bomb[20..24].copy_from_slice(&60_000_u32.to_be_bytes());
     assert!(error(&bomb, &[]).contains("broken.png"), "a bomb");
+    let folder = preprocess(&[dir.path().to_owned()], &out, &[]);
+    assert_eq!(code(&folder), 2, "a directory is no image: {}", stderr(&folder));
     assert!(error(&sound, &["--prompt", "no place for an image"]).contains("<image>"), "no placeholder");
 }

@@ -83,6 +83,13 @@ impl Page {
 /// When the file cannot be read, is over the limits, or is no image.
 pub fn open(path: &Path) -> Result<Page, OcrError> {
     let io = |source| OcrError::Io { path: path.to_owned(), source };
+    // Asked before opening: opening a pipe waits for its writer.
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(OcrError::NotAnImage {
+            origin: path.display().to_string(),
+            reason: "not a regular file".to_owned(),
+        });
+    }
     let mut bytes = Vec::new();
     File::open(path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
     read(&path.display().to_string(), &bytes)

@@ -30,7 +30,11 @@ impl Prompter {
     pub fn open(path: &Path) -> Result<Self, OcrError> {
         let io = |source| OcrError::Io { path: path.to_owned(), source };
         let wrong = |reason: String| OcrError::Tokenizer { path: path.to_owned(), reason };
-        let byte_len = std::fs::metadata(path).map_err(io)?.len();
+        let metadata = std::fs::metadata(path).map_err(io)?;
+        if !metadata.is_file() {
+            return Err(wrong("expected a regular file".to_owned()));
+        }
+        let byte_len = metadata.len();
         if byte_len > MAX_BYTES {
             return Err(wrong(format!("expected a tokenizer of at most {MAX_BYTES} bytes, found {byte_len}")));
         }

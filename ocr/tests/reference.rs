@@ -11,7 +11,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 /// How far a JPEG's values may be off: decoders round differently, by this many of 255 steps.
-const JPEG_STEPS: f32 = 8.0;
+const JPEG_STEPS: f32 = 4.0;
 
 fn mode(name: &str) -> Mode {
     let all = [Mode::Tiny, Mode::Small, Mode::Base, Mode::Large, Mode::Gundam];
