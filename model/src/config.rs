@@ -5,10 +5,13 @@
 //! CLIP), which the converter makes explicit under `vision_config.width`.
 
 mod checks;
+mod packing;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+pub use packing::Packing;
 
 /// Everything that decides shapes and arithmetic of the model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -22,9 +25,9 @@ pub struct Config {
     /// How the checkpoint was written; absent in files of other converters.
     #[serde(default)]
     pub mlxport: Option<Provenance>,
-    /// How weights are packed, as MLX tools write it; this model takes none of them.
+    /// How weights are packed, as MLX tools write it.
     #[serde(default)]
-    pub quantization: Option<serde_json::Value>,
+    pub quantization: Packing,
 }
 
 /// What `mlxport convert` says of the files beside `config.json`.

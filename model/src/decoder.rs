@@ -7,7 +7,7 @@
 //!   x + mlp(post_attention_layernorm(x))         dense MLP, or router + experts + shared experts
 //! ```
 
-use mlx_rs::Array;
+use mlx_rs::{Array, ops::indexing::TryIndexOp};
 
 use crate::{
     activation::Activation,
@@ -17,6 +17,7 @@ use crate::{
     fault::{GraphFault, Planted},
     kernels::{self, Mask, causal_bias, residual},
     layers::{Linear, RmsNorm, one},
+    matrix::Matrix,
     moe::Moe,
     rotary::{Positions, RotaryEmbedding},
     tap::{Module, Operation, Site, Taps},
@@ -110,6 +111,8 @@ pub struct Attention {
     k_proj: Linear,
     v_proj: Linear,
     o_proj: Linear,
+    /// Queries, keys and values in one product, where weights are joined.
+    qkv: Option<Matrix>,
     rotary_emb: RotaryEmbedding,
     heads: i32,
     kv_heads: i32,
@@ -122,11 +125,14 @@ impl Attention {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim());
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
         let project = |name: &str, heads: i32| Linear::load(&scope.child(name), hidden, heads * head_dim, false);
+        let (mut q_proj, mut k_proj, mut v_proj) =
+            (project("q_proj", heads), project("k_proj", kv_heads), project("v_proj", kv_heads));
         Self {
             site: scope.site(),
-            q_proj: project("q_proj", heads),
-            k_proj: project("k_proj", kv_heads),
-            v_proj: project("v_proj", kv_heads),
+            qkv: scope.fuse(&mut [q_proj.weight_mut(), k_proj.weight_mut(), v_proj.weight_mut()]),
+            q_proj,
+            k_proj,
+            v_proj,
             o_proj: Linear::load(&scope.child("o_proj"), heads * head_dim, hidden, false),
             rotary_emb: RotaryEmbedding::new(
                 scope.child("rotary_emb").site(),
@@ -147,25 +153,40 @@ impl Attention {
             let by_head = |y: Array, heads: i32| -> Result<Array> {
                 Ok(y.reshape(&[batch, tokens, heads, self.head_dim])?.transpose_axes(&[0, 2, 1, 3])?)
             };
-            let q = by_head(self.q_proj.forward(x, taps)?, self.heads)?;
-            let k = by_head(self.k_proj.forward(x, taps)?, self.kv_heads)?;
-            let v = by_head(self.v_proj.forward(x, taps)?, self.kv_heads)?;
+            let is_heard = [&self.q_proj, &self.k_proj, &self.v_proj].iter().any(|project| project.is_heard(taps));
+            let (q, k, v) = match &self.qkv {
+                Some(qkv) if !is_heard => {
+                    let (queries, rotated) = (self.heads, self.heads + self.kv_heads);
+                    let all = by_head(qkv.product(self.planted, x)?, rotated + self.kv_heads)?;
+                    let turned = positions.rotate(&all.try_index((.., ..rotated))?)?;
+                    (
+                        turned.try_index((.., ..queries))?,
+                        turned.try_index((.., queries..))?,
+                        all.try_index((.., rotated..))?,
+                    )
+                }
+                _ => {
+                    let q = by_head(self.q_proj.forward(x, taps)?, self.heads)?;
+                    let k = by_head(self.k_proj.forward(x, taps)?, self.kv_heads)?;
+                    let v = by_head(self.v_proj.forward(x, taps)?, self.kv_heads)?;
+                    let keys_only = self.planted.has(GraphFault::RopeOnKeysOnly);
+                    (if keys_only { q } else { positions.rotate(&q)? }, positions.rotate(&k)?, v)
+                }
+            };
             self.rotary_emb.show(&v, positions, taps)?;
-            let keys_only = self.planted.has(GraphFault::RopeOnKeysOnly);
-            let (q, k) = (if keys_only { q } else { positions.rotate(&q)? }, positions.rotate(&k)?);
             let (k, v) = match cache {
                 Some(cache) => cache.append(&k, &v, self.planted)?,
                 None => (k, v),
             };
-            let out = self.attend(&q, &k, &v)?;
+            let out = self.attend(&q, &k, &v, positions.mask())?;
             let width = self.heads * self.head_dim;
             let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?;
             self.o_proj.forward(&out, taps)
         })
     }
 
-    /// Every token sees those before it and itself.
-    fn attend(&self, q: &Array, k: &Array, v: &Array) -> Result<Array> {
+    /// Every token sees those before it and itself, or what `mask` says.
+    fn attend(&self, q: &Array, k: &Array, v: &Array, mask: Option<&Array>) -> Result<Array> {
         let unscaled = self.planted.has(GraphFault::AttentionUnscaled);
         let scale = if unscaled { 1.0 } else { (self.head_dim as f32).sqrt().recip() };
         let (tokens, seen) = (q.dim(2), k.dim(2));
@@ -187,7 +208,9 @@ impl Attention {
             };
             return kernels::attention(self.planted, (q, &tile(k)?, &tile(v)?), scale, &Mask::Causal);
         }
-        kernels::attention(self.planted, (q, k, v), scale, &Mask::Causal)
+        // A token after all others sees everything: no mask to read.
+        let mask = mask.map_or(if tokens == 1 { Mask::None } else { Mask::Causal }, Mask::Bias);
+        kernels::attention(self.planted, (q, k, v), scale, &mask)
     }
 }
 
@@ -217,26 +240,27 @@ pub struct Mlp {
     up_proj: Linear,
     down_proj: Linear,
     act_fn: Activation,
+    /// Gate and up in one product, where weights are joined.
+    gate_up: Option<Matrix>,
+    planted: Planted,
 }
 
 impl Mlp {
     /// Loads the three projections.
     pub fn load(scope: &Scope, hidden: i32, inner: i32) -> Self {
         let linear = |name: &str, input, output| Linear::load(&scope.child(name), input, output, false);
-        Self::new(
-            scope,
-            linear("gate_proj", hidden, inner),
-            linear("up_proj", hidden, inner),
-            linear("down_proj", inner, hidden),
-        )
+        let (mut gate, mut up) = (linear("gate_proj", hidden, inner), linear("up_proj", hidden, inner));
+        let gate_up = scope.fuse(&mut [gate.weight_mut(), up.weight_mut()]);
+        Self { gate_up, ..Self::new(scope, gate, up, linear("down_proj", inner, hidden)) }
     }
 
     /// Makes one of projections that are loaded already (an expert's, cut from a stack).
     pub(crate) fn new(scope: &Scope, gate_proj: Linear, up_proj: Linear, down_proj: Linear) -> Self {
+        let planted = scope.planted();
         let gelu = scope.planted().has(GraphFault::GeluForSilu);
         let function = if gelu { Operation::Gelu } else { Operation::Silu };
         let act_fn = Activation::new(&scope.child("act_fn"), function);
-        Self { site: scope.site(), gate_proj, up_proj, down_proj, act_fn }
+        Self { site: scope.site(), gate_proj, up_proj, down_proj, act_fn, gate_up: None, planted }
     }
 
     /// Applies it.
@@ -245,9 +269,20 @@ impl Mlp {
     /// When the last axis is not `hidden`.
     pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
+            let is_heard = self.gate_proj.is_heard(taps) || self.up_proj.is_heard(taps);
+            if let (Some(gate_up), false) = (&self.gate_up, is_heard) {
+                return self.down_proj.forward(&gated(&self.act_fn, &gate_up.product(self.planted, x)?, taps)?, taps);
+            }
             let gate = self.act_fn.forward(&self.gate_proj.forward(x, taps)?, taps)?;
             self.down_proj.forward(&gate.multiply(self.up_proj.forward(x, taps)?)?, taps)
         })
+    }
+}
+
+impl Mlp {
+    /// The function between its projections.
+    pub(crate) fn act_fn(&self) -> &Activation {
+        &self.act_fn
     }
 }
 
@@ -263,6 +298,13 @@ impl Module for Mlp {
     fn children(&self) -> Vec<&dyn Module> {
         vec![&self.gate_proj, &self.act_fn, &self.up_proj, &self.down_proj]
     }
+}
+
+/// act(gate) · up, of both side by side: \[…, 2·inner\] → \[…, inner\].
+pub(crate) fn gated(act_fn: &Activation, both: &Array, taps: &Taps) -> Result<Array> {
+    let inner = both.dim(-1) / 2;
+    let part = |range: std::ops::Range<i32>| both.try_index((mlx_rs::ops::indexing::Ellipsis, range));
+    Ok(act_fn.forward(&part(0..inner)?, taps)?.multiply(part(inner..2 * inner)?)?)
 }
 
 /// A planted fault's: the first token is hidden from all but itself.

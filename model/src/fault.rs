@@ -108,6 +108,8 @@ pub enum Variant {
     RouterByExp,
     /// Experts' results summed from the last to the first.
     ExpertsBackwards,
+    /// Projections of one input as one product, experts gathered from their stack: as on a GPU, where no one listens.
+    Fused,
     /// Residuals as x/2 + y/2, doubled.
     ResidualsByHalves,
 }

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     fault::{GraphFault, Planted},
     kernels,
+    matrix::Matrix,
     tap::{Module, Operation, Site, Taps, TorchLayout},
     weights::Scope,
 };
@@ -48,7 +49,7 @@ pub(crate) fn one<'a>(site: &Site, inputs: &'a [Array]) -> Result<&'a Array> {
 /// y = x Wᵀ + b (`nn.Linear`): \[…, in\] → \[…, out\].
 pub struct Linear {
     site: Site,
-    weight: Param,
+    weight: Matrix,
     bias: Option<Param>,
     planted: Planted,
 }
@@ -58,14 +59,14 @@ impl Linear {
     pub fn load(scope: &Scope, input: i32, output: i32, bias: bool) -> Self {
         Self {
             site: scope.site(),
-            weight: scope.param("weight", &[output, input]),
+            weight: scope.matrix(&[output, input]),
             bias: bias.then(|| scope.param("bias", &[output])),
             planted: scope.planted(),
         }
     }
 
     /// A layer without bias whose weight \[out, in\] is loaded already.
-    pub fn new(scope: &Scope, weight: Param) -> Self {
+    pub fn new(scope: &Scope, weight: Matrix) -> Self {
         Self { site: scope.site(), weight, bias: None, planted: scope.planted() }
     }
 
@@ -76,7 +77,12 @@ impl Linear {
         let weights = names.map(|n| load(n, "weight", &[output / 3, input]));
         let biases = names.map(|n| load(n, "bias", &[output / 3]));
         let join = |p: [Param; 3]| scope.join(&p.map(|p| p.stored().clone()));
-        Self { site: scope.site(), weight: join(weights), bias: Some(join(biases)), planted: scope.planted() }
+        Self {
+            site: scope.site(),
+            weight: Matrix::Floats(join(weights)),
+            bias: Some(join(biases)),
+            planted: scope.planted(),
+        }
     }
 
     /// Applies the layer.
@@ -87,10 +93,19 @@ impl Linear {
         self.site.run(taps, &[x], || self.apply(x))
     }
 
-    /// Applies the layer without a tap.
+    /// The weight, to be joined with others'.
+    pub(crate) fn weight_mut(&mut self) -> &mut Matrix {
+        &mut self.weight
+    }
+
+    /// Whether someone wants this layer's taps.
+    pub(crate) fn is_heard(&self, taps: &Taps) -> bool {
+        taps.listening(self.site.path())
+    }
+
     /// Applies the transposed weight, which fits where it is square.
     fn apply_transposed(&self, x: &Array) -> Result<Array> {
-        let y = ops::matmul(x, self.weight.to(x.dtype())?)?;
+        let y = ops::matmul(x, self.weight.floats(x.dtype())?)?;
         Ok(match &self.bias {
             Some(bias) => y.add(bias.to(x.dtype())?)?,
             None => y,
@@ -98,8 +113,7 @@ impl Linear {
     }
 
     fn apply(&self, x: &Array) -> Result<Array> {
-        let weight = self.weight.to(x.dtype())?;
-        let y = kernels::product(self.planted, x, &weight)?;
+        let y = self.weight.product(self.planted, x)?;
         Ok(match &self.bias {
             Some(bias) => y.add(bias.to(x.dtype())?)?,
             None => y,
@@ -117,17 +131,15 @@ impl Module for Linear {
     }
 
     fn operations(&self) -> Vec<Operation> {
-        vec![Operation::Product { depth: self.weight.stored().shape().last().copied().unwrap_or(1) }]
+        vec![Operation::Product { depth: self.weight.depth() }]
     }
 
     fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
-        match *self.weight.stored().shape() {
-            [rows, columns] if rows == columns => {
-                let transposed = self.apply_transposed(one(&self.site, inputs)?)?;
-                Ok(vec![("the weight is transposed".to_owned(), transposed)])
-            }
-            _ => Ok(Vec::new()),
+        if self.weight.rows() != self.weight.depth() {
+            return Ok(Vec::new());
         }
+        let transposed = self.apply_transposed(one(&self.site, inputs)?)?;
+        Ok(vec![("the weight is transposed".to_owned(), transposed)])
     }
 }
 
@@ -266,13 +278,13 @@ impl Module for RmsNorm {
 /// Rows by number (`nn.Embedding`): ids \[…\] → \[…, width\].
 pub struct Embedding {
     site: Site,
-    weight: Param,
+    weight: Matrix,
 }
 
 impl Embedding {
     /// Loads `weight` \[rows, width\].
     pub fn load(scope: &Scope, rows: i32, width: i32) -> Self {
-        Self { site: scope.site(), weight: scope.param("weight", &[rows, width]) }
+        Self { site: scope.site(), weight: scope.matrix(&[rows, width]) }
     }
 
     /// The rows of `ids`, in `dtype`; only these are widened.
@@ -284,7 +296,7 @@ impl Embedding {
     }
 
     fn rows(&self, ids: &Array, dtype: Dtype) -> Result<Array> {
-        Ok(self.weight.stored().take_axis(ids, 0)?.as_dtype(dtype)?)
+        self.weight.take(ids, dtype)
     }
 }
 
@@ -295,7 +307,7 @@ impl Module for Embedding {
 
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
         let ids = one(&self.site, inputs)?;
-        let rows = self.weight.stored().dim(0);
+        let rows = self.weight.rows();
         let flat = ids.as_dtype(Dtype::Int32)?.contiguous()?;
         // MLX reads past the table's end without a word.
         match flat.try_as_slice::<i32>()?.iter().find(|&&id| !(0..rows).contains(&id)) {

@@ -17,6 +17,7 @@ mod gather;
 pub mod image;
 mod kernels;
 pub mod layers;
+pub mod matrix;
 pub mod moe;
 pub mod ocr;
 pub mod projector;

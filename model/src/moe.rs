@@ -11,20 +11,36 @@ use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 
 use crate::{
     config::{LanguageConfig, ScoringFunc, TopkMethod},
-    decoder::Mlp,
+    decoder::{Mlp, gated},
     error::Result,
     fault::{GraphFault, Planted, Variant},
     kernels::scalar,
     layers::{Linear, Param, one},
+    matrix::Matrix,
+    runtime,
     tap::{Kind, Module, Operation, Site, Taps},
     weights::Scope,
 };
+
+/// From so many choices on, rows are sorted by expert before they are gathered.
+const SORT_FROM: usize = 64;
+
+/// The experts' matrices, \[experts, out, in\] each.
+struct Stacks {
+    /// Gate and up as one, or each.
+    first: (Matrix, Option<Matrix>),
+    down_proj: Matrix,
+    /// Whether experts are gathered from the stacks for prompts, too.
+    always: bool,
+}
 
 /// The feed-forward part of a MoE layer: \[1, T, hidden\] → the same.
 pub struct Moe {
     site: Site,
     gate: MoeGate,
     experts: Vec<Mlp>,
+    /// All experts' matrices, which `experts` share.
+    stacks: Stacks,
     shared_experts: Option<Mlp>,
     planted: Planted,
 }
@@ -34,12 +50,12 @@ impl Moe {
     pub fn load(scope: &Scope, config: &LanguageConfig) -> Self {
         let (hidden, inner) = (config.hidden_size, config.moe_intermediate_size);
         let count = config.n_routed_experts.unwrap_or(0);
-        let stack = |name: &str, output, input| {
-            scope.child("switch_mlp").child(name).stacked("weight", &[count, output, input])
-        };
-        let parts =
-            (stack("gate_proj", inner, hidden), stack("up_proj", inner, hidden), stack("down_proj", hidden, inner));
-        let expert = |(index, ((gate, up), down)): (usize, ((Param, Param), Param))| {
+        let stack = |name: &str, output, input| scope.child("switch_mlp").child(name).matrix(&[count, output, input]);
+        let (mut gate, mut up) = (stack("gate_proj", inner, hidden), stack("up_proj", inner, hidden));
+        let (fused, down) = (scope.fuse(&mut [&mut gate, &mut up]), stack("down_proj", hidden, inner));
+        let parts = (scope.split(&gate, count), scope.split(&up, count), scope.split(&down, count));
+        let first = fused.map_or((gate, Some(up)), |both| (both, None));
+        let expert = |(index, ((gate, up), down)): (usize, ((Matrix, Matrix), Matrix))| {
             let scope = scope.child(format!("experts.{index}"));
             let linear = |name: &str, weight| Linear::new(&scope.child(name), weight);
             Mlp::new(&scope, linear("gate_proj", gate), linear("up_proj", up), linear("down_proj", down))
@@ -49,6 +65,7 @@ impl Moe {
             site: scope.site(),
             gate: MoeGate::load(&scope.child("gate"), config),
             experts: parts.0.into_iter().zip(parts.1).zip(parts.2).enumerate().map(expert).collect(),
+            stacks: Stacks { first, down_proj: down, always: scope.fuses() },
             shared_experts: shared.map(|n| Mlp::load(&scope.child("shared_experts"), hidden, n * inner)),
             planted: scope.planted(),
         }
@@ -61,7 +78,11 @@ impl Moe {
     pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
             let Choice { indices, weights, .. } = self.gate.choose(x, taps)?;
-            let routed = self.routed(x, &indices, &weights, taps)?;
+            let routed = if self.gathers(x, &indices, taps) {
+                self.gathered(x, &indices, &weights, taps)?
+            } else {
+                self.routed(x, &indices, &weights, taps)?
+            };
             Ok(match &self.shared_experts {
                 Some(shared) if self.planted.has(GraphFault::SharedExpertsMissing) => {
                     shared.forward(x, taps)?;
@@ -71,6 +92,49 @@ impl Moe {
                 None => routed,
             })
         })
+    }
+
+    /// Whether experts are gathered from their stacks: where that is faster and no one wants to see each.
+    fn gathers(&self, x: &Array, indices: &Array, taps: &Taps) -> bool {
+        let in_order =
+            [GraphFault::GatesOnInput, GraphFault::ExpertsUnweighted].iter().any(|fault| self.planted.has(*fault));
+        let is_heard = self.experts.iter().any(|expert| taps.listening(expert.site().path()));
+        let is_small = indices.size() < SORT_FROM && self.planted.variant().is_none();
+        let is_ready = self.stacks.down_proj.is_ready_for(x.dtype());
+        // MLX's gathered product of floats is float32 on a CPU.
+        let is_there = runtime::is_gpu() || x.dtype() == Dtype::Float32 || self.stacks.down_proj.is_packed();
+        is_there && !in_order && !is_heard && (self.stacks.always || (is_small && is_ready))
+    }
+
+    /// Every row by its experts' matrices, gathered; the release's result in the same steps, without its loop.
+    fn gathered(&self, x: &Array, indices: &Array, weights: &Array, taps: &Taps) -> Result<Array> {
+        let (tokens, chosen, hidden) = (indices.dim(0), indices.dim(1), x.dim(2));
+        let experts = indices.as_dtype(Dtype::Uint32)?;
+        let rows = x.reshape(&[tokens, 1, 1, hidden])?;
+        let outputs = if experts.size() < SORT_FROM {
+            self.by_stacks(&rows, &experts, false, taps)?
+        } else {
+            // Rows with the same expert side by side, so that each matrix is read once.
+            let flat = experts.reshape(&[-1])?;
+            let order = ops::argsort_axis(&flat, 0)?;
+            let back = ops::argsort_axis(&order, 0)?;
+            let tokens = ops::floor_divide(&order, Array::from_int(chosen).as_dtype(Dtype::Uint32)?)?;
+            let sorted = rows.reshape(&[-1, 1, hidden])?.take_axis(tokens, 0)?;
+            self.by_stacks(&sorted, &flat.take_axis(&order, 0)?, true, taps)?.take_axis(back, 0)?
+        };
+        let outputs = outputs.reshape(&[tokens, chosen, hidden])?.as_dtype(Dtype::Float32)?;
+        let sum = outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(1, false)?;
+        Ok(sum.as_dtype(x.dtype())?.reshape(x.shape())?)
+    }
+
+    fn by_stacks(&self, rows: &Array, experts: &Array, sorted: bool, taps: &Taps) -> Result<Array> {
+        let Some(act_fn) = self.experts.first().map(Mlp::act_fn) else { return Ok(rows.clone()) };
+        let first = self.stacks.first.0.gather(rows, experts, sorted)?;
+        let inner = match &self.stacks.first.1 {
+            None => gated(act_fn, &first, taps)?,
+            Some(up) => act_fn.forward(&first, taps)?.multiply(up.gather(rows, experts, sorted)?)?,
+        };
+        self.stacks.down_proj.gather(&inner, experts, sorted)
     }
 
     /// Runs each expert on its rows and sums the weighted results (`moe_infer`).

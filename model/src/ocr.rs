@@ -93,7 +93,7 @@ impl DeepseekOcr {
             edit(&mut config);
         }
         let dtype = options.dtype;
-        let weights = Weights::open(dir, options)?;
+        let weights = Weights::open(dir, config.quantization.clone(), options)?;
         let model = Self::ask_for(&weights.root(), config, dtype);
         weights.finish()?;
         Ok(model)
@@ -164,6 +164,15 @@ impl DeepseekOcr {
         self.head(&hidden.try_index((.., -1..))?, &taps)
     }
 
+    /// A picture as rows of the decoder's input, \[n, hidden\]: what stands in the places of its image tokens.
+    ///
+    /// # Errors
+    /// When tiles and grid do not fit each other.
+    pub fn image_rows(&self, image: &Image) -> Result<Array> {
+        let (tiles, global) = self.encode(image, &Taps::none())?;
+        self.assembly.rows(tiles.as_ref(), image.grid, &global)
+    }
+
     /// The decoder's input \[1, T, hidden\]: the tokens' embeddings, image features in their places.
     fn inputs_embeds(&self, prompt: &Prompt, taps: &Taps) -> Result<Array> {
         let embeddings = self.embed(&prompt.input_ids, taps)?;
@@ -179,6 +188,12 @@ impl DeepseekOcr {
     pub fn decode(&self, ids: &[i32], cache: &mut KvCache) -> Result<Array> {
         let taps = Taps::none();
         self.decoder(&self.embed(ids, &taps)?, Some(cache), &taps)
+    }
+
+    /// Logits \[B, 1, vocab\], float32, of the tokens `ids` \[B, 1\], one more of every sequence of `cache`.
+    pub(crate) fn next(&self, ids: &Array, cache: &mut KvCache) -> Result<Array> {
+        let taps = Taps::none();
+        self.layers(&self.embed_tokens.forward(ids, self.dtype, &taps)?, Some(cache), &taps)
     }
 
     /// Rows of the token table, \[1, T, hidden\].
@@ -263,13 +278,7 @@ impl DeepseekOcr {
 
     /// All layers and the last norm: \[1, T, hidden\] → the same.
     fn hidden(&self, embeddings: &Array, mut cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
-        let mut start = cache.as_ref().map_or(0, |c| c.tokens());
-        if self.planted.has(GraphFault::CachePositionsRestart) {
-            start = 0;
-        } else if self.planted.has(GraphFault::PositionsFromOne) {
-            start += 1;
-        }
-        let positions = self.positions(start, embeddings.dim(1))?;
+        let positions = self.positions(cache.as_deref(), embeddings)?;
         let mut x = embeddings.clone();
         for (index, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_mut().and_then(|c| c.layer(index));
@@ -281,9 +290,19 @@ impl DeepseekOcr {
         Ok(x)
     }
 
-    fn positions(&self, start: i32, tokens: i32) -> Result<Positions> {
-        let ids: Vec<i32> = (start..start + tokens).collect();
-        self.rotary.positions(&Array::from_slice(&ids, &[1, tokens]))
+    /// Where the tokens of `embeddings` \[B, T, hidden\] stand, and what they see of `cache`.
+    fn positions(&self, cache: Option<&KvCache>, embeddings: &Array) -> Result<Positions> {
+        let (sequences, tokens) = (embeddings.dim(0), embeddings.dim(1));
+        let from_0 = self.planted.has(GraphFault::CachePositionsRestart);
+        let mut ids = match cache.filter(|_| !from_0) {
+            Some(cache) => cache.next_positions(tokens),
+            None => (0..sequences).flat_map(|_| 0..tokens).collect(),
+        };
+        if self.planted.has(GraphFault::PositionsFromOne) {
+            ids.iter_mut().for_each(|id| *id += 1);
+        }
+        let positions = self.rotary.positions(&Array::from_slice(&ids, &[sequences, tokens]))?;
+        Ok(positions.seeing(cache.and_then(KvCache::mask)))
     }
 
     /// Every module that can be run on its own, by PyTorch path.

@@ -30,7 +30,7 @@ impl RotaryEmbedding {
         Self { site, inverse_frequencies: (0..head_dim / 2).map(frequency).collect(), planted }
     }
 
-    /// Tables for position ids \[1, T\].
+    /// Tables for position ids \[B, T\].
     ///
     /// # Errors
     /// MLX's.
@@ -47,9 +47,15 @@ impl RotaryEmbedding {
             .collect();
         let table = |f: fn(f64) -> f64| {
             let values: Vec<f32> = angles.iter().map(|&a| f(f64::from(a)) as f32).collect();
-            Array::from_slice(&values, &[1, list.len() as i32, 2 * self.inverse_frequencies.len() as i32])
+            Array::from_slice(&values, &[ids.dim(0), ids.dim(1), 2 * self.inverse_frequencies.len() as i32])
         };
-        Ok(Positions { ids: ids.clone(), cos: table(f64::cos), sin: table(f64::sin), planted: self.planted })
+        Ok(Positions {
+            ids: ids.clone(),
+            cos: table(f64::cos),
+            sin: table(f64::sin),
+            mask: None,
+            planted: self.planted,
+        })
     }
 
     /// Shows the taps of PyTorch's module, which is given the values only for their dtype.
@@ -80,17 +86,30 @@ impl Module for RotaryEmbedding {
     }
 }
 
-/// Cosines and sines of a run of positions, both \[1, T, head_dim\], float32.
+/// Cosines and sines of a run of positions, both \[B, T, head_dim\], float32.
 #[derive(Debug, Clone)]
 pub struct Positions {
     ids: Array,
     cos: Array,
     sin: Array,
+    /// Which places the tokens see, where it is not all before them.
+    mask: Option<Array>,
     planted: Planted,
 }
 
 impl Positions {
-    /// The position ids, \[1, T\].
+    /// With what each token sees, \[B, 1, T, places\], true or false; none: all before it and itself.
+    #[must_use]
+    pub fn seeing(self, mask: Option<Array>) -> Self {
+        Self { mask, ..self }
+    }
+
+    /// Which places the tokens see, where it is not all before them.
+    pub fn mask(&self) -> Option<&Array> {
+        self.mask.as_ref()
+    }
+
+    /// The position ids, \[B, T\].
     pub fn ids(&self) -> &Array {
         &self.ids
     }

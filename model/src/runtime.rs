@@ -39,6 +39,11 @@ pub fn use_device(place: Place) -> Result<()> {
     Ok(())
 }
 
+/// Whether the default device is a GPU.
+pub(crate) fn is_gpu() -> bool {
+    matches!(Device::try_default().map(|device| device.get_type()), Ok(Ok(DeviceType::Gpu)))
+}
+
 /// MLX's own version, as the loaded library says it.
 #[allow(unsafe_code, reason = "mlx-rs does not wrap mlx_version")]
 pub fn mlx_version() -> String {

@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
+use mlx_rs::{Array, Dtype, ops};
 use mlxport_convert::{
     checkpoint::{Checkpoint, TensorSource, row_major_strides},
     error::ConvertError,
@@ -16,10 +16,13 @@ use mlxport_convert::{
 use safetensors::Dtype as Stored;
 
 use crate::{
+    config::Packing,
     error::{Error, Result},
-    fault::{Edit, Fault, Planted},
+    fault::{Edit, Fault, Planted, Variant},
     layers::Param,
+    matrix::{Matrix, Packed},
     ocr::LoadOptions,
+    runtime,
     tap::Site,
 };
 
@@ -32,6 +35,7 @@ struct State {
     dir: PathBuf,
     checkpoint: Checkpoint,
     fault: Option<Fault>,
+    packing: Packing,
     /// Modules whose weights are read; none: all.
     only: Option<Vec<String>>,
     planted: Planted,
@@ -40,11 +44,12 @@ struct State {
 }
 
 impl Weights {
-    /// Reads the headers of a model's safetensors files. Which tensors are read, and how, is up to `options`.
+    /// Reads the headers of a model's safetensors files. Which tensors are read, and how, is up to `options`; `packing` is how codes are
+    /// to be read.
     ///
     /// # Errors
     /// When a file is missing, truncated or malformed, or index and headers disagree.
-    pub fn open(dir: &Path, options: LoadOptions) -> Result<Self> {
+    pub fn open(dir: &Path, packing: Packing, options: LoadOptions) -> Result<Self> {
         let scan = Checkpoint::scan(dir)?;
         ConvertError::unless_empty(scan.violations)?;
         let checkpoint = scan.checkpoint;
@@ -53,7 +58,16 @@ impl Weights {
         let LoadOptions { fault, variant, only, .. } = options;
         let planted = Planted::new(fault.as_ref(), variant);
         Ok(Self {
-            state: Rc::new(State { dir: dir.to_owned(), checkpoint, fault, only, planted, unclaimed, violations }),
+            state: Rc::new(State {
+                dir: dir.to_owned(),
+                checkpoint,
+                fault,
+                packing,
+                only,
+                planted,
+                unclaimed,
+                violations,
+            }),
         })
     }
 
@@ -117,20 +131,53 @@ impl Scope {
         Param::new(self.tensor(name, shape).unwrap_or_else(stand_in))
     }
 
-    /// The slices of the tensor `name` of this shape along its first axis.
-    pub fn stacked(&self, name: &str, shape: &[i32]) -> Vec<Param> {
-        let count = shape.first().copied().unwrap_or(0);
-        let Some(stack) = self.tensor(name, shape) else {
-            return (0..count).map(|_| Param::new(stand_in())).collect();
+    /// `weight` \[…, out, in\] of this place: floats, or, where `scales` lie beside it, packed as `config.json` says.
+    pub fn matrix(&self, shape: &[i32]) -> Matrix {
+        let beside = |name: &str| self.state.checkpoint.tensors().contains_key(&join(&self.key, name));
+        if !beside("scales") {
+            return Matrix::Floats(self.param("weight", shape));
+        }
+        let (&[.., depth], rows) = (shape, &shape[..shape.len().saturating_sub(1)]) else {
+            return Matrix::Floats(self.param("weight", shape));
         };
-        let slice = |i: i32| match stack.try_index(i) {
-            Ok(slice) => Param::new(slice),
-            Err(error) => {
-                self.violation(name, &error.to_string());
-                Param::new(stand_in())
+        let (group_size, bits) = match self.state.packing.of(&self.key) {
+            Ok((group_size, bits)) if depth % group_size == 0 && (depth * bits) % 32 == 0 => (group_size, bits),
+            Ok((group_size, bits)) => {
+                self.violation(
+                    "weight",
+                    &format!("rows of {depth} do not fit groups of {group_size} with {bits} bits"),
+                );
+                return Matrix::Floats(Param::new(stand_in()));
+            }
+            Err(text) => {
+                self.violation("weight", &text);
+                return Matrix::Floats(Param::new(stand_in()));
             }
         };
-        (0..count).map(slice).collect()
+        let part = |name: &str, columns: i32| self.tensor(name, &[rows, &[columns]].concat()).unwrap_or_else(stand_in);
+        let codes = part("weight", depth * bits / 32);
+        let (scales, biases) = (part("scales", depth / group_size), part("biases", depth / group_size));
+        Matrix::Packed(Packed { codes, scales, biases, group_size, bits })
+    }
+
+    /// Whether projections of one input are to be joined: where products are many small kernels, and all weights are read.
+    pub fn fuses(&self) -> bool {
+        let asked = self.planted().by(Variant::Fused) || (runtime::is_gpu() && self.planted().variant().is_none());
+        asked && self.state.only.is_none()
+    }
+
+    /// Joins matrices with the same input where [`Self::fuses`] says so and they are alike.
+    pub fn fuse(&self, parts: &mut [&mut Matrix]) -> Option<Matrix> {
+        let fused = if self.fuses() { Matrix::fuse(parts) } else { Ok(None) };
+        fused.unwrap_or_else(|error| {
+            self.violation("(joined)", &error.to_string());
+            None
+        })
+    }
+
+    /// The matrices of a stack.
+    pub fn split(&self, stack: &Matrix, count: i32) -> Vec<Matrix> {
+        stack.split(count).unwrap_or_else(|_| (0..count).map(|_| Matrix::Floats(Param::new(stand_in()))).collect())
     }
 
     /// Tensors joined along their first axis.
@@ -167,6 +214,7 @@ impl Scope {
             Stored::F32 => Dtype::Float32,
             Stored::F16 => Dtype::Float16,
             Stored::BF16 => Dtype::Bfloat16,
+            Stored::U32 if self.state.packing.is_there() && name == "weight" => Dtype::Uint32,
             other => {
                 self.violation(name, &format!("dtype {other:?}: expected F32, F16 or BF16"));
                 return None;
@@ -219,9 +267,9 @@ impl Scope {
     }
 }
 
-/// Bytes of a float tensor. The reader has checked that the file holds as many, so the product cannot overflow.
+/// Bytes of a tensor of floats or codes. The reader has checked that the file holds as many, so the product cannot overflow.
 fn byte_len(shape: &[i32], dtype: Dtype) -> usize {
-    let item = if dtype == Dtype::Float32 { 4 } else { 2 };
+    let item = if matches!(dtype, Dtype::Float32 | Dtype::Uint32) { 4 } else { 2 };
     shape.iter().map(|&d| d as usize).product::<usize>() * item
 }
 

@@ -44,12 +44,8 @@ impl Config {
                 c.width.saturating_add(s.downsample_channels[1])
             ),
         );
-        demand(
-            self.quantization.is_none(),
-            "quantized weights: only float ones are run (`mlxport convert MODEL FLOATS --dequantize` makes them)"
-                .into(),
-        );
         demand(self.projector_config.n_embed == l.hidden_size, "projector_config.n_embed must be hidden_size".into());
+        out.extend(self.quantization.violations());
         out.extend(self.language_config.unsupported());
         out.extend(self.language_config.moe_violations());
         out

@@ -6,11 +6,13 @@
 //!
 //! What is chosen from logits ([`NoRepeatNgram`], [`Sampler`]) is plain arithmetic on the host, in the order of transformers' processors.
 
+mod engine;
 mod ngram;
 mod sampling;
 
 use mlx_rs::{Array, Dtype};
 
+pub use engine::{Engine, Made};
 pub use ngram::NoRepeatNgram;
 pub use sampling::{Sampler, Sampling};
 

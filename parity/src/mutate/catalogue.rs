@@ -128,7 +128,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Mutant> {
 }
 
 /// Every variant, with its name for people.
-pub(super) const VARIANTS: [(&str, Variant); 18] = [
+pub(super) const VARIANTS: [(&str, Variant); 19] = [
     ("attention as two products and a softmax", Variant::AttentionByProducts),
     ("attention head by head", Variant::AttentionByHead),
     ("norms from means and squares", Variant::NormsByMoments),
@@ -144,6 +144,7 @@ pub(super) const VARIANTS: [(&str, Variant); 18] = [
     ("the router's softmax from exponentials", Variant::RouterByExp),
     ("experts summed from the last to the first", Variant::ExpertsBackwards),
     ("residuals added by halves", Variant::ResidualsByHalves),
+    ("projections in one product, experts gathered", Variant::Fused),
     ("the prompt in chunks, through the cache", Variant::PrefillInChunks),
     ("the prompt in halves, through the cache", Variant::PrefillInHalves),
     ("the prompt token by token, through the cache", Variant::PrefillByToken),
