@@ -56,7 +56,8 @@ def prefill():
     mx.eval(forward(mx.array([prompt(0)]), new_cache()))
 
 
-results.put("vision_s", vision())
+if device == "gpu":
+    results.put("vision_s", vision())
 results.put("prefill_s", median(repeats, prefill))
 for batch in (1, 8, 32) if device == "gpu" else (1,):
     cache = new_cache()
