@@ -24,6 +24,11 @@ impl Activation {
         Self { site: scope.site(), function, planted: scope.planted() }
     }
 
+    /// Whether it is SiLU with nothing planted and no one listening.
+    pub(crate) fn is_plain_silu(&self, taps: &Taps) -> bool {
+        self.function == Operation::Silu && self.planted.is_empty() && !taps.listening(self.site.path())
+    }
+
     /// Applies it element by element.
     ///
     /// # Errors

@@ -15,11 +15,13 @@ use crate::{
     config::LanguageConfig,
     error::{Error, Result},
     fault::{GraphFault, Planted},
+    fused,
     kernels::{self, Mask, causal_bias, residual},
     layers::{Linear, RmsNorm, one},
     matrix::Matrix,
     moe::Moe,
     rotary::{Positions, RotaryEmbedding},
+    runtime,
     tap::{Module, Operation, Site, Taps},
     weights::Scope,
 };
@@ -302,6 +304,11 @@ impl Module for Mlp {
 
 /// act(gate) · up, of both side by side: \[…, 2·inner\] → \[…, inner\].
 pub(crate) fn gated(act_fn: &Activation, both: &Array, taps: &Taps) -> Result<Array> {
+    // One row per text: launching costs more than computing.
+    let is_small = both.size() < 1 << 20;
+    if is_small && runtime::is_gpu() && act_fn.is_plain_silu(taps) {
+        return fused::gated(both);
+    }
     let inner = both.dim(-1) / 2;
     let part = |range: std::ops::Range<i32>| both.try_index((mlx_rs::ops::indexing::Ellipsis, range));
     Ok(act_fn.forward(&part(0..inner)?, taps)?.multiply(part(inner..2 * inner)?)?)

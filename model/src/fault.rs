@@ -58,6 +58,12 @@ impl Planted {
         self.graph == Some(fault)
     }
 
+    /// Whether nothing is planted.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.graph.is_none() && self.variant.is_none()
+    }
+
     /// The variant that is asked for.
     #[must_use]
     pub fn variant(self) -> Option<Variant> {

@@ -13,6 +13,7 @@ pub mod decoder;
 pub mod decoding;
 pub mod error;
 pub mod fault;
+mod fused;
 mod gather;
 pub mod image;
 mod kernels;

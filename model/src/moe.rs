@@ -14,6 +14,7 @@ use crate::{
     decoder::{Mlp, gated},
     error::Result,
     fault::{GraphFault, Planted, Variant},
+    fused,
     kernels::scalar,
     layers::{Linear, Param, one},
     matrix::Matrix,
@@ -24,6 +25,8 @@ use crate::{
 
 /// From so many choices on, rows are sorted by expert before they are gathered.
 const SORT_FROM: usize = 64;
+/// A decoding step has no more.
+const FEW_TOKENS: i32 = 256;
 
 /// The experts' matrices, \[experts, out, in\] each.
 struct Stacks {
@@ -109,7 +112,8 @@ impl Moe {
     /// Every row by its experts' matrices, gathered; the release's result in the same steps, without its loop.
     fn gathered(&self, x: &Array, indices: &Array, weights: &Array, taps: &Taps) -> Result<Array> {
         let (tokens, chosen, hidden) = (indices.dim(0), indices.dim(1), x.dim(2));
-        let experts = indices.as_dtype(Dtype::Uint32)?;
+        // int32 and never negative: the same bits.
+        let experts = indices.view_dtype(Dtype::Uint32)?;
         let rows = x.reshape(&[tokens, 1, 1, hidden])?;
         let outputs = if experts.size() < SORT_FROM {
             self.by_stacks(&rows, &experts, false, taps)?
@@ -122,7 +126,11 @@ impl Moe {
             let sorted = rows.reshape(&[-1, 1, hidden])?.take_axis(tokens, 0)?;
             self.by_stacks(&sorted, &flat.take_axis(&order, 0)?, true, taps)?.take_axis(back, 0)?
         };
-        let outputs = outputs.reshape(&[tokens, chosen, hidden])?.as_dtype(Dtype::Float32)?;
+        let outputs = outputs.reshape(&[tokens, chosen, hidden])?;
+        if self.planted.is_empty() && runtime::is_gpu() && tokens <= FEW_TOKENS {
+            return Ok(fused::summed(&outputs, weights)?.reshape(x.shape())?);
+        }
+        let outputs = outputs.as_dtype(Dtype::Float32)?;
         let sum = outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(1, false)?;
         Ok(sum.as_dtype(x.dtype())?.reshape(x.shape())?)
     }
@@ -228,7 +236,7 @@ impl MoeGate {
         let experts = config.n_routed_experts.unwrap_or(0);
         Self {
             site: scope.site(),
-            weight: scope.param("weight", &[experts, config.hidden_size]),
+            weight: wide(scope.param("weight", &[experts, config.hidden_size])),
             config: config.clone(),
             planted: scope.planted(),
         }
@@ -271,7 +279,9 @@ impl MoeGate {
             let sum = weights.sum_axis(-1, true)?.add(scalar(1e-20, Dtype::Float32)?)?;
             weights = weights.divide(sum)?;
         }
-        let weights = weights.multiply(scalar(self.config.routed_scaling_factor, Dtype::Float32)?)?;
+        if self.config.routed_scaling_factor != 1.0 {
+            weights = weights.multiply(scalar(self.config.routed_scaling_factor, Dtype::Float32)?)?;
+        }
         Ok(Choice { own, indices, weights })
     }
 
@@ -305,7 +315,12 @@ impl MoeGate {
 /// Places of the `k` largest along the last axis, in no order, int32.
 fn best(scores: &Array, k: i32) -> Result<Array> {
     let order = ops::argpartition_axis(scores.negative()?, k - 1, -1)?;
-    Ok(order.try_index((.., ..k))?.as_dtype(Dtype::Int32)?)
+    Ok(order.try_index((.., ..k))?.view_dtype(Dtype::Int32)?)
+}
+
+/// A router's weight in float32, in which it is used every time: small, and widened once.
+fn wide(weight: Param) -> Param {
+    weight.to(Dtype::Float32).map_or(weight, Param::new)
 }
 
 impl Module for MoeGate {

@@ -302,7 +302,7 @@ impl DeepseekOcr {
             ids.iter_mut().for_each(|id| *id += 1);
         }
         let positions = self.rotary.positions(&Array::from_slice(&ids, &[sequences, tokens]))?;
-        Ok(positions.seeing(cache.and_then(KvCache::mask)))
+        positions.seeing(cache.and_then(KvCache::mask)).of_dtype(self.dtype)
     }
 
     /// Every module that can be run on its own, by PyTorch path.

@@ -9,7 +9,9 @@ use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 use crate::{
     error::{Error, Result},
     fault::{GraphFault, Planted, Variant},
+    fused,
     layers::one,
+    runtime,
     tap::{Kind, Module, Operation, Site, Taps},
 };
 
@@ -38,24 +40,20 @@ impl RotaryEmbedding {
         let list = ids.as_dtype(Dtype::Int32)?;
         let list = list.contiguous()?;
         let list: Vec<i32> = list.try_as_slice::<i32>()?.to_vec();
-        let angles: Vec<f32> = list
-            .iter()
-            .flat_map(|&p| {
-                let row = self.inverse_frequencies.iter().map(move |f| f * p as f32);
-                row.clone().chain(row)
-            })
-            .collect();
-        let table = |f: fn(f64) -> f64| {
-            let values: Vec<f32> = angles.iter().map(|&a| f(f64::from(a)) as f32).collect();
+        let mut values = Vec::with_capacity(list.len() * self.inverse_frequencies.len() * 2);
+        let mut table = |f: fn(f64) -> f64| {
+            values.clear();
+            for &position in &list {
+                let start = values.len();
+                let angles = self.inverse_frequencies.iter().map(|frequency| frequency * position as f32);
+                values.extend(angles.map(|angle| f(f64::from(angle)) as f32));
+                // Both halves turn by the same angles.
+                values.extend_from_within(start..);
+            }
             Array::from_slice(&values, &[ids.dim(0), ids.dim(1), 2 * self.inverse_frequencies.len() as i32])
         };
-        Ok(Positions {
-            ids: ids.clone(),
-            cos: table(f64::cos),
-            sin: table(f64::sin),
-            mask: None,
-            planted: self.planted,
-        })
+        let (cos, sin) = (table(f64::cos), table(f64::sin));
+        Ok(Positions { ids: ids.clone(), cos, sin, by_head: None, mask: None, planted: self.planted })
     }
 
     /// Shows the taps of PyTorch's module, which is given the values only for their dtype.
@@ -92,6 +90,8 @@ pub struct Positions {
     ids: Array,
     cos: Array,
     sin: Array,
+    /// Both as \[B, 1, T, head_dim\] in the dtype of the activations, made once for all layers.
+    by_head: Option<(Array, Array)>,
     /// Which places the tokens see, where it is not all before them.
     mask: Option<Array>,
     planted: Planted,
@@ -102,6 +102,16 @@ impl Positions {
     #[must_use]
     pub fn seeing(self, mask: Option<Array>) -> Self {
         Self { mask, ..self }
+    }
+
+    /// With tables made for activations of `dtype`.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn of_dtype(self, dtype: Dtype) -> Result<Self> {
+        let table = |t: &Array| -> Result<Array> { Ok(t.as_dtype(dtype)?.expand_dims(1)?) };
+        let by_head = Some((table(&self.cos)?, table(&self.sin)?));
+        Ok(Self { by_head, ..self })
     }
 
     /// Which places the tokens see, where it is not all before them.
@@ -122,6 +132,14 @@ impl Positions {
         if self.planted.has(GraphFault::RopeInterleaved) {
             return self.rotate_neighbours(x);
         }
+        let table = |t: &Array| -> Result<Array> { Ok(t.as_dtype(x.dtype())?.expand_dims(1)?) };
+        let (cos, sin) = match &self.by_head {
+            Some((cos, sin)) if cos.dtype() == x.dtype() => (cos.clone(), sin.clone()),
+            _ => (table(&self.cos)?, table(&self.sin)?),
+        };
+        if self.planted.is_empty() && x.dim(2) == 1 && runtime::is_gpu() {
+            return fused::rotated(x, &cos, &sin);
+        }
         let half = x.dim(3) / 2;
         let (first, second) = (x.try_index((.., .., .., ..half))?, x.try_index((.., .., .., half..))?);
         let reversed = self.planted.has(GraphFault::RopeReversed);
@@ -130,8 +148,7 @@ impl Positions {
         } else {
             ops::concatenate(&if reversed { [second, first.negative()?] } else { [second.negative()?, first] }, 3)?
         };
-        let table = |t: &Array| -> Result<Array> { Ok(t.as_dtype(x.dtype())?.expand_dims(1)?) };
-        Ok(x.multiply(table(&self.cos)?)?.add(turned.multiply(table(&self.sin)?)?)?)
+        Ok(x.multiply(cos)?.add(turned.multiply(sin)?)?)
     }
 
     /// A planted fault's: neighbours are pairs, not halves.

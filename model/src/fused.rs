@@ -1,0 +1,100 @@
+//! Small steps of decoding as one kernel each, by MLX's `compile`: the same operations in the same order and dtypes, launched once.
+//!
+//! For single tokens on a GPU only, where launching costs more than computing: a compiled function is kept for every shape it has met.
+
+use std::{cell::RefCell, thread::LocalKey};
+
+use mlx_rs::{Array, error::Exception, ops, ops::indexing::TryIndexOp, transforms::compile::compile};
+
+use crate::error::{Error, Result};
+
+type Steps = Box<dyn for<'a> FnMut(&'a [Array]) -> std::result::Result<Vec<Array>, Exception>>;
+
+thread_local! {
+    static GATED: RefCell<Steps> = RefCell::new(Box::new(compile(gated_steps, false)));
+    static ROTATED: RefCell<Steps> = RefCell::new(Box::new(compile(rotated_steps, false)));
+    static SUMMED: RefCell<Steps> = RefCell::new(Box::new(compile(summed_steps, false)));
+}
+
+/// silu(gate) · up of both side by side, \[…, 2·inner\] → \[…, inner\].
+pub(crate) fn gated(both: &Array) -> Result<Array> {
+    call(&GATED, std::slice::from_ref(both))
+}
+
+/// x·cos + (−x₂, x₁)·sin with x \[B, heads, 1, d\], cos and sin \[B, 1, 1, d\] of x's dtype.
+pub(crate) fn rotated(x: &Array, cos: &Array, sin: &Array) -> Result<Array> {
+    call(&ROTATED, &[x.clone(), cos.clone(), sin.clone()])
+}
+
+/// Experts' results \[T, k, hidden\] times their weights \[T, k\] in float32, summed: \[T, hidden\] of the results' dtype.
+pub(crate) fn summed(outputs: &Array, weights: &Array) -> Result<Array> {
+    call(&SUMMED, &[outputs.clone(), weights.clone()])
+}
+
+fn call(steps: &'static LocalKey<RefCell<Steps>>, inputs: &[Array]) -> Result<Array> {
+    let outputs = steps.with(|steps| (*steps.borrow_mut())(inputs))?;
+    outputs.into_iter().next().ok_or_else(|| Error::input("compiled steps", "an output", "none"))
+}
+
+fn gated_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
+    let [gate, up]: [Array; 2] = halves(&inputs[0])?;
+    Ok(vec![gate.multiply(ops::sigmoid(&gate)?)?.multiply(up)?])
+}
+
+fn rotated_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
+    let ([x1, x2], [c1, c2], [s1, s2]) = (halves(&inputs[0])?, halves(&inputs[1])?, halves(&inputs[2])?);
+    let first = x1.multiply(c1)?.add(x2.negative()?.multiply(s1)?)?;
+    let second = x2.multiply(c2)?.add(x1.multiply(s2)?)?;
+    Ok(vec![ops::concatenate(&[first, second], -1)?])
+}
+
+fn summed_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
+    let (outputs, weights) = (&inputs[0], &inputs[1]);
+    let weighted = outputs.as_dtype(weights.dtype())?.multiply(weights.expand_dims(-1)?)?;
+    Ok(vec![weighted.sum_axis(-2, false)?.as_dtype(outputs.dtype())?])
+}
+
+fn halves(x: &Array) -> std::result::Result<[Array; 2], Exception> {
+    let half = x.dim(-1) / 2;
+    let part = |range: std::ops::Range<i32>| x.try_index((ops::indexing::Ellipsis, range));
+    Ok([part(0..half)?, part(half..2 * half)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use mlx_rs::{Dtype, random};
+
+    use super::*;
+
+    /// Compiled and step by step, in both dtypes; a compiler may fuse a product with a sum and round once less.
+    #[test]
+    fn compiled_steps_compute_what_the_steps_compute() {
+        crate::runtime::use_device(crate::runtime::Place::Cpu).expect("a CPU");
+        let key = random::key(3).expect("a key");
+        for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+            let noise = |shape: &[i32]| {
+                let x = random::normal::<f32>(shape, None, None, Some(&key)).expect("noise");
+                x.as_dtype(dtype).expect("a cast")
+            };
+            let same =
+                |got: Array, steps: fn(&[Array]) -> std::result::Result<Vec<Array>, Exception>, inputs: &[Array]| {
+                    let want = steps(inputs).expect("steps").remove(0);
+                    assert_eq!((got.shape(), got.dtype()), (want.shape(), dtype));
+                    let floats = |x: &Array| -> Vec<f32> {
+                        let x = x.as_dtype(Dtype::Float32).expect("a cast").contiguous().expect("contiguous");
+                        x.try_as_slice::<f32>().expect("floats").to_vec()
+                    };
+                    let step = if dtype == Dtype::Float32 { 1e-6 } else { 2e-2 };
+                    for (got, want) in floats(&got).iter().zip(floats(&want)) {
+                        assert!((got - want).abs() <= step * (1.0 + want.abs()), "{got} {want}");
+                    }
+                };
+            let both = noise(&[2, 1, 12]);
+            same(gated(&both).expect("gated"), gated_steps, &[both]);
+            let turn = [noise(&[2, 3, 1, 8]), noise(&[2, 1, 1, 8]), noise(&[2, 1, 1, 8])];
+            same(rotated(&turn[0], &turn[1], &turn[2]).expect("rotated"), rotated_steps, &turn);
+            let sum = [noise(&[2, 3, 8]), noise(&[2, 3]).as_dtype(Dtype::Float32).expect("a cast")];
+            same(summed(&sum[0], &sum[1]).expect("summed"), summed_steps, &sum);
+        }
+    }
+}
