@@ -104,8 +104,10 @@ impl<'a> Engine<'a> {
         let (ids, best) = self.choose(&logits)?;
         let goes_on = self.texts.iter().any(|text| text.tokens.len() - text.start + 1 < text.options.max_tokens);
         if goes_on {
+            // On their own, to be read while the next step runs: what is begun together is waited for together.
+            async_eval([&ids, &best])?;
             let next = rows(&self.model.decode_each(&ids, &mut self.cache)?)?;
-            async_eval([&ids, &best, &next])?;
+            async_eval([&next])?;
             self.logits = Some(next);
         }
         let made = self.take(&ids, &best)?;
@@ -157,7 +159,7 @@ impl<'a> Engine<'a> {
 
     /// Reads the tokens of a step.
     fn take(&mut self, ids: &Array, best: &Array) -> Result<Vec<Made>> {
-        let (ids, best) = (ids.contiguous()?, best.contiguous()?);
+        // As they are: another operation on them would run after the step that has been begun.
         let (ids, best) = (ids.try_as_slice::<i32>()?, best.try_as_slice::<f32>()?);
         let made = self.texts.iter_mut().zip(ids.iter().zip(best)).map(|(text, (&token, &best))| {
             if !best.is_finite() {
