@@ -84,6 +84,12 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
         only: share.as_ref().map(|share| share.iter().map(|(path, _)| (*path).to_owned()).collect()),
     };
     let model = DeepseekOcr::load(&request.model, options)?;
+    if model.config().quantization.is_there() {
+        // No floors are measured for packed weights: whatever was said of them would be a guess.
+        let wanted =
+            "float weights, for which floors are measured (`mlxport convert MODEL FLOATS --dequantize` makes them)";
+        return Err(mlxport_model::Error::input("config.json", wanted, "quantized ones").into());
+    }
     let modules = model.modules();
     let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
     let mut judge = Judge::new(fixture, &modules, Calibration::new(model.dtype(), tokens), (request.precision, K))?;

@@ -1,4 +1,4 @@
-//! Records to terminal, JSON, Markdown, JUnit and CSV.
+//! Records to terminal, JSON, Markdown, HTML, JUnit and CSV.
 //!
 //! One file per format; a new format is one new file. No metric is computed here: every number shown is in the record, this
 //! crate only counts, picks and words. Names in a record are data, so they are cleaned before they reach a terminal or a page.
@@ -7,6 +7,7 @@ mod csv;
 mod error;
 mod facts;
 mod growth;
+mod html;
 mod json;
 mod junit;
 mod markdown;
@@ -18,6 +19,7 @@ mod write;
 
 pub use csv::taps_csv;
 pub use error::ReportError;
+pub use html::html;
 pub use json::{from_json, json};
 pub use junit::junit;
 pub use markdown::markdown;

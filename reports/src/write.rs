@@ -1,4 +1,4 @@
-//! A report directory: record.json, report.md, report.txt, taps.csv, junit.xml.
+//! A report directory: record.json, report.md, report.html, report.txt, taps.csv, junit.xml.
 
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -9,12 +9,12 @@ use mlxport_verdict::{MutationReport, Run};
 
 use crate::error::ReportError;
 use crate::terminal::Style;
-use crate::{Result, json, junit, markdown, mutation_json, mutation_markdown, mutation_text, taps_csv, terminal};
+use crate::{Result, html, json, junit, markdown, mutation_json, mutation_markdown, mutation_text, taps_csv, terminal};
 
 /// The width of report.txt.
 const TEXT_WIDTH: usize = 120;
 
-/// Writes `record.json`, `report.md`, `report.txt`, `taps.csv` and `junit.xml` into `dir`, which is made if needed. Each file is
+/// Writes `record.json`, `report.md`, `report.html`, `report.txt`, `taps.csv` and `junit.xml` into `dir`, which is made if needed. Each file is
 /// replaced as a whole: a reader sees the old one or the new one, never half of one. The record comes last, so where it is new, all are.
 ///
 /// # Errors
@@ -25,6 +25,7 @@ pub fn write_report(dir: impl AsRef<Path>, run: &Run) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(failed)?;
     replace(&dir.join("report.txt"), &terminal(run, &Style { color: false, width: TEXT_WIDTH }))?;
     replace(&dir.join("report.md"), &markdown(run))?;
+    replace(&dir.join("report.html"), &html(run))?;
     replace(&dir.join("taps.csv"), &taps_csv(run).map_err(failed)?)?;
     replace(&dir.join("junit.xml"), &junit(run).map_err(failed)?)?;
     replace(&dir.join("record.json"), &json(run))
@@ -71,7 +72,7 @@ mod tests {
     use crate::samples;
 
     #[test]
-    fn a_report_is_five_whole_files_and_no_leftovers() {
+    fn a_report_is_six_whole_files_and_no_leftovers() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let out = dir.path().join("a/b");
         write_report(&out, &samples::failing()).expect("writable");
@@ -81,7 +82,7 @@ mod tests {
             .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
             .collect();
         names.sort();
-        assert_eq!(names, ["junit.xml", "record.json", "report.md", "report.txt", "taps.csv"]);
+        assert_eq!(names, ["junit.xml", "record.json", "report.html", "report.md", "report.txt", "taps.csv"]);
         let read = |name| std::fs::read_to_string(out.join(name)).expect("written");
         assert_eq!(crate::from_json(&read("record.json")).expect("sound"), samples::passing());
         assert!(read("report.md").starts_with("# PASS: sample\n"));

@@ -21,7 +21,7 @@ pub struct Args {
     /// How the candidate's points are called in the reference: a TOML file of [[point]] from, to
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
-    /// Write record.json, report.md, report.txt, taps.csv and junit.xml there
+    /// Write record.json, report.md, report.html, report.txt, taps.csv and junit.xml there
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// Print the record as one JSON object on stdout; the report for people goes to stderr

@@ -50,7 +50,7 @@ pub struct Args {
     /// Plant faults one by one and say which are caught, and where; run correct variants and say which are accused
     #[arg(long, conflicts_with_all = ["shard", "repeat", "select"])]
     mutate: bool,
-    /// Write record.json, report.md, report.txt, taps.csv and junit.xml there
+    /// Write record.json, report.md, report.html, report.txt, taps.csv and junit.xml there
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// Print the record as one JSON object on stdout; the report for people goes to stderr
