@@ -41,8 +41,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    forbid_tf32();
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    set_tf32(matches!(&command, Command::Parity(args) if args.wants_tf32()));
+    let outcome = match command {
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::Convert(args) => cmd::convert::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
@@ -60,9 +61,9 @@ fn main() -> ExitCode {
 }
 
 /// MLX rounds float32 operands of products to TF32 on recent GPUs unless told not to: 8e-4 instead of 3e-7. It reads the
-/// variable once, before its first product. Whatever the caller's environment says, float32 here is float32.
+/// variable once, before its first product. Whatever the caller's environment says, float32 here is float32, but where `--tf32` asks.
 #[allow(unsafe_code, reason = "set_var is unsafe where threads may read the environment")]
-fn forbid_tf32() {
-    // SAFETY: first statement of main; no other thread exists yet.
-    unsafe { std::env::set_var("MLX_ENABLE_TF32", "0") };
+fn set_tf32(wanted: bool) {
+    // SAFETY: main has only read its arguments; no other thread exists yet.
+    unsafe { std::env::set_var("MLX_ENABLE_TF32", if wanted { "1" } else { "0" }) };
 }

@@ -98,6 +98,8 @@ mod tests {
             noise_floor_other_kernels: None,
             noise_floor_bf16: None,
             noise_floor_bf16_isolated: None,
+            noise_floor_quantized: None,
+            noise_floor_quantized_isolated: None,
         }
     }
 

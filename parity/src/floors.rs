@@ -1,59 +1,123 @@
 //! What a recording says PyTorch itself is off by, in the precision of the run and the mode of the comparison.
 
-use mlxport_fixtures::{Fixture, Kind, NoiseFloor, Point};
+use mlxport_fixtures::{Fixture, Kind, NoiseFloor, Point, Quantized};
+use mlxport_model::config::Packing;
 use mlxport_verdict::{Mode, Precision};
 
 use crate::error::{Error, Result};
 
 /// Why a point of a bfloat16 run is not compared.
-pub const NOT_MEASURED: &str = "no bfloat16 floor recorded";
+pub const NOT_MEASURED: &str = "no floor recorded for this precision";
+
+/// What a run computes with: what it may be off by depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Basis {
+    /// Of activations.
+    pub precision: Precision,
+    /// How weights are packed, where they are.
+    pub quantized: Option<Quantized>,
+}
+
+impl Basis {
+    /// Float32, with the weights as released: the run that is held to its own expert choices.
+    pub fn is_exact(self) -> bool {
+        self.precision == Precision::F32 && self.quantized.is_none()
+    }
+
+    /// `f32`, `bf16`, `f32+affine-4-64`: dtype of activations, then bits and group size of packed weights.
+    pub fn name(self) -> String {
+        let packed = self.quantized.map(|q| format!("+affine-{}-{}", q.bits, q.group_size));
+        format!("{}{}", self.precision.name(), packed.unwrap_or_default())
+    }
+}
 
 /// PyTorch's floor at `point`; none where it was not measured.
 ///
-/// In float32 a module alone is off by no more than the whole pass was there, so that one floor serves both modes. In bfloat16 the
-/// difference is the whole point: a pass is off by per cents where a module alone is off by its last rounding. What an isolated
-/// module is *given* differs from the recording by being rounded only, which one ulp covers.
-pub fn recorded(point: &Point, precision: Precision, mode: Mode) -> Option<NoiseFloor> {
-    match (precision, mode, point.kind) {
-        (Precision::F32, ..) => Some(point.noise_floor),
-        (Precision::Bf16, Mode::Cumulative, _) => point.noise_floor_bf16,
-        (Precision::Bf16, Mode::Isolated, Kind::Out) => point.noise_floor_bf16_isolated,
-        (Precision::Bf16, Mode::Isolated, Kind::In(_)) => {
-            Some(NoiseFloor { max_abs: 0.0, rms: 0.0, ..point.noise_floor })
-        }
+/// In float32 a module alone is off by no more than the whole pass was there, so that one floor serves both modes. In bfloat16 and with
+/// rounded weights the difference is the whole point: a pass is off by per cents where a module alone is off by its last rounding.
+/// What an isolated module is *given* differs from the recording by being rounded only, which one ulp covers.
+pub fn recorded(point: &Point, basis: Basis, mode: Mode) -> Option<NoiseFloor> {
+    let nothing = NoiseFloor { max_abs: 0.0, rms: 0.0, ..point.noise_floor };
+    let float = match (basis.precision, mode, point.kind) {
+        (Precision::F32, ..) => point.noise_floor,
+        (Precision::Bf16, Mode::Cumulative, _) => point.noise_floor_bf16?,
+        (Precision::Bf16, Mode::Isolated, Kind::Out) => point.noise_floor_bf16_isolated?,
+        (Precision::Bf16, Mode::Isolated, Kind::In(_)) => nothing,
+    };
+    if basis.quantized.is_none() {
+        return Some(float);
     }
+    let packed = match (mode, point.kind) {
+        (Mode::Cumulative, _) => point.noise_floor_quantized?,
+        (Mode::Isolated, Kind::Out) => point.noise_floor_quantized_isolated?,
+        (Mode::Isolated, Kind::In(_)) => nothing,
+    };
+    Some(both(float, packed))
+}
+
+/// Two errors that do not know of each other.
+fn both(a: NoiseFloor, b: NoiseFloor) -> NoiseFloor {
+    // A router's floors are of its scores, whose RMS is not that of the point.
+    let share = (a.relative().powi(2) + b.relative().powi(2)).sqrt();
+    let ref_rms = if b.ref_rms > 0.0 { b.ref_rms } else { a.ref_rms };
+    NoiseFloor { max_abs: a.max_abs + b.max_abs, rms: share * ref_rms, ref_rms }
 }
 
 /// The same as relative RMS: the larger one where two kernels were recorded, 0 where nothing was.
-pub fn relative(point: &Point, precision: Precision, mode: Mode) -> f64 {
-    match precision {
-        Precision::F32 => point.relative_floor(),
-        Precision::Bf16 => recorded(point, precision, mode).map_or(0.0, |floor| floor.relative()),
-    }
+pub fn relative(point: &Point, basis: Basis, mode: Mode) -> f64 {
+    let measured = recorded(point, basis, mode).map_or(0.0, |floor| floor.relative());
+    if basis.precision == Precision::F32 { measured.max(point.relative_floor()) } else { measured }
 }
 
 /// What a router's scores are off by, as a share of their spread, for the token that is furthest off; 0 where it was not measured.
-pub fn relative_of_choices(gate: &Point, precision: Precision, mode: Mode) -> f64 {
-    if precision == Precision::F32 { 0.0 } else { relative(gate, precision, mode) }
+pub fn relative_of_choices(gate: &Point, basis: Basis, mode: Mode) -> f64 {
+    if basis.is_exact() { 0.0 } else { recorded(gate, basis, mode).map_or(0.0, |floor| floor.relative()) }
 }
 
 /// Whether `point` can be judged: integers always, floats where PyTorch's floor was measured.
-pub fn measured(point: &Point, precision: Precision, mode: Mode) -> bool {
-    !point.dtype.is_float() || recorded(point, precision, mode).is_some()
+pub fn measured(point: &Point, basis: Basis, mode: Mode) -> bool {
+    !point.dtype.is_float() || recorded(point, basis, mode).is_some()
 }
 
-/// Refuses a recording that cannot judge one of `modes` at all.
+/// The basis of a run of a model that is packed as `packing` says, by the floors of `fixture`.
 ///
 /// # Errors
-/// With what would add the floors.
-pub fn require(fixture: &Fixture, precision: Precision, modes: &[Mode]) -> Result<()> {
+/// Floors that one of `modes` needs are missing, or were measured for another quantization: with what would add them.
+pub fn basis(fixture: &Fixture, precision: Precision, packing: &Packing, modes: &[Mode]) -> Result<Basis> {
+    let quantized = if packing.is_there() { Some(same_quantization(fixture, packing)?) } else { None };
+    let basis = Basis { precision, quantized };
     let outputs = || fixture.points().iter().filter(|p| p.dtype.is_float() && p.kind == Kind::Out);
-    let lacking = modes.iter().find(|&&mode| !outputs().any(|point| recorded(point, precision, mode).is_some()));
-    let Some(mode) = lacking else { return Ok(()) };
+    let lacking = modes.iter().find(|&&mode| !outputs().any(|point| recorded(point, basis, mode).is_some()));
+    let Some(mode) = lacking else { return Ok(basis) };
     let (name, dir) = (fixture.name(), fixture.dir().display());
+    let (what, more) = match (precision, quantized) {
+        (Precision::Bf16, _) if !outputs().any(|point| point.noise_floor_bf16.is_some()) => ("bfloat16", ""),
+        (_, Some(_)) => ("quantized", " --quantized MODEL"),
+        _ => ("bfloat16", ""),
+    };
     Err(Error::Mismatch(format!(
-        "--dtype bf16: {name} holds no bfloat16 floors for the {mode} mode, so there is no tolerance to judge by. Add them: \
-         python fixtures/capture/bf16_floors.py --code RELEASE {dir} (RELEASE: the directory of the release's .py files; \
-         record.py --bf16 measures them while recording); or use --dtype f32"
+        "{}: {name} holds no {what} floors for the {mode} mode, so there is no tolerance to judge by. Add them: \
+         python fixtures/capture/bf16_floors.py --code RELEASE{more} {dir} (RELEASE: the directory of the release's .py files; \
+         record.py --bf16 measures those of bfloat16 while recording); or use --dtype f32 and float weights",
+        basis.name()
     )))
+}
+
+/// The quantization of a model, which must be the one that the recording has floors for.
+fn same_quantization(fixture: &Fixture, packing: &Packing) -> Result<Quantized> {
+    let found = packing.of("").map_err(Error::Mismatch)?;
+    let found = Quantized { bits: found.1 as u32, group_size: found.0 as u32 };
+    let (name, dir) = (fixture.name(), fixture.dir().display());
+    match fixture.quantized() {
+        Some(recorded) if recorded == found => Ok(found),
+        Some(other) => Err(Error::Mismatch(format!(
+            "the model is quantized to {} bits in groups of {}, {name} holds floors for {} bits in groups of {}",
+            found.bits, found.group_size, other.bits, other.group_size
+        ))),
+        None => Err(Error::Mismatch(format!(
+            "the model is quantized and {name} holds no floors of that, so there is no tolerance to judge by. Add them: \
+             python fixtures/capture/bf16_floors.py --code RELEASE --quantized MODEL {dir}; or make floats of it: \
+             mlxport convert MODEL FLOATS --dequantize"
+        ))),
+    }
 }

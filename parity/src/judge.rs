@@ -7,7 +7,7 @@ use mlxport_compare::Experts;
 use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
 use mlxport_model::tap::Module;
 use mlxport_verdict::{
-    Failure, Floors, Header, Margins, Mode, Precision, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
+    Failure, Floors, Header, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
     compare_exact, compare_logits, compare_sets,
     hints::{hints, ranked, tried},
     ulp_floor, ulps,
@@ -17,7 +17,8 @@ use crate::{
     calibrate::Calibration,
     error::Result,
     experts::in_recorded_order,
-    floors, host,
+    floors::{self, Basis},
+    host,
     routing::Routing,
     ties::{Scores, needed_errors},
 };
@@ -29,7 +30,7 @@ pub struct Judge<'a> {
     calibration: Calibration,
     experts: Experts,
     routing: Routing,
-    precision: Precision,
+    basis: Basis,
     k: f64,
     /// How many more failures of each mode are looked into: the first ones say where it began.
     hints_left: HashMap<Mode, usize>,
@@ -38,7 +39,7 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge of runs in `precision` that allows `k` floors.
+    /// A judge of runs on `basis` that allows `k` floors.
     ///
     /// # Errors
     /// When the fixture cannot be read.
@@ -46,15 +47,15 @@ impl<'a> Judge<'a> {
         fixture: &'a Fixture,
         modules: &'a BTreeMap<&'a str, &'a dyn Module>,
         calibration: Calibration,
-        (precision, k): (Precision, f64),
+        (basis, k): (Basis, f64),
     ) -> Result<Self> {
         Ok(Self {
             fixture,
             modules,
             calibration,
-            experts: Experts::read(fixture, fixture.points(), |point, mode| floors::recorded(point, precision, mode))?,
-            routing: Routing::read(fixture, precision)?,
-            precision,
+            experts: Experts::read(fixture, fixture.points(), |point, mode| floors::recorded(point, basis, mode))?,
+            routing: Routing::read(fixture, basis)?,
+            basis,
             k,
             hints_left: HashMap::new(),
             looked_into: false,
@@ -105,7 +106,7 @@ impl<'a> Judge<'a> {
 
     /// Whether `point` can be judged in `mode`.
     pub fn measured(&self, point: &Point, mode: Mode) -> bool {
-        floors::measured(point, self.precision, mode)
+        floors::measured(point, self.basis, mode)
     }
 
     /// The record of a tap for which there is no candidate.
@@ -150,9 +151,7 @@ impl<'a> Judge<'a> {
         }
         let floors = self.floors(point, header.mode)?;
         let mut record = TapRecord::measured(header, outcome, floors, self.k);
-        if point.sampling.is_none() {
-            self.add_meanings(&mut record, point, reference, &values);
-        }
+        self.add_meanings(&mut record, point, reference, &values);
         self.looked_into = false;
         if record.failure == Some(Failure::ToleranceExceeded)
             && point.sampling.is_none()
@@ -169,8 +168,14 @@ impl<'a> Judge<'a> {
     /// What the error means, where the tap is of a kind that has a meaning of its own: logits, a single operation.
     fn add_meanings(&self, record: &mut TapRecord, point: &Point, reference: &Tensor, values: &[f32]) {
         let Some(reference) = floats_of(reference) else { return };
-        if LOGITS.contains(&&*point.point) && point.kind == PointKind::Out {
-            let vocabulary = point.shape.last().copied().unwrap_or(0);
+        let vocabulary = point.shape.last().copied().unwrap_or(0);
+        // Of samples, only those that are whole rows.
+        let whole_rows = point.sampling.is_none_or(|sampling| {
+            sampling.stride == 1
+                && sampling.first.is_multiple_of(vocabulary.max(1))
+                && values.len().is_multiple_of(vocabulary.max(1))
+        });
+        if whole_rows && LOGITS.contains(&&*point.point) && point.kind == PointKind::Out {
             record.logits = compare_logits(vocabulary, reference, values);
         }
         let module = self.modules.get(point.point.as_str());
@@ -214,7 +219,7 @@ impl<'a> Judge<'a> {
         let Some(input) = self.fixture.point(&gate.point, gate.call, PointKind::In(0)) else { return Ok(0.0) };
         let mut floors = self.floors(input, Mode::Isolated)?;
         // Measured on the very scores, of the token that is furthest off.
-        floors.torch = floors.torch.max(floors::relative_of_choices(gate, self.precision, mode));
+        floors.torch = floors.torch.max(floors::relative_of_choices(gate, self.basis, mode));
         if let Some(module) = self.modules.get(gate.point.as_str()) {
             floors.runtime = self.calibration.chain(&module.chain())?;
         }
@@ -230,9 +235,9 @@ impl<'a> Judge<'a> {
             _ => Vec::new(),
         };
         Ok(Floors {
-            torch: floors::relative(point, self.precision, mode).max(at_least),
+            torch: floors::relative(point, self.basis, mode).max(at_least),
             runtime: self.calibration.chain(&operations)?,
-            ulp: ulp_floor(point.noise_floor.ref_rms, self.precision),
+            ulp: ulp_floor(point.noise_floor.ref_rms, self.basis.precision),
         })
     }
 }

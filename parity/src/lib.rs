@@ -6,6 +6,7 @@
 pub mod calibrate;
 mod cumulative;
 pub mod decode;
+mod distance;
 pub mod error;
 mod experts;
 mod floors;
@@ -21,6 +22,7 @@ pub mod select;
 mod ties;
 
 pub use decode::{DecodeRequest, Decoded, decode};
+pub use distance::distance;
 pub use error::{Error, Result};
 pub use mutate::mutate;
 pub use run::{Request, run};

@@ -8,9 +8,8 @@ use std::collections::HashMap;
 
 use mlx_rs::{Array, ops::indexing::TryIndexOp};
 use mlxport_fixtures::{Data, Fixture, Kind};
-use mlxport_verdict::Precision;
 
-use crate::{error::Result, host};
+use crate::{error::Result, floors::Basis, host};
 
 /// Recorded choices, handed out token by token.
 #[derive(Debug, Clone, Default)]
@@ -26,9 +25,9 @@ impl Routing {
     ///
     /// # Errors
     /// When the fixture cannot be read.
-    pub fn read(fixture: &Fixture, precision: Precision) -> Result<Self> {
+    pub fn read(fixture: &Fixture, basis: Basis) -> Result<Self> {
         let mut routing = Self::default();
-        if precision == Precision::F32 {
+        if basis.is_exact() {
             return Ok(routing);
         }
         let whole = |p: &&mlxport_fixtures::Point| p.sets && p.sampling.is_none() && p.shape.len() == 2;

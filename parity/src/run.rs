@@ -20,7 +20,7 @@ use crate::{
     calibrate::Calibration,
     cumulative,
     error::{Error, Result},
-    floors::{self, NOT_MEASURED, measured},
+    floors::{self, Basis, NOT_MEASURED, measured},
     isolated,
     judge::Judge,
     select::Selection,
@@ -63,7 +63,6 @@ pub fn run(request: &Request) -> Result<Run> {
 /// Those of [`run`].
 pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     fixture.require_floors()?;
-    floors::require(fixture, request.precision, &request.modes)?;
     let has_inputs = fixture.points().iter().any(|point| point.kind != Kind::Out);
     if request.modes.contains(&Mode::Isolated) && !has_inputs {
         let name = fixture.name();
@@ -84,17 +83,12 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
         only: share.as_ref().map(|share| share.iter().map(|(path, _)| (*path).to_owned()).collect()),
     };
     let model = DeepseekOcr::load(&request.model, options)?;
-    if model.config().quantization.is_there() {
-        // No floors are measured for packed weights: whatever was said of them would be a guess.
-        let wanted =
-            "float weights, for which floors are measured (`mlxport convert MODEL FLOATS --dequantize` makes them)";
-        return Err(mlxport_model::Error::input("config.json", wanted, "quantized ones").into());
-    }
+    let basis = floors::basis(fixture, request.precision, &model.config().quantization, &request.modes)?;
     let modules = model.modules();
     let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
-    let mut judge = Judge::new(fixture, &modules, Calibration::new(model.dtype(), tokens), (request.precision, K))?;
+    let mut judge = Judge::new(fixture, &modules, Calibration::new(model.dtype(), tokens), (basis, K))?;
     let mapped = |point: &Point| modules.contains_key(point.point.as_str()) || WHOLE.contains(&&*point.point);
-    let (mut taps, mut not_compared) = (Vec::new(), not_covered(fixture, request, mapped));
+    let (mut taps, mut not_compared) = (Vec::new(), not_covered(fixture, request, basis, mapped));
     let selection = &request.selection;
     for mode in &request.modes {
         match mode {
@@ -109,14 +103,19 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     }
     let points =
         Points { recorded: fixture.points().len(), mapped: fixture.points().iter().filter(|p| mapped(p)).count() };
-    record(request, fixture, &model, taps, not_compared, points)
+    record((request, basis), fixture, &model, taps, not_compared, points)
 }
 
 /// Outputs of the whole, which are shown but are no module that could be run alone.
 const WHOLE: [&str; 2] = ["model", "logits"];
 
 /// Points that no mode of this run is going to compare, with the reason.
-fn not_covered(fixture: &Fixture, request: &Request, mapped: impl Fn(&Point) -> bool) -> Vec<NotCompared> {
+fn not_covered(
+    fixture: &Fixture,
+    request: &Request,
+    basis: Basis,
+    mapped: impl Fn(&Point) -> bool,
+) -> Vec<NotCompared> {
     let isolated_only = !request.modes.contains(&Mode::Cumulative);
     let reason = |point: &Point| {
         if !request.selection.holds(&point.point) {
@@ -131,8 +130,7 @@ fn not_covered(fixture: &Fixture, request: &Request, mapped: impl Fn(&Point) -> 
     };
     let entry = |point: &Point| reason(point).map(|reason| not_compared(point, None, reason));
     let unmeasured = |point: &Point| {
-        let skipped =
-            !isolated_only && reason(point).is_none() && !measured(point, request.precision, Mode::Cumulative);
+        let skipped = !isolated_only && reason(point).is_none() && !measured(point, basis, Mode::Cumulative);
         skipped.then(|| not_compared(point, Some(Mode::Cumulative), NOT_MEASURED))
     };
     fixture.points().iter().flat_map(|point| entry(point).into_iter().chain(unmeasured(point))).collect()
@@ -151,7 +149,7 @@ pub(crate) fn dtype_of(precision: Precision) -> Dtype {
 }
 
 fn record(
-    request: &Request,
+    (request, basis): (&Request, Basis),
     fixture: &Fixture,
     model: &DeepseekOcr,
     taps: Vec<TapRecord>,
@@ -161,7 +159,7 @@ fn record(
     let run = Run {
         schema: SCHEMA,
         tool: Tool { name: "mlxport".into(), version: env!("CARGO_PKG_VERSION").into() },
-        environment: environment(request.place, request.precision),
+        environment: environment(request.place, basis),
         fixture: FixtureId {
             name: fixture.name().to_owned(),
             manifest_sha256: fixture.manifest_sha256().to_owned(),
@@ -189,12 +187,12 @@ fn place_name(place: Place) -> &'static str {
     }
 }
 
-fn environment(place: Place, precision: Precision) -> Environment {
+fn environment(place: Place, basis: Basis) -> Environment {
     Environment {
         mlx_version: runtime::mlx_version(),
         mlx_rs_version: MLX_RS_VERSION.into(),
         device: place_name(place).into(),
-        dtype: precision.name().into(),
+        dtype: basis.name(),
         tf32: std::env::var("MLX_ENABLE_TF32").unwrap_or_else(|_| "unset".into()),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         os: std::env::consts::OS.into(),

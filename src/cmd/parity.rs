@@ -36,6 +36,9 @@ pub struct Args {
     /// The dtype of activations; bf16 needs a recording with bfloat16 floors
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     dtype: Dtype,
+    /// Let a GPU round float32 products to TF32, to see what that does to the verdict; never with --lock
+    #[arg(long)]
+    tf32: bool,
     /// Only taps whose path fits this glob, `model.layers.*` say
     #[arg(long, value_name = "GLOB")]
     select: Option<String>,
@@ -77,6 +80,13 @@ enum Dtype {
     Bf16,
 }
 
+impl Args {
+    /// Whether float32 products may be rounded to TF32.
+    pub fn wants_tf32(&self) -> bool {
+        self.tf32
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -101,6 +111,9 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     };
     if let Some(dir) = &args.parts {
         return parts::run(dir, place, args.json);
+    }
+    if args.tf32 {
+        eprintln!("warning: TF32 is on: a GPU rounds float32 products to 10 bits, so this is no verdict on float32");
     }
     let request = Request {
         model: args.model.clone().unwrap_or_default(),

@@ -34,7 +34,7 @@ pub struct Environment {
     pub mlx_rs_version: String,
     /// `cpu` or `gpu`.
     pub device: String,
-    /// The compute dtype: `f32`, `bf16`.
+    /// The compute dtype, and how weights are packed: `f32`, `bf16`, `bf16+affine-4-64` (bits, group size).
     pub dtype: String,
     /// What `MLX_ENABLE_TF32` was (`0` where f32 is f32).
     pub tf32: String,

@@ -1,0 +1,35 @@
+//! How far one converted model is from another as a distribution over tokens: what quantization costs, say.
+
+use std::path::Path;
+
+use mlxport_fixtures::Fixture;
+use mlxport_model::{
+    DeepseekOcr, LoadOptions,
+    runtime::{self, Place},
+    tap::Taps,
+};
+use mlxport_verdict::{LogitMetrics, Reference, compare_logits};
+
+use crate::{
+    error::{Error, Result},
+    host, inputs,
+};
+
+/// Runs both models in bfloat16 on the recording's inputs and compares the logits of every token: KL(reference ‖ candidate) in nats,
+/// agreement of the first and the first five tokens. The recording's own values are not looked at.
+///
+/// # Errors
+/// When a model, the recording or the device cannot be used, or logits are not finite.
+pub fn distance(reference: &Path, candidate: &Path, fixture: &Path, place: Place) -> Result<LogitMetrics> {
+    runtime::use_device(place).map_err(|error| Error::Environment(format!("this MLX cannot run there: {error}")))?;
+    let prompt = inputs::prompt(&Fixture::open(fixture)?)?;
+    let mut vocabulary = 0;
+    let mut logits = |dir: &Path| -> Result<Vec<f32>> {
+        let logits = DeepseekOcr::load(dir, LoadOptions::bfloat16())?.forward(&prompt, None, &Taps::none())?;
+        vocabulary = logits.dim(-1) as usize;
+        host::floats(&logits)
+    };
+    let (expected, found) = (logits(reference)?, logits(candidate)?);
+    compare_logits(vocabulary, Reference::F32(&expected), &found)
+        .ok_or_else(|| Error::Mismatch("the two models' logits are not comparable".into()))
+}
