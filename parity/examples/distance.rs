@@ -1,5 +1,6 @@
 //! Prints how far a converted model's logits are from another's: `distance REFERENCE CANDIDATE FIXTURE cpu|gpu`.
-#![allow(clippy::print_stdout, reason = "a program for people")]
+
+use std::io::Write;
 
 use mlxport_model::runtime::Place;
 
@@ -10,9 +11,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let place = if device == "gpu" { Place::Gpu } else { Place::Cpu };
     let found = mlxport_parity::distance(reference.as_ref(), candidate.as_ref(), fixture.as_ref(), place)?;
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{{\"kl_mean_nats\": {:.3e}, \"kl_max_nats\": {:.3e}, \"top1_rows\": {}, \"top5_rows\": {}, \"rows\": {}}}",
         found.kl_mean, found.kl_max, found.top1_rows, found.top5_rows, found.rows
-    );
+    )?;
     Ok(())
 }
