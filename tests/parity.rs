@@ -1,10 +1,12 @@
 //! The main job, end to end: every small fixture converts and passes, in both layouts, with nothing left out.
 
 mod support;
+#[path = "support/tensors.rs"]
+mod tensors;
 
 use std::path::Path;
 
-use support::{FIXTURES, code, converted, fixture, parity, stderr};
+use support::{FIXTURES, code, converted, fixture, mlxport, parity, stderr};
 
 /// Runs parity with `--json` on the model in `dir` and returns the exit code and the record.
 fn record(dir: &Path, name: &str, more: &[&str]) -> (i32, serde_json::Value) {
@@ -74,4 +76,33 @@ fn nothing_compared_is_no_pass() {
     let dir = converted("tiny-small", "mlx-vlm");
     let (code, record) = record(dir.path(), "tiny-small", &["--select", "no.such.module"]);
     assert_eq!((code, record["summary"]["verdict"].as_str()), (2, Some("nothing_compared")));
+}
+
+/// In `tiny-ties` the routers' rows of experts 1 and 4 are the same. Tipped a little either way, every token that meets them chooses as
+/// PyTorch did in one of two models, and differently in the other.
+#[test]
+fn a_near_tie_is_excused_and_hides_nothing_that_follows() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (source, model) = (fixture("tiny-ties").join("checkpoint"), dir.path().join("model"));
+    let paths = [source.to_string_lossy(), model.to_string_lossy()];
+    let output = mlxport(["convert", &*paths[0], &*paths[1], "--dtype", "f32"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let path = model.join("model.safetensors");
+    let as_released = tensors::read(&path);
+    let near_ties = |tipped: f32| -> (i32, u64) {
+        let mut all = as_released.clone();
+        for layer in 1..=2 {
+            let gate = all.get_mut(&format!("language_model.model.layers.{layer}.mlp.gate.weight")).expect("a router");
+            gate.scale_row(4, tipped);
+        }
+        tensors::write(&path, &all);
+        let (code, record) = record(dir.path(), "tiny-ties", &[]);
+        let taps = record["taps"].as_array().expect("taps").iter();
+        (code, taps.filter_map(|tap| tap["choices"]["near_ties"].as_u64()).sum())
+    };
+    let (up, down) = (near_ties(1.0 + 4e-7), near_ties(1.0 - 4e-7));
+    assert_eq!((up.0, down.0), (0, 0), "both pass, experts and all that follows them included");
+    assert!(up.1 + down.1 > 0, "some token chose otherwise");
+    let far = near_ties(1.0 + 1e-3);
+    assert_eq!(far.0, 1, "what rounding does not explain is not excused");
 }

@@ -62,8 +62,8 @@ impl Listener for Gather<'_, '_> {
         Ok(())
     }
 
-    fn routes(&mut self, path: &str, tokens: i32) -> Result<Option<Array>> {
-        self.outer.routes(path, tokens)
+    fn routes(&mut self, path: &str, own: &Array) -> Result<Option<Array>> {
+        self.outer.routes(path, own)
     }
 
     fn wants(&self, path: &str) -> bool {

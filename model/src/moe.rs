@@ -267,7 +267,7 @@ impl MoeGate {
             best(&eligible, chosen)?
         };
         taps.show(self.site.path(), Kind::Output, || Ok(own.clone()))?;
-        let (indices, mut weights) = match taps.routes(self.site.path(), rows.dim(0))? {
+        let (indices, mut weights) = match taps.routes(self.site.path(), &own)? {
             // Of all scores: groups that this run would leave out may be those that it must take.
             Some(given) => (given.clone(), scores.take_along_axis(given, -1)?),
             None => (own.clone(), eligible.take_along_axis(&own, -1)?),

@@ -31,13 +31,13 @@ pub trait Listener {
     /// Ends the forward pass with what it returns.
     fn tap(&mut self, path: &str, kind: Kind, value: Array) -> Result<()>;
 
-    /// The experts that a router's next `tokens` tokens must take, \[tokens, k\] int32, instead of those it chose; its choice is
-    /// shown all the same. None: its own.
+    /// The experts that a router's next tokens must take, \[tokens, k\] int32, instead of `own`, those it chose and has shown.
+    /// None: its own.
     ///
     /// # Errors
     /// MLX's.
-    fn routes(&mut self, path: &str, tokens: i32) -> Result<Option<Array>> {
-        let _ = (path, tokens);
+    fn routes(&mut self, path: &str, own: &Array) -> Result<Option<Array>> {
+        let _ = (path, own);
         Ok(None)
     }
 
@@ -71,8 +71,8 @@ impl<'a> Taps<'a> {
     ///
     /// # Errors
     /// The listener's.
-    pub fn routes(&self, path: &str, tokens: i32) -> Result<Option<Array>> {
-        self.0.as_ref().map_or(Ok(None), |listener| listener.borrow_mut().routes(path, tokens))
+    pub fn routes(&self, path: &str, own: &Array) -> Result<Option<Array>> {
+        self.0.as_ref().map_or(Ok(None), |listener| listener.borrow_mut().routes(path, own))
     }
 
     /// Shows one tensor; `value` runs only when someone listens.

@@ -111,7 +111,7 @@ impl<'a, 'j> Ear<'a, 'j> {
         if !self.judge.measured(point, Mode::Cumulative) {
             return Ok(());
         }
-        let scores = if kind == Kind::Output { self.scores.remove(path) } else { None };
+        let scores = if kind == Kind::Output { self.scores.get(path).cloned() } else { None };
         let record = self.judge.judge(point, Mode::Cumulative, value, scores.as_ref())?;
         self.records.push((order, record));
         Ok(())
@@ -130,8 +130,11 @@ impl Listener for Ear<'_, '_> {
         })
     }
 
-    fn routes(&mut self, path: &str, tokens: i32) -> mlxport_model::Result<Option<Array>> {
-        self.routing.next(path, tokens).map_err(|error| mlxport_model::Error::Listener(error.to_string().into()))
+    fn routes(&mut self, path: &str, own: &Array) -> mlxport_model::Result<Option<Array>> {
+        let scores = self.scores.remove(path);
+        let given = self.routing.next(path, own.dim(0));
+        let taken = given.and_then(|given| self.judge.replayed(path, Mode::Cumulative, given, own, scores.as_ref()));
+        taken.map_err(|error| mlxport_model::Error::Listener(error.to_string().into()))
     }
 
     fn wants(&self, path: &str) -> bool {

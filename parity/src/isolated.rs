@@ -88,10 +88,12 @@ fn module_record(
     judge: &mut Judge,
 ) -> Result<TapRecord> {
     let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
-    let mut scores = Router { path: &point.point, value: None, routing: judge.routing() };
-    match module.call(&given, &Taps::to(&mut scores)) {
+    let mut router = Router { path: &point.point, scores: HashMap::new(), routing: judge.routing(), judge };
+    let outcome = module.call(&given, &Taps::to(&mut router));
+    let scores = router.scores.remove(&point.point);
+    match outcome {
         Ok(output) => {
-            let mut record = judge.judge(point, Mode::Isolated, &output, scores.value.as_ref())?;
+            let mut record = judge.judge(point, Mode::Isolated, &output, scores.as_ref())?;
             if judge.has_looked_into_it() {
                 judge.hint(&mut record, point, module.alternatives(&given)?)?;
             }
@@ -101,29 +103,39 @@ fn module_record(
     }
 }
 
-/// Keeps a router's scores, and gives the routers inside a module the recorded choices.
-struct Router<'a> {
+/// Keeps routers' scores, and gives the routers inside a module the recorded choices where they are to take those.
+struct Router<'a, 'j> {
     path: &'a str,
-    value: Option<Scores>,
+    scores: HashMap<String, Scores>,
     routing: Routing,
+    judge: &'a mut Judge<'j>,
 }
 
-impl Listener for Router<'_> {
-    fn tap(&mut self, _path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
-        match (kind, &mut self.value) {
-            (Kind::Scores, _) => self.value = Some(Scores { experts: value, groups: None }),
-            (Kind::Groups, Some(scores)) => scores.groups = Some(value),
-            _ => {}
+impl Listener for Router<'_, '_> {
+    fn tap(&mut self, path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
+        match kind {
+            Kind::Scores => {
+                self.scores.insert(path.to_owned(), Scores { experts: value, groups: None });
+            }
+            Kind::Groups => {
+                if let Some(scores) = self.scores.get_mut(path) {
+                    scores.groups = Some(value);
+                }
+            }
+            Kind::Input(_) | Kind::Output => {}
         }
         Ok(())
     }
 
-    fn routes(&mut self, path: &str, tokens: i32) -> mlxport_model::Result<Option<Array>> {
-        self.routing.next(path, tokens).map_err(|error| mlxport_model::Error::Listener(error.to_string().into()))
+    fn routes(&mut self, path: &str, own: &Array) -> mlxport_model::Result<Option<Array>> {
+        let given = self.routing.next(path, own.dim(0));
+        let scores = self.scores.get(path);
+        let taken = given.and_then(|given| self.judge.replayed(path, Mode::Isolated, given, own, scores));
+        taken.map_err(|error| mlxport_model::Error::Listener(error.to_string().into()))
     }
 
     fn wants(&self, path: &str) -> bool {
-        path == self.path
+        path == self.path || self.routing.knows(path)
     }
 }
 

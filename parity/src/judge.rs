@@ -19,7 +19,7 @@ use crate::{
     experts::in_recorded_order,
     floors::{self, Basis},
     host,
-    routing::Routing,
+    routing::{self, Routing},
     ties::{Scores, needed_errors},
 };
 
@@ -54,7 +54,7 @@ impl<'a> Judge<'a> {
             modules,
             calibration,
             experts: Experts::read(fixture, fixture.points(), |point, mode| floors::recorded(point, basis, mode))?,
-            routing: Routing::read(fixture, basis)?,
+            routing: Routing::read(fixture)?,
             basis,
             k,
             hints_left: HashMap::new(),
@@ -102,6 +102,28 @@ impl<'a> Judge<'a> {
     /// The choices that a run's routers must take, none of them handed out yet.
     pub fn routing(&self) -> Routing {
         self.routing.clone()
+    }
+
+    /// The experts that the router at `path` goes on with, where these are not `own`: the recorded ones, `given`. In float32 only
+    /// those tokens take them whose own choice is a near tie, so that what follows it can be compared; a choice that is wrong is gone on with.
+    ///
+    /// # Errors
+    /// When fixture or MLX cannot be read.
+    pub fn replayed(
+        &mut self,
+        path: &str,
+        mode: Mode,
+        given: Option<Array>,
+        own: &Array,
+        scores: Option<&Scores>,
+    ) -> Result<Option<Array>> {
+        if !self.basis.is_exact() {
+            return Ok(given);
+        }
+        let gate = self.fixture.point(path, 0, PointKind::Out);
+        let (Some(given), Some(gate), Some(scores)) = (given, gate, scores) else { return Ok(None) };
+        let tolerance = self.router_tolerance(gate, mode)?;
+        routing::near_ties_replayed(&given, own, scores, tolerance)
     }
 
     /// Whether `point` can be judged in `mode`.

@@ -86,7 +86,10 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     let basis = floors::basis(fixture, request.precision, &model.config().quantization, &request.modes)?;
     let modules = model.modules();
     let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
-    let mut judge = Judge::new(fixture, &modules, Calibration::new(model.dtype(), tokens), (basis, K))?;
+    // A CPU has no TF32.
+    let tf32 = request.place == Place::Gpu && tf32().as_deref() != Some("0");
+    let calibration = Calibration::new(model.dtype(), tokens).with_tf32(tf32);
+    let mut judge = Judge::new(fixture, &modules, calibration, (basis, K))?;
     let mapped = |point: &Point| modules.contains_key(point.point.as_str()) || WHOLE.contains(&&*point.point);
     let (mut taps, mut not_compared) = (Vec::new(), not_covered(fixture, request, basis, mapped));
     let selection = &request.selection;
@@ -141,6 +144,11 @@ fn not_compared(point: &Point, mode: Option<Mode>, reason: &str) -> NotCompared 
     NotCompared { point: name, call: point.call, kind, mode, reason: reason.to_owned() }
 }
 
+/// What MLX was told about TF32; where it was told nothing, it is on.
+fn tf32() -> Option<String> {
+    std::env::var("MLX_ENABLE_TF32").ok()
+}
+
 pub(crate) fn dtype_of(precision: Precision) -> Dtype {
     match precision {
         Precision::F32 => Dtype::Float32,
@@ -193,7 +201,7 @@ fn environment(place: Place, basis: Basis) -> Environment {
         mlx_rs_version: MLX_RS_VERSION.into(),
         device: place_name(place).into(),
         dtype: basis.name(),
-        tf32: std::env::var("MLX_ENABLE_TF32").unwrap_or_else(|_| "unset".into()),
+        tf32: tf32().unwrap_or_else(|| "unset".into()),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         os: std::env::consts::OS.into(),
         arch: std::env::consts::ARCH.into(),

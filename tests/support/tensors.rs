@@ -45,6 +45,16 @@ impl Owned {
         self.shape[0] = count;
     }
 
+    /// Multiplies a row of the first axis of float32 values.
+    pub fn scale_row(&mut self, row: usize, factor: f32) {
+        assert_eq!(self.dtype, Dtype::F32);
+        let len = self.bytes.len() / self.shape[0];
+        for value in self.bytes[row * len..(row + 1) * len].chunks_exact_mut(4) {
+            let scaled = f32::from_le_bytes(value.try_into().expect("four bytes")) * factor;
+            value.copy_from_slice(&scaled.to_le_bytes());
+        }
+    }
+
     /// Swaps two rows of the first axis.
     pub fn swap_rows(&mut self, a: usize, b: usize) {
         let len = self.bytes.len() / self.shape[0];
