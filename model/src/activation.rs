@@ -6,6 +6,7 @@ use crate::{
     error::Result,
     fault::{Planted, Variant},
     kernels::scalar,
+    lanes,
     layers::one,
     tap::{Module, Operation, Site, Taps},
     weights::Scope,
@@ -34,7 +35,7 @@ impl Activation {
     /// # Errors
     /// MLX's.
     pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
-        self.site.run(taps, &[x], || activate(self.planted, self.function, x))
+        self.site.run(taps, &[x], || lanes::by_rows(x, |x| activate(self.planted, self.function, x)))
     }
 }
 

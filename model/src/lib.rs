@@ -17,6 +17,7 @@ mod fused;
 mod gather;
 pub mod image;
 mod kernels;
+mod lanes;
 pub mod layers;
 pub mod matrix;
 pub mod moe;

@@ -16,6 +16,7 @@ use crate::{
     fault::{GraphFault, Planted, Variant},
     fused,
     kernels::scalar,
+    lanes,
     layers::{Linear, Param, one},
     matrix::Matrix,
     runtime,
@@ -155,6 +156,9 @@ impl Moe {
         // Where the result of choice (token, j) ends up among the experts' concatenated outputs.
         let mut places = vec![0i32; choices.len()];
         let mut next = 0;
+        // Experts do not know of each other, and most of the work on a CPU is widening their weights.
+        let down = &self.stacks.down_proj;
+        let is_large = lanes::worthwhile(self.experts.len() * down.rows() as usize * down.depth() as usize);
         for (index, expert) in self.experts.iter().enumerate() {
             let slots = (0..choices.len()).filter(|&slot| choices[slot] == index as i32).collect::<Vec<_>>();
             if slots.is_empty() {
@@ -174,7 +178,8 @@ impl Moe {
             } else {
                 input
             };
-            outputs.push(expert.forward(&input, taps)?);
+            let run = || expert.forward(&input, taps);
+            outputs.push(if is_large { lanes::on(index as i32, run) } else { run() }?);
         }
         let outputs = ops::concatenate(&outputs, 0)?;
         let outputs = outputs.take_axis(Array::from_slice(&places, &[tokens, chosen]), 0)?;

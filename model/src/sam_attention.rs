@@ -14,6 +14,7 @@ use crate::{
     error::Result,
     fault::{GraphFault, Planted, Variant},
     kernels::{self, Mask, scalar},
+    lanes,
     layers::{Linear, Param, one},
     resample::linear_rows,
     tap::{Module, Operation, Site, Taps},
@@ -61,29 +62,44 @@ impl Attention {
             let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
             let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
             let (q, k, v) = (q?, k?, v?);
-            let bias = self.bias(&q, h, w)?;
-            let scale = (self.head_dim as f32).sqrt().recip();
-            let out = self.attend((&q, &k, &v), scale, &bias)?;
+            let positions = self.positions(&q, h, w)?;
+            let out = self.attend((&q, &k, &v), &positions)?;
             let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, h, w, width])?;
             self.proj.forward(&out, taps)
         })
     }
 
-    fn attend(&self, (q, k, v): (&Array, &Array, &Array), scale: f32, bias: &Array) -> Result<Array> {
-        if !self.planted.by(Variant::WindowsOneByOne) {
-            return kernels::attention(self.planted, (q, k, v), scale, &Mask::Bias(bias));
-        }
-        let window = |x: &Array, at: i32| x.try_index(at..at + 1);
-        let one = |at: i32| {
-            let bias = window(bias, at)?;
-            let (q, k, v) = (window(q, at)?, window(k, at)?, window(v, at)?);
-            kernels::attention(self.planted, (&q, &k, &v), scale, &Mask::Bias(&bias))
+    /// softmax(q kᵀ / √d + bias) v, \[B, heads, h·w, d\]: at once, or in parts where that is faster or a correct variant is asked for.
+    fn attend(&self, (q, k, v): (&Array, &Array, &Array), positions: &Positions) -> Result<Array> {
+        let (batch, heads, places) = (q.dim(0), self.heads, q.dim(2));
+        let scale = (self.head_dim as f32).sqrt().recip();
+        let part = |images: (i32, i32), heads: (i32, i32)| -> Result<Array> {
+            let cut = |x: &Array| x.try_index((images.0..images.1, heads.0..heads.1));
+            let bias = Positions { by_row: cut(&positions.by_row)?, by_col: cut(&positions.by_col)? }.bias()?;
+            kernels::attention(self.planted, (&cut(q)?, &cut(k)?, &cut(v)?), scale, &Mask::Bias(&bias))
         };
-        Ok(ops::concatenate(&(0..q.dim(0)).map(one).collect::<Result<Vec<_>>>()?, 0)?)
+        if self.planted.by(Variant::WindowsOneByOne) {
+            return Ok(ops::concatenate(
+                &(0..batch).map(|at| part((at, at + 1), (0, heads))).collect::<Result<Vec<_>>>()?,
+                0,
+            )?);
+        }
+        if !self.planted.is_empty() || !lanes::worthwhile((batch * heads) as usize * (places * places) as usize) {
+            return part((0, batch), (0, heads));
+        }
+        if places < MANY_PLACES {
+            return Ok(ops::concatenate(&lanes::apart(batch, |at| part((at, at + 1), (0, heads)))?, 0)?);
+        }
+        // A head of an image has millions of scores: one at a time on each core, none of them kept.
+        let each = lanes::apart(batch * heads, |at| {
+            let (image, head) = (at / heads, at % heads);
+            part((image, image + 1), (head, head + 1))
+        })?;
+        Ok(ops::concatenate(&each, 1)?.reshape(q.shape())?)
     }
 
-    /// What the relative positions add to the scores: \[B, heads, h·w, h·w\], from q \[B, heads, h·w, d\].
-    fn bias(&self, q: &Array, h: i32, w: i32) -> Result<Array> {
+    /// What the relative positions give, from q \[B, heads, h·w, d\].
+    fn positions(&self, q: &Array, h: i32, w: i32) -> Result<Positions> {
         let (batch, heads) = (q.dim(0), q.dim(1));
         let rows = relative_rows(self.rel_pos_h.stored(), h, self.planted, q.dtype())?;
         let cols = relative_rows(self.rel_pos_w.stored(), w, self.planted, q.dtype())?;
@@ -98,8 +114,31 @@ impl Attention {
         // bhwc,wkc→bhwk: the same with columns leading.
         let by_col = ops::matmul(q.transpose_axes(&[0, 2, 1, 3])?, cols.transpose_axes(&[0, 2, 1])?)?;
         let by_col = by_col.transpose_axes(&[0, 2, 1, 3])?;
-        let sum = by_row.expand_dims(-1)?.add(by_col.expand_dims(-2)?)?;
-        Ok(sum.reshape(&[batch, heads, h * w, h * w])?)
+        Ok(Positions {
+            by_row: by_row.reshape(&[batch, heads, h, w, h])?,
+            by_col: by_col.reshape(&[batch, heads, h, w, w])?,
+        })
+    }
+}
+
+/// From so many places on, attention's parts are single heads; below, whole windows.
+const MANY_PLACES: i32 = 1024;
+
+/// What relative positions add to the scores of a patch at row h and column w.
+struct Positions {
+    /// For every row of patches seen, \[B, heads, h, w, h\].
+    by_row: Array,
+    /// For every column seen, \[B, heads, h, w, w\].
+    by_col: Array,
+}
+
+impl Positions {
+    /// For every patch seen, \[B, heads, h·w, h·w\].
+    fn bias(&self) -> Result<Array> {
+        let (batch, heads) = (self.by_row.dim(0), self.by_row.dim(1));
+        let places = self.by_row.dim(4) * self.by_col.dim(4);
+        let sum = self.by_row.expand_dims(-1)?.add(self.by_col.expand_dims(-2)?)?;
+        Ok(sum.reshape(&[batch, heads, places, places])?)
     }
 }
 
