@@ -1,6 +1,7 @@
 //! The model's thread: takes jobs from the queue, has the generator make their tokens, and sends what they say to whoever listens.
 
 use std::{
+    collections::VecDeque,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Instant,
 };
@@ -8,7 +9,7 @@ use std::{
 use mlxport_ocr::{Inputs, Prompter};
 use tokio::sync::{
     OwnedSemaphorePermit,
-    mpsc::{UnboundedReceiver, UnboundedSender, error::TryRecvError},
+    mpsc::{UnboundedReceiver, UnboundedSender},
 };
 
 use crate::{
@@ -73,12 +74,11 @@ pub(crate) fn work(
     house: &House,
     prompter: &Prompter,
 ) {
-    let mut worker = Worker { generator, house, prompter, running: Vec::new(), next_id: 0 };
-    while let Some(job) = worker.next(jobs) {
-        if let Some(job) = job {
-            worker.join(job);
-        }
+    let waiting = VecDeque::new();
+    let mut worker = Worker { generator, house, prompter, waiting, running: Vec::new(), next_id: 0 };
+    while worker.hear(jobs) {
         worker.dismiss();
+        worker.join_next();
         worker.step();
     }
 }
@@ -87,22 +87,32 @@ struct Worker<'a> {
     generator: &'a mut dyn Generator,
     house: &'a House,
     prompter: &'a Prompter,
+    waiting: VecDeque<Job>,
     running: Vec<Running<'a>>,
     next_id: usize,
 }
 
 impl<'a> Worker<'a> {
-    /// One more job, if there is one and room for it: one between two steps, so that texts under way go on. None: nobody asks any more.
-    fn next(&self, jobs: &mut UnboundedReceiver<Job>) -> Option<Option<Job>> {
-        if self.running.is_empty() {
-            return jobs.blocking_recv().map(Some);
+    /// Takes what has come; waits for it where there is nothing to do. False: nobody asks any more, and all is done.
+    fn hear(&mut self, jobs: &mut UnboundedReceiver<Job>) -> bool {
+        if self.running.is_empty() && self.waiting.is_empty() {
+            match jobs.blocking_recv() {
+                Some(job) => self.waiting.push_back(job),
+                None => return false,
+            }
         }
-        if self.running.len() >= self.house.settings.limits.batch {
-            return Some(None);
+        while let Ok(job) = jobs.try_recv() {
+            self.waiting.push_back(job);
         }
-        match jobs.try_recv() {
-            Ok(job) => Some(Some(job)),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Some(None),
+        true
+    }
+
+    /// Joins one job, if there is one and room for it: one between two steps, so that texts under way go on.
+    fn join_next(&mut self) {
+        if self.running.len() < self.house.settings.limits.batch
+            && let Some(job) = self.waiting.pop_front()
+        {
+            self.join(job);
         }
     }
 
@@ -121,9 +131,6 @@ impl<'a> Worker<'a> {
             _place: place,
             _counted: Counted::new(&metrics.running),
         };
-        if running.events.is_closed() {
-            return self.ended(&running, "cancelled");
-        }
         if self.house.is_cut() {
             return self.fail(&mut running, ApiError::stopping(), "cancelled");
         }
@@ -145,8 +152,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Ends texts that nobody listens to; all of them, once the server's time is up.
+    /// Ends texts that nobody listens to, and forgets jobs of those that went away; all texts, once the server's time is up.
     fn dismiss(&mut self) {
+        self.waiting.retain(|job| !job.events.is_closed());
         if self.house.is_cut() {
             return self.fail_all(&ApiError::stopping(), "cancelled");
         }
