@@ -70,6 +70,13 @@ impl Linear {
         Self { site: scope.site(), weight, bias: None, planted: scope.planted() }
     }
 
+    /// Says how PyTorch lays out what goes in.
+    #[must_use]
+    pub(crate) fn with_input(mut self, input: TorchLayout) -> Self {
+        self.site = self.site.with_layouts(input, TorchLayout::Same);
+        self
+    }
+
     /// Loads one packed projection, or its parts stored apart (`parts`), as one layer.
     pub fn load_packed(scope: &Scope, parts: Option<[&str; 3]>, input: i32, output: i32) -> Self {
         let Some(names) = parts else { return Self::load(scope, input, output, true) };
@@ -127,7 +134,7 @@ impl Module for Linear {
     }
 
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.forward(one(&self.site, inputs)?, taps)
+        self.site.isolated(inputs, |x| self.forward(one(&self.site, x)?, taps))
     }
 
     fn operations(&self) -> Vec<Operation> {
@@ -138,7 +145,7 @@ impl Module for Linear {
         if self.weight.rows() != self.weight.depth() {
             return Ok(Vec::new());
         }
-        let transposed = self.apply_transposed(one(&self.site, inputs)?)?;
+        let transposed = self.site.isolated(inputs, |x| self.apply_transposed(one(&self.site, x)?))?;
         Ok(vec![("the weight is transposed".to_owned(), transposed)])
     }
 }
@@ -173,6 +180,13 @@ impl LayerNorm {
         norm.site = norm.site.with_layouts(TorchLayout::Nchw, TorchLayout::Nchw);
         norm.is_2d = true;
         norm
+    }
+
+    /// Says how PyTorch lays out what goes in and comes out.
+    #[must_use]
+    pub(crate) fn with_layout(mut self, layout: TorchLayout) -> Self {
+        self.site = self.site.with_layouts(layout, layout);
+        self
     }
 
     /// Applies the layer.

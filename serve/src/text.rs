@@ -6,11 +6,13 @@ use mlxport_ocr::{OcrError, Prompter, Streamed};
 pub(crate) struct Text<'a> {
     streamed: Streamed<'a>,
     stops: Stops,
+    /// A stop string was met: nothing behind it is shown.
+    is_over: bool,
 }
 
 impl<'a> Text<'a> {
     pub fn new(prompter: &'a Prompter, stops: Vec<String>) -> Self {
-        Self { streamed: prompter.stream(), stops: Stops { stops, held: String::new() } }
+        Self { streamed: prompter.stream(), stops: Stops { stops, held: String::new() }, is_over: false }
     }
 
     /// Takes a token; returns what is now certain, perhaps nothing, and whether a stop string was met.
@@ -22,7 +24,9 @@ impl<'a> Text<'a> {
             Ok(id) => self.streamed.push(id)?,
             Err(_) => String::new(),
         };
-        Ok(self.stops.push(&text))
+        let (text, met) = self.stops.push(&text);
+        self.is_over |= met;
+        Ok((text, met))
     }
 
     /// What was held back.
@@ -30,6 +34,9 @@ impl<'a> Text<'a> {
     /// # Errors
     /// When the tokenizer cannot decode.
     pub fn finish(mut self) -> Result<(String, bool), OcrError> {
+        if self.is_over {
+            return Ok((String::new(), true));
+        }
         let (mut text, met) = self.stops.push(&self.streamed.finish()?);
         if !met {
             text.push_str(&self.stops.held);
@@ -95,6 +102,24 @@ mod tests {
         assert_eq!(shown(&["bc", "abcd"], &["xa", "b", "c"]), (vec!["x".into(), "".into(), "a".into()], true));
         assert_eq!(shown(&["é!"], &["é", "é", "!"]), (vec!["".into(), "é".into(), "".into()], true));
         assert_eq!(shown(&[], &["a"]), (vec!["a".into(), "".into()], false));
+    }
+
+    #[test]
+    fn nothing_behind_a_stop_string_is_shown_not_even_what_was_no_character_yet() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../ocr/testdata/tokenizer.json");
+        let prompter = Prompter::open(&path).expect("a tokenizer");
+        let half = prompter.encode("🦀", &[]).expect("ids").0[1] as i32;
+        let mut text = Text::new(&prompter, vec!["\u{FFFD}\u{FFFD}".into()]);
+        let mut shown = String::new();
+        for _ in 0..3 {
+            let (more, met) = text.push(half).expect("a piece");
+            shown.push_str(&more);
+            if met {
+                break;
+            }
+        }
+        let (rest, met) = text.finish().expect("the rest");
+        assert_eq!((shown + &rest, met), (String::new(), true));
     }
 
     proptest! {
