@@ -158,6 +158,8 @@ pub struct LayerNorm {
     eps: f32,
     /// SAM's `LayerNorm2d`.
     is_2d: bool,
+    /// Places of the unfold that it follows, where it does.
+    places: Option<i32>,
     planted: Planted,
 }
 
@@ -170,6 +172,7 @@ impl LayerNorm {
             bias: scope.param("bias", &[width]),
             eps,
             is_2d: false,
+            places: None,
             planted: scope.planted(),
         }
     }
@@ -182,10 +185,10 @@ impl LayerNorm {
         norm
     }
 
-    /// Says how PyTorch lays out what goes in and comes out.
+    /// Says that it follows an unfold of so many places, and how PyTorch lays that out.
     #[must_use]
-    pub(crate) fn with_layout(mut self, layout: TorchLayout) -> Self {
-        self.site = self.site.with_layouts(layout, layout);
+    pub(crate) fn behind_unfold(mut self, places: i32, layout: TorchLayout) -> Self {
+        (self.site, self.places) = (self.site.with_layouts(layout, layout), Some(places));
         self
     }
 
@@ -206,7 +209,10 @@ impl LayerNorm {
         if self.planted.has(GraphFault::Norm2dPerImage) && x.ndim() == 4 && self.is_2d {
             return per_image(x, &weight, &bias, eps);
         }
-        kernels::layer_norm(self.planted, x, &weight, &bias, eps)
+        match self.places {
+            Some(places) => kernels::layer_norm_in_groups(x, &weight, &bias, eps, places),
+            None => kernels::layer_norm(self.planted, x, &weight, &bias, eps),
+        }
     }
 }
 

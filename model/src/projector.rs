@@ -144,7 +144,7 @@ impl Layers {
                 let first = i32::from(normed);
                 if normed {
                     let norm = LayerNorm::load(&scope.child("0"), input, LAYER_NORM_EPS);
-                    steps.push(Step::Norm(norm.with_layout(unfolded)));
+                    steps.push(Step::Norm(norm.behind_unfold(ratio * ratio, unfolded)));
                 }
                 steps.push(Step::Linear(linear(first, input, hidden).with_input(unfolded)));
                 let last = depth.max(2) - 1;

@@ -8,12 +8,13 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use mlx_rs::{Array, fast, ops, ops::indexing::TryIndexOp};
+use mlx_rs::{Array, ops, ops::indexing::TryIndexOp};
 use serde::Deserialize;
 
 use crate::{
     activation::gelu,
     error::{Error, Result},
+    kernels,
     tap::Operation,
     unfold::{Columns, Unfold},
 };
@@ -246,7 +247,8 @@ impl Projector {
         let fits = weight.shape() == [x.dim(-1)] && bias.shape() == [x.dim(-1)];
         self.expect(fits, &format!("{name}: as many weights as features"), x)?;
         self.note(name, Operation::LayerNorm { width: x.dim(-1) });
-        Ok(fast::layer_norm(x, Some(weight), Some(bias), LAYER_NORM_EPS)?)
+        let places = self.spec.downsample_ratio.map_or(1, |ratio| ratio * ratio);
+        kernels::layer_norm_in_groups(x, weight, bias, LAYER_NORM_EPS, places)
     }
 
     fn gelu(&self, x: &Array) -> Result<Array> {
