@@ -128,7 +128,7 @@ fn a_config_that_disagrees_with_the_weights_is_refused() {
 
 #[test]
 fn a_config_that_contradicts_itself_or_asks_too_much_is_refused() {
-    let cases: [(&str, Value, ViolationKind, &str); 17] = [
+    let cases: [(&str, Value, ViolationKind, &str); 18] = [
         ("num_attention_heads", json!(3), ViolationKind::Config, "hidden % heads"),
         ("num_key_value_heads", json!(3), ViolationKind::Config, "heads % kv_heads"),
         ("num_experts_per_tok", json!(5), ViolationKind::Config, "experts_per_token"),
