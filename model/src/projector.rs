@@ -164,6 +164,16 @@ impl Layers {
     }
 }
 
+impl Step {
+    fn module(&self) -> &dyn Module {
+        match self {
+            Self::Linear(linear) => linear,
+            Self::Norm(norm) => norm,
+            Self::Activation(activation) => activation,
+        }
+    }
+}
+
 impl Sequence {
     fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
@@ -186,12 +196,7 @@ impl Module for Sequence {
     }
 
     fn children(&self) -> Vec<&dyn Module> {
-        let module = |step| match step {
-            &Step::Linear(ref linear) => linear as &dyn Module,
-            Step::Norm(norm) => norm,
-            Step::Activation(activation) => activation,
-        };
-        self.steps.iter().map(module).collect()
+        self.steps.iter().map(Step::module).collect()
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) struct ApiError {
     pub header: Option<(&'static str, &'static str)>,
 }
 
+/// How many problems a message names, and little more than how many are looked for.
+pub(crate) const NAMED: usize = 50;
+
 /// One thing wrong with a request's body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -76,7 +79,11 @@ impl ApiError {
 
     /// 400 for all that is wrong with a body, `problems` not being empty; `param` and `code` are the first one's.
     pub fn problems(problems: Vec<Problem>) -> Self {
-        let texts: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.param, p.message)).collect();
+        let mut texts: Vec<String> =
+            problems.iter().take(NAMED).map(|p| format!("{}: {}", p.param, p.message)).collect();
+        if problems.len() > NAMED {
+            texts.push("and more".to_owned());
+        }
         let mut error = Self::request(400, None, texts.join("; "));
         if let Some(first) = problems.into_iter().next() {
             (error.param, error.code) = (Some(first.param), first.code);

@@ -11,7 +11,10 @@ use base64::{
 use mlxport_ocr::IMAGE_TOKEN;
 use serde_json::Value;
 
-use crate::{error::Problem, options::shown};
+use crate::{
+    error::{NAMED, Problem},
+    options::shown,
+};
 
 /// Base64 with its padding or without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -43,6 +46,9 @@ pub(crate) fn read(messages: Option<&Value>, max_images: usize, problems: &mut V
         return conversation;
     }
     for (at, message) in messages.iter().enumerate() {
+        if problems.len() > NAMED {
+            break;
+        }
         let mut reader = Reader { path: format!("messages[{at}]"), problems, images: &mut conversation.images };
         if let Some(text) = reader.message(message) {
             conversation.prompt.push_str(text.trim());
@@ -98,6 +104,9 @@ impl Reader<'_> {
     fn parts(&mut self, parts: &[Value], role: &str) -> Option<String> {
         let (before, mut texts) = (self.images.len(), Vec::new());
         for (at, part) in parts.iter().enumerate() {
+            if self.problems.len() > NAMED {
+                break;
+            }
             let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
             match kind {
                 "text" => match part.get("text").and_then(Value::as_str) {
@@ -223,6 +232,14 @@ mod tests {
             { "role": "assistant", "content": null, "tool_calls": [] }, { "role": "user", "content": "c" },
         ]);
         assert_eq!(prompt(turns).0, "a<image>\nbc");
+    }
+
+    #[test]
+    fn what_is_wrong_a_thousand_times_is_not_named_as_often() {
+        let parts = vec![json!({}); 100_000];
+        let (_, problems) = parsed(json!([{ "role": "user", "content": parts }, { "role": "x" }]), 1);
+        assert_eq!(problems.len(), NAMED + 1);
+        assert!(crate::error::ApiError::problems(problems).message.ends_with("; and more"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::Problem;
+use crate::error::{NAMED, Problem};
 
 /// An object's fields.
 pub(crate) struct Fields<'a> {
@@ -29,7 +29,8 @@ impl<'a> Fields<'a> {
     /// Names every field that is neither in `known` nor null.
     pub fn only(&mut self, known: &[&str]) {
         let fields = self.fields;
-        for (name, _) in fields.iter().filter(|(name, value)| !known.contains(&name.as_str()) && !value.is_null()) {
+        let unknown = fields.iter().filter(|(name, value)| !known.contains(&name.as_str()) && !value.is_null());
+        for (name, _) in unknown.take(NAMED) {
             let shown: String = name.chars().take(60).collect();
             self.wrong(&shown, "no such field is known");
         }

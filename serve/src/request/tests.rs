@@ -1,5 +1,7 @@
 //! Bodies and what is made of them.
 
+use proptest::prelude::*;
+
 use super::*;
 
 pub(crate) fn settings() -> Settings {
@@ -91,4 +93,61 @@ fn bodies_that_are_no_objects_and_other_models_are_refused() {
     assert_eq!((error.status, error.code, error.param.as_deref()), (404, Some("model_not_found"), Some("model")));
     let none = read(br#"{"messages": [{"role": "user", "content": "x"}]}"#, &settings()).expect_err("none");
     assert_eq!((none.status, none.param.as_deref()), (400, Some("model")));
+}
+
+/// Any JSON, not deep.
+fn any_json() -> impl Strategy<Value = Value> {
+    let words =
+        ["data:image/png;base64,AQI=", "data:,", "user", "text", "image_url", "<image>", "https://x", "[1]", "é", ""];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(words.to_vec()).prop_map(Value::from),
+    ];
+    let names = [
+        "role",
+        "content",
+        "type",
+        "text",
+        "image_url",
+        "url",
+        "include_usage",
+        "ngram_size",
+        "window_size",
+        "tool_calls",
+    ];
+    leaf.prop_recursive(4, 40, 5, move |inner| {
+        let field = (prop::sample::select(names.to_vec()), inner.clone());
+        prop_oneof![
+            prop::collection::vec(inner, 0..5).prop_map(Value::from),
+            prop::collection::vec(field, 0..5)
+                .prop_map(|fields| fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_body_makes_it_panic_and_what_is_taken_is_within_limits(
+        values in prop::collection::vec((0..READ.len() + 3, any_json()), 0..8), messages in any_json(), real in any::<bool>(),
+    ) {
+        let names: Vec<&str> = READ.iter().chain(&["tools", "logprobs", "other"]).copied().collect();
+        let mut body = json!({ "model": "m", "messages": messages });
+        if real {
+            body["messages"] = json!([{ "role": "user", "content": "x" }]);
+        }
+        for (at, value) in values {
+            body[names[at]] = value;
+        }
+        match read(body.to_string().as_bytes(), &settings()) {
+            Ok(asked) => {
+                prop_assert!((1..=100).contains(&asked.making.max_tokens) && asked.stops.iter().all(|stop| !stop.is_empty()));
+                prop_assert!((0.0..=2.0).contains(&asked.making.temperature) && (0.0..=1.0).contains(&asked.making.top_p));
+                prop_assert!(!asked.conversation.prompt.is_empty() && asked.conversation.images.len() <= 1);
+            }
+            Err(error) => prop_assert!([400, 404].contains(&error.status) && error.message.len() < 20_000, "{}", error.message),
+        }
+    }
 }
