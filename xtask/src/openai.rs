@@ -17,16 +17,17 @@ use crate::stages::succeed;
 /// When it cannot be installed, or is told something it does not expect.
 pub fn run() -> Result<ExitCode> {
     install()?;
+    succeed(cargo::command().args(["build", "--locked", "--package", "mlxport"]))?;
     drive()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the binary, if need be, and lets the installed client drive it.
+/// Lets the installed client drive the binary that lies in cargo's debug folder: building it is the caller's, since `cargo test` has just done
+/// so with the features of the whole workspace, and a build of the binary alone would begin anew.
 ///
 /// # Errors
 /// The first thing that is not as the client expects.
 pub fn drive() -> Result<()> {
-    succeed(cargo::command().args(["build", "--locked", "--package", "mlxport"]))?;
     let (root, target) = (cargo::workspace_root(), cargo::target_folder(&cargo::metadata(&cargo::host_triple()?)?)?);
     let mut command = Command::new("python3");
     command.arg(script("drive.py"));
