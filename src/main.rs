@@ -32,6 +32,8 @@ enum Command {
     Parity(cmd::parity::Args),
     /// Read pages: images in, Markdown out
     Ocr(cmd::ocr::Args),
+    /// Answer OpenAI-compatible requests: chat completions with images, streamed or whole
+    Serve(cmd::serve::Args),
     /// Decode a recording's prompt and hold the tokens against PyTorch's
     Decode(cmd::decode::Args),
     /// Make images and a prompt into a model's inputs, as the release does
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Report(args) => cmd::report::run(&args),
         Command::Parity(args) => cmd::parity::run(&args),
         Command::Ocr(args) => cmd::ocr::run(&args),
+        Command::Serve(args) => cmd::serve::run(&args),
         Command::Decode(args) => cmd::decode::run(&args),
         Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),

@@ -4,35 +4,13 @@
 mod support;
 #[path = "support/tensors.rs"]
 mod tensors;
+#[path = "support/vocabulary.rs"]
+mod vocabulary;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use support::{checkpoint_copy, code, convert, edit_config, mlxport, stderr};
-
-/// Tokens of the release's vocabulary.
-const VOCABULARY: usize = 129_280;
-
-fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("ocr/testdata").join(name)
-}
-
-/// `tiny-small` with as many tokens as the release: its own rows again and again.
-fn model(dir: &Path) -> PathBuf {
-    let checkpoint = dir.join("checkpoint");
-    checkpoint_copy("tiny-small", &checkpoint);
-    for pointer in ["/vocab_size", "/language_config/vocab_size"] {
-        edit_config(&checkpoint.join("config.json"), pointer, VOCABULARY.into());
-    }
-    let path = checkpoint.join("model.safetensors");
-    let mut all = tensors::read(&path);
-    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
-        all.get_mut(name).expect("there").repeat_rows(VOCABULARY);
-    }
-    tensors::write(&path, &all);
-    let target = dir.join("model");
-    convert(&checkpoint, &target, "mlx-vlm");
-    target
-}
+use support::{code, mlxport, stderr};
+use vocabulary::{data, model};
 
 fn ocr(model: &Path, inputs: &[&Path], more: &[&str]) -> std::process::Output {
     let (model, tokenizer) = (model.to_string_lossy(), data("tokenizer.json").to_string_lossy().into_owned());

@@ -34,6 +34,23 @@ fn every_small_fixture_passes_in_both_layouts() {
     }
 }
 
+/// Another of the builder's projectors, whose weights stand in another order in `split`; cut to what the projector decides.
+#[test]
+fn a_projector_of_another_type_passes_in_both_layouts() {
+    for layout in ["mlx-vlm", "split"] {
+        let dir = converted("tiny-squares", layout);
+        let (code, record) = record(dir.path(), "tiny-squares", &["--mode", "both"]);
+        let summary = &record["summary"];
+        assert_eq!((code, summary["verdict"].as_str()), (0, Some("pass")), "{layout}: {summary:#}");
+        assert_eq!(summary["points_recorded"], summary["points_mapped"]);
+        assert_eq!(summary["cumulative"]["compared"], summary["points_recorded"]);
+        let isolated = record["taps"].as_array().expect("taps").iter().filter(|tap| {
+            tap["mode"] == "isolated" && tap["point"].as_str().is_some_and(|point| point.starts_with("model.projector"))
+        });
+        assert_eq!(isolated.count(), 8, "six steps, the sequence and the whole");
+    }
+}
+
 #[test]
 fn router_choices_are_compared_and_equal() {
     let dir = converted("tiny-gundam", "mlx-vlm");

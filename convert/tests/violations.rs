@@ -128,7 +128,7 @@ fn a_config_that_disagrees_with_the_weights_is_refused() {
 
 #[test]
 fn a_config_that_contradicts_itself_or_asks_too_much_is_refused() {
-    let cases: [(&str, Value, ViolationKind, &str); 17] = [
+    let cases: [(&str, Value, ViolationKind, &str); 18] = [
         ("num_attention_heads", json!(3), ViolationKind::Config, "hidden % heads"),
         ("num_key_value_heads", json!(3), ViolationKind::Config, "heads % kv_heads"),
         ("num_experts_per_tok", json!(5), ViolationKind::Config, "experts_per_token"),
@@ -144,7 +144,8 @@ fn a_config_that_contradicts_itself_or_asks_too_much_is_refused() {
         ("rope_scaling", json!({"type": "yarn"}), ViolationKind::Unsupported, "null"),
         ("language_config.topk_method", json!("noaux_tc"), ViolationKind::Unsupported, "group_limited_greedy"),
         ("scoring_func", json!("tanh"), ViolationKind::Unsupported, "sigmoid"),
-        ("projector_config.projector_type", json!("mlp_gelu"), ViolationKind::Unsupported, "linear"),
+        ("projector_config.projector_type", json!("low_high_split_mlp_gelu"), ViolationKind::Unsupported, "linear"),
+        ("projector_config.conv_fusion_high_low_features", json!(true), ViolationKind::Unsupported, "false"),
         ("vision_config", json!(3), ViolationKind::MissingKey, "a tensor"),
     ];
     for (path, value, kind, expected) in cases {

@@ -70,6 +70,13 @@ impl Linear {
         Self { site: scope.site(), weight, bias: None, planted: scope.planted() }
     }
 
+    /// Says how PyTorch lays out what goes in.
+    #[must_use]
+    pub(crate) fn with_input(mut self, input: TorchLayout) -> Self {
+        self.site = self.site.with_layouts(input, TorchLayout::Same);
+        self
+    }
+
     /// Loads one packed projection, or its parts stored apart (`parts`), as one layer.
     pub fn load_packed(scope: &Scope, parts: Option<[&str; 3]>, input: i32, output: i32) -> Self {
         let Some(names) = parts else { return Self::load(scope, input, output, true) };
@@ -127,7 +134,7 @@ impl Module for Linear {
     }
 
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.forward(one(&self.site, inputs)?, taps)
+        self.site.isolated(inputs, |x| self.forward(one(&self.site, x)?, taps))
     }
 
     fn operations(&self) -> Vec<Operation> {
@@ -138,7 +145,7 @@ impl Module for Linear {
         if self.weight.rows() != self.weight.depth() {
             return Ok(Vec::new());
         }
-        let transposed = self.apply_transposed(one(&self.site, inputs)?)?;
+        let transposed = self.site.isolated(inputs, |x| self.apply_transposed(one(&self.site, x)?))?;
         Ok(vec![("the weight is transposed".to_owned(), transposed)])
     }
 }
@@ -151,6 +158,8 @@ pub struct LayerNorm {
     eps: f32,
     /// SAM's `LayerNorm2d`.
     is_2d: bool,
+    /// Places of the unfold that it follows, where it does.
+    places: Option<i32>,
     planted: Planted,
 }
 
@@ -163,6 +172,7 @@ impl LayerNorm {
             bias: scope.param("bias", &[width]),
             eps,
             is_2d: false,
+            places: None,
             planted: scope.planted(),
         }
     }
@@ -173,6 +183,13 @@ impl LayerNorm {
         norm.site = norm.site.with_layouts(TorchLayout::Nchw, TorchLayout::Nchw);
         norm.is_2d = true;
         norm
+    }
+
+    /// Says that it follows an unfold of so many places, and how PyTorch lays that out.
+    #[must_use]
+    pub(crate) fn behind_unfold(mut self, places: i32, layout: TorchLayout) -> Self {
+        (self.site, self.places) = (self.site.with_layouts(layout, layout), Some(places));
+        self
     }
 
     /// Applies the layer.
@@ -192,7 +209,10 @@ impl LayerNorm {
         if self.planted.has(GraphFault::Norm2dPerImage) && x.ndim() == 4 && self.is_2d {
             return per_image(x, &weight, &bias, eps);
         }
-        kernels::layer_norm(self.planted, x, &weight, &bias, eps)
+        match self.places {
+            Some(places) => kernels::layer_norm_in_groups(x, &weight, &bias, eps, places),
+            None => kernels::layer_norm(self.planted, x, &weight, &bias, eps),
+        }
     }
 }
 

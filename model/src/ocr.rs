@@ -110,7 +110,7 @@ impl DeepseekOcr {
         Self {
             sam_model: SamEncoder::load(&system("sam_model"), &vision.sam, layout),
             vision_model: ClipEncoder::load(&system("vision_model"), &vision.clip, layout),
-            projector: MlpProjector::load(&system("projector"), &config.projector_config),
+            projector: MlpProjector::load(&system("projector"), &config.projector_config, layout),
             assembly: Assembly::load(root, language),
             embed_tokens: Embedding::load(&decoder.child("embed_tokens"), vocabulary, hidden),
             layers: (0..language.num_hidden_layers).map(layer).collect(),

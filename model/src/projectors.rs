@@ -4,22 +4,23 @@
 //! x ─ token_pooling? ─ conv fusion of high and low? ─ by projector_type: split and project, or 4-to-1 concat ─ layers
 //! ```
 //!
-//! The release itself uses `linear` ([`crate::projector`], with taps); these are for its siblings.
+//! Each runs alone here, on weights by name; [`crate::projector`] has those that a whole model can have, with taps.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use mlx_rs::{Array, fast, ops, ops::indexing::TryIndexOp};
+use mlx_rs::{Array, ops, ops::indexing::TryIndexOp};
 use serde::Deserialize;
 
 use crate::{
     activation::gelu,
     error::{Error, Result},
+    kernels,
     tap::Operation,
     unfold::{Columns, Unfold},
 };
 
 /// What `nn.LayerNorm` adds to the variance where nothing is said.
-const LAYER_NORM_EPS: f32 = 1e-5;
+pub(crate) const LAYER_NORM_EPS: f32 = 1e-5;
 
 /// The builder's config. Unknown fields are an error: what is not known cannot be checked.
 #[derive(Debug, Clone, Deserialize)]
@@ -61,7 +62,7 @@ fn one() -> i32 {
 }
 
 /// One width or two.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Widths {
     /// Of all features.
@@ -90,6 +91,13 @@ pub enum ProjectorType {
     HybridSplitFeatureMlpGelu,
     /// High and low features, each through its own layers.
     LowHighSplitMlpGelu,
+}
+
+impl ProjectorType {
+    /// Whether squares of tokens become one.
+    pub fn downsamples(self) -> bool {
+        matches!(self, Self::DownsampleMlpGelu | Self::NormlayerDownsampleMlpGelu)
+    }
 }
 
 /// A projector with its weights, by the checkpoint's names (`layers.0.weight`, `high_up_proj.bias`, …).
@@ -133,9 +141,7 @@ impl Projector {
     pub fn forward(&self, x: &Array) -> Result<Array> {
         let mut x = x.clone();
         if self.spec.token_pooling {
-            let edge = square_edge(&x)?;
-            let square = x.reshape(&[x.dim(0), edge, edge, x.dim(2)])?;
-            x = self.linear("token_pooling_layer", &Unfold::tiles(2).patches(&square, self.columns)?)?;
+            x = self.linear("token_pooling_layer", &fours(&x, self.columns)?)?;
         }
         if self.spec.conv_fusion_high_low_features {
             self.expect(x.ndim() == 4 && x.dim(1) == 2, "[N, 2, T, input_dim]", &x)?;
@@ -214,15 +220,10 @@ impl Projector {
         (1..count).try_fold(x, |x, i| self.linear(&format!("{name}.{}", first + 2 * i), &self.gelu(&x)?))
     }
 
-    /// Squares of tokens side by side; where the edge is no multiple, zeros at the bottom and the right.
     fn squares(&self, x: &Array) -> Result<Array> {
         let ratio = self.spec.downsample_ratio.filter(|ratio| *ratio > 0);
         let ratio = ratio.ok_or_else(|| Error::input("projector", "a positive downsample_ratio", "none"))?;
-        let edge = square_edge(x)?;
-        let x = x.reshape(&[x.dim(0), edge, edge, x.dim(2)])?;
-        let missing = (0, (ratio - edge % ratio) % ratio);
-        let x = ops::pad(x, &[(0, 0), missing, missing, (0, 0)][..], None, None)?;
-        Unfold::tiles(ratio).patches(&x, self.columns)
+        squares(x, ratio, self.columns)
     }
 
     fn weight(&self, name: &str) -> Result<&Array> {
@@ -246,7 +247,8 @@ impl Projector {
         let fits = weight.shape() == [x.dim(-1)] && bias.shape() == [x.dim(-1)];
         self.expect(fits, &format!("{name}: as many weights as features"), x)?;
         self.note(name, Operation::LayerNorm { width: x.dim(-1) });
-        Ok(fast::layer_norm(x, Some(weight), Some(bias), LAYER_NORM_EPS)?)
+        let places = self.spec.downsample_ratio.map_or(1, |ratio| ratio * ratio);
+        kernels::layer_norm_in_groups(x, weight, bias, LAYER_NORM_EPS, places)
     }
 
     fn gelu(&self, x: &Array) -> Result<Array> {
@@ -264,8 +266,24 @@ impl Projector {
     }
 }
 
+/// Squares of tokens side by side, \[N, side², C\] → \[N, ⌈side ÷ ratio⌉², C·ratio²\]; where the side is no multiple, zeros at the bottom and
+/// the right.
+pub(crate) fn squares(x: &Array, ratio: i32, columns: Columns) -> Result<Array> {
+    let edge = square_edge(x)?;
+    let x = x.reshape(&[x.dim(0), edge, edge, x.dim(2)])?;
+    let missing = (0, (ratio - edge % ratio) % ratio);
+    let x = ops::pad(x, &[(0, 0), missing, missing, (0, 0)][..], None, None)?;
+    Unfold::tiles(ratio).patches(&x, columns)
+}
+
+/// Squares of four tokens side by side; an odd row or column is left out.
+pub(crate) fn fours(x: &Array, columns: Columns) -> Result<Array> {
+    let edge = square_edge(x)?;
+    Unfold::tiles(2).patches(&x.reshape(&[x.dim(0), edge, edge, x.dim(2)])?, columns)
+}
+
 /// The side of a square of tokens \[N, side², C\].
-fn square_edge(x: &Array) -> Result<i32> {
+pub(crate) fn square_edge(x: &Array) -> Result<i32> {
     let tokens = if x.ndim() == 3 { x.dim(1) } else { 0 };
     let edge = f64::from(tokens).sqrt() as i32;
     if edge > 0 && edge * edge == tokens {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use mlx_rs::Array;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Which tensor of a module a tap shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,6 +97,8 @@ pub enum TorchLayout {
     Same,
     /// Channels first: \[N, C, H, W\] in PyTorch, \[N, H, W, C\] here.
     Nchw,
+    /// Columns of an unfold with that many places: \[…, C·places\] in PyTorch, \[…, places·C\] here.
+    Columns(i32),
 }
 
 impl TorchLayout {
@@ -108,6 +110,7 @@ impl TorchLayout {
         Ok(match self {
             Self::Same => x.clone(),
             Self::Nchw => x.transpose_axes(&[0, 3, 1, 2])?,
+            Self::Columns(places) => columns_turned(x, places, false)?,
         })
     }
 
@@ -119,8 +122,20 @@ impl TorchLayout {
         Ok(match self {
             Self::Same => x.clone(),
             Self::Nchw => x.transpose_axes(&[0, 2, 3, 1])?,
+            Self::Columns(places) => columns_turned(x, places, true)?,
         })
     }
+}
+
+/// The last axis read as channels and places (`from_torch`) or as places and channels, and written the other way round.
+fn columns_turned(x: &Array, places: i32, from_torch: bool) -> Result<Array> {
+    let width = x.dim(-1);
+    if places < 1 || width % places != 0 {
+        return Err(Error::input("unfold", format!("a multiple of {places} columns"), format!("{width}")));
+    }
+    let (channels, rows) = (width / places, x.size() as i32 / width.max(1));
+    let apart = if from_torch { [rows, channels, places] } else { [rows, places, channels] };
+    Ok(x.reshape(&apart)?.transpose_axes(&[0, 2, 1])?.reshape(x.shape())?)
 }
 
 /// A module's place in the model: its PyTorch path and how PyTorch lays out what goes in and comes out.

@@ -100,6 +100,15 @@ pub fn open(path: &Path) -> Result<Page, OcrError> {
 /// # Errors
 /// When they are over the limits, or no image.
 pub fn read(origin: &str, bytes: &[u8]) -> Result<Page, OcrError> {
+    read_within(origin, bytes, MAX_PIXELS)
+}
+
+/// As [`read`], with fewer pixels.
+///
+/// # Errors
+/// As [`read`]; `limit` pixels are the most, whatever the file says.
+pub fn read_within(origin: &str, bytes: &[u8], limit: u64) -> Result<Page, OcrError> {
+    let limit = limit.min(MAX_PIXELS);
     let byte_len = bytes.len() as u64;
     if byte_len > MAX_BYTES {
         return Err(OcrError::TooManyBytes { origin: origin.to_owned(), byte_len, limit: MAX_BYTES });
@@ -115,8 +124,8 @@ pub fn read(origin: &str, bytes: &[u8]) -> Result<Page, OcrError> {
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|error| broken(error.to_string()))?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(OcrError::TooManyPixels { origin: origin.to_owned(), width, height, limit: MAX_PIXELS });
+    if u64::from(width) * u64::from(height) > limit {
+        return Err(OcrError::TooManyPixels { origin: origin.to_owned(), width, height, limit });
     }
     let orientation = decoder.orientation().map_err(|error| broken(error.to_string()))?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| broken(error.to_string()))?;

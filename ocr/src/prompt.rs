@@ -83,7 +83,7 @@ impl Prompter {
     /// Text as its tokens come.
     #[must_use]
     pub fn stream(&self) -> Streamed<'_> {
-        Streamed { prompter: self, ids: Vec::new() }
+        Streamed { prompter: self, ids: Vec::new(), given: 0 }
     }
 
     fn wrong(&self, error: tokenizers::Error) -> OcrError {
@@ -91,12 +91,21 @@ impl Prompter {
     }
 }
 
-/// Text as its tokens come; a character whose bytes are not complete is held back.
+/// Text as its tokens come; a character whose bytes are not complete is held back. All that is returned, put together, is what
+/// [`Prompter::decode`] makes of all ids.
 #[derive(Debug)]
 pub struct Streamed<'a> {
     prompter: &'a Prompter,
+    /// Tokens whose text is not all certain.
     ids: Vec<u32>,
+    /// Bytes of their text that were returned.
+    given: usize,
 }
+
+/// What stands for bytes that are no character, or not yet.
+const BROKEN: char = '\u{FFFD}';
+/// A character has at most four bytes, so at most four tokens.
+const TOKENS_A_CHARACTER: usize = 4;
 
 impl Streamed<'_> {
     /// Takes the next token and returns the text that is now certain, perhaps none. A byte-level decoder has no memory,
@@ -107,12 +116,27 @@ impl Streamed<'_> {
     pub fn push(&mut self, id: u32) -> Result<String, OcrError> {
         self.ids.push(id);
         let text = self.prompter.decode(&self.ids)?;
-        // A character has at most four bytes, so four tokens: what is still broken then stays broken.
-        if text.ends_with('\u{FFFD}') && self.ids.len() < 4 {
-            return Ok(String::new());
+        // Only the last character may change with what follows, and only if it is broken.
+        let certain = text.strip_suffix(BROKEN).unwrap_or(&text);
+        let new = certain.get(self.given..).unwrap_or_default().to_owned();
+        self.given = certain.len();
+        if certain.len() == text.len() {
+            (self.ids, self.given) = (Vec::new(), 0);
+        } else if self.ids.len() > TOKENS_A_CHARACTER {
+            self.let_go(&text)?;
         }
-        self.ids.clear();
-        Ok(text)
+        Ok(new)
+    }
+
+    /// Forgets all but the last tokens, where no character lies across the cut.
+    fn let_go(&mut self, text: &str) -> Result<(), OcrError> {
+        let at = self.ids.len() - TOKENS_A_CHARACTER;
+        let head = self.prompter.decode(&self.ids[..at])?;
+        if head + &self.prompter.decode(&self.ids[at..])? == text {
+            self.given -= self.prompter.decode(&self.ids[..at])?.len();
+            self.ids.drain(..at);
+        }
+        Ok(())
     }
 
     /// What was held back, complete or not.
@@ -120,6 +144,10 @@ impl Streamed<'_> {
     /// # Errors
     /// When the tokenizer cannot decode.
     pub fn finish(self) -> Result<String, OcrError> {
-        if self.ids.is_empty() { Ok(String::new()) } else { self.prompter.decode(&self.ids) }
+        if self.ids.is_empty() {
+            return Ok(String::new());
+        }
+        let text = self.prompter.decode(&self.ids)?;
+        Ok(text.get(self.given..).unwrap_or_default().to_owned())
     }
 }

@@ -86,3 +86,29 @@ fn every_page_and_mode_is_the_releases() {
         assert!(*most <= if jpeg { JPEG_STEPS } else { 0.0 }, "{page}: off by {most} steps");
     }
 }
+
+/// Byte tokens in any order make broken characters, halves, and whole ones across tokens.
+#[test]
+fn text_as_it_comes_is_the_text() {
+    let prompter =
+        Prompter::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tokenizer.json")).expect("a tokenizer");
+    let crab: Vec<u32> =
+        prompter.encode("🦀é漢\u{FFFD}", &[]).expect("ids").0[1..].iter().map(|id| *id as u32).collect();
+    let mut state = 7_u64;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..400 {
+        let ids: Vec<u32> =
+            (0..draw(40)).map(|_| if draw(4) == 0 { draw(300) as u32 } else { crab[draw(crab.len())] }).collect();
+        let whole = prompter.decode(&ids).expect("a text");
+        let mut streamed = prompter.stream();
+        let mut pieces: Vec<String> = ids.iter().map(|id| streamed.push(*id).expect("a piece")).collect();
+        pieces.push(streamed.finish().expect("the rest"));
+        assert_eq!(pieces.concat(), whole, "{ids:?}");
+    }
+    let mut streamed = prompter.stream();
+    let pieces: Vec<String> = crab.iter().map(|id| streamed.push(*id).expect("a piece")).collect();
+    assert!(pieces.contains(&"🦀".to_owned()), "a whole character as soon as it is there: {pieces:?}");
+}

@@ -12,5 +12,6 @@ pub mod parity;
 mod parts;
 pub mod preprocess;
 pub mod report;
+pub mod serve;
 pub mod variants;
 pub mod verify;

@@ -27,7 +27,7 @@ use crate::{
 /// Endings of files that are taken from a directory.
 const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
 /// What ends a text, in the release's tokenizer.
-const END_OF_SENTENCE_ID: i32 = 1;
+pub const END_OF_SENTENCE_ID: i32 = 1;
 
 /// Flags of `mlxport ocr`.
 #[derive(Debug, clap::Args)]
@@ -64,9 +64,12 @@ pub struct Args {
     json: bool,
 }
 
+/// Where a model runs.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Device {
+pub enum Device {
+    /// The processor
     Cpu,
+    /// The accelerator
     Gpu,
 }
 
@@ -183,7 +186,7 @@ fn page(args: &Args, model: &DeepseekOcr, prompter: &Prompter, name: &str, path:
 }
 
 /// What the model is given.
-fn prompt(inputs: &Inputs) -> anyhow::Result<Prompt> {
+pub fn prompt(inputs: &Inputs) -> anyhow::Result<Prompt> {
     let grid = inputs.images_spatial_crop.first().copied().unwrap_or([1, 1]);
     let grid = TileGrid { across: i32::try_from(grid[0])?, down: i32::try_from(grid[1])? };
     let tiles = if inputs.tile_count == 0 { &[][..] } else { &inputs.images_crop };

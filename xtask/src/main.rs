@@ -6,6 +6,7 @@ mod cargo;
 mod demo;
 mod fuzz;
 mod mlx_vlm;
+mod openai;
 mod setup;
 mod stages;
 mod test;
@@ -41,7 +42,9 @@ enum Chore {
     Fuzz(fuzz::Options),
     /// Hold conversions against mlx-vlm's: what it loads, and what it writes itself, in every quantization (installs it first).
     MlxVlm,
-    /// Everything that must hold before a change goes in: setup, fmt, clippy, test, a short run of every fuzz target.
+    /// Let OpenAI's own Python client drive `mlxport serve` (installs it first).
+    Openai,
+    /// Everything that must hold before a change goes in: setup, fmt, clippy, test, a short run of every fuzz target, OpenAI's client.
     Test,
     /// The house rules that no compiler checks.
     Tidy,
@@ -64,6 +67,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Demo => demo::run(),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::MlxVlm => mlx_vlm::run(),
+        Chore::Openai => openai::run(),
         Chore::Test => test::run(),
         Chore::Tidy => tidy::run(),
     }

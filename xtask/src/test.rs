@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::stages::{Stages, succeed};
-use crate::{cargo, fuzz, setup};
+use crate::{cargo, fuzz, openai, setup};
 
 /// Runs all stages.
 ///
@@ -23,6 +23,10 @@ pub fn run() -> Result<ExitCode> {
     match fuzz::missing() {
         None => stages.run("fuzz", fuzz::short)?,
         Some(reason) => stages.not_run("fuzz", reason),
+    }
+    match openai::install() {
+        Ok(()) => stages.run("openai", openai::drive)?,
+        Err(reason) => stages.not_run("openai", format!("{reason:#}")),
     }
     stages.end()
 }

@@ -88,6 +88,8 @@ pub struct RawField {
     pub mirror: bool,
     pub kind: Kind,
     pub dim: Option<String>,
+    /// The dim of a number: `int(number * share_of)`.
+    pub share_of: Option<String>,
     pub default: Option<Value>,
     pub value: Option<Value>,
     #[serde(default, rename = "override")]

@@ -1,6 +1,7 @@
 //! What must hold between the fields of a config, and what this model does not compute.
 
-use super::{Config, LanguageConfig, TopkMethod};
+use super::{Config, LanguageConfig, ProjectorConfig, TopkMethod};
+use crate::projectors::{ProjectorType, Widths};
 
 /// No width or vocabulary is larger: a claim beyond it is not believed.
 const LARGEST_WIDTH: i32 = 1 << 24;
@@ -32,19 +33,8 @@ impl Config {
         );
         demand(divides(c.heads, c.width), "clip-l-14-224: heads must divide width".into());
         demand(divides(s.heads, s.width), "sam_vit_b: heads must divide width".into());
-        demand(
-            self.projector_config.projector_type == "linear",
-            format!("projector_type `{}`: only `linear` is supported", self.projector_config.projector_type),
-        );
-        demand(
-            self.projector_config.input_dim == c.width.saturating_add(s.downsample_channels[1]),
-            format!(
-                "projector_config.input_dim = {}: expected CLIP width + SAM channels = {}",
-                self.projector_config.input_dim,
-                c.width.saturating_add(s.downsample_channels[1])
-            ),
-        );
-        demand(self.projector_config.n_embed == l.hidden_size, "projector_config.n_embed must be hidden_size".into());
+        let features = c.width.saturating_add(s.downsample_channels[1]);
+        out.extend(self.projector_config.violations(features, l.hidden_size));
         out.extend(self.quantization.violations());
         out.extend(self.language_config.unsupported());
         out.extend(self.language_config.moe_violations());
@@ -81,6 +71,47 @@ impl Config {
             ("sam_vit_b.downsample_channels[0]", s.downsample_channels[0], LARGEST_WIDTH),
             ("sam_vit_b.downsample_channels[1]", s.downsample_channels[1], LARGEST_WIDTH),
         ]
+    }
+}
+
+impl ProjectorConfig {
+    /// What this projector cannot be between `features` and a decoder of width `hidden`.
+    fn violations(&self, features: i32, hidden: i32) -> Vec<String> {
+        use ProjectorType::{HybridSplitFeatureMlpGelu, Identity, LowHighHybridSplitMlpGelu, LowHighSplitMlpGelu};
+        let kind = self.projector_type;
+        let is_split = kind == HybridSplitFeatureMlpGelu;
+        let ratio = self.downsample_ratio.unwrap_or(1);
+        let within = |value: i32, largest: i32| (1..=largest).contains(&value);
+        let squares = i64::from(ratio).pow(2).saturating_mul(i64::from(self.width()));
+        let rules = [
+            (
+                !matches!(kind, LowHighHybridSplitMlpGelu | LowHighSplitMlpGelu) && !self.conv_fusion_high_low_features,
+                format!(
+                    "{kind:?}, conv_fusion {}: takes two inputs, the whole model gives one",
+                    self.conv_fusion_high_low_features
+                ),
+            ),
+            (
+                matches!(self.input_dim, Widths::Two(_)) == is_split && self.width() == features,
+                format!("input_dim = {:?}: expected CLIP width + SAM channels = {features}", self.input_dim),
+            ),
+            (kind == Identity || self.n_embed == hidden, "n_embed must be hidden_size".to_owned()),
+            (kind != Identity || features == hidden, format!("identity: expected {features} features = hidden_size")),
+            (within(self.depth, 1 << 10), format!("depth = {}: expected 1 to 1024", self.depth)),
+            (within(self.mlp_ratio, 1 << 6), format!("mlp_ratio = {}: expected 1 to 64", self.mlp_ratio)),
+            (
+                within(ratio, 1 << 10)
+                    && squares <= i64::from(LARGEST_WIDTH) * 4
+                    && (self.downsample_ratio.is_some() || !kind.downsamples()),
+                format!("downsample_ratio = {:?}: expected a small number of tokens", self.downsample_ratio),
+            ),
+            (
+                !is_split || (1..self.n_embed).contains(&self.high_width()),
+                format!("channel_div = {:?}: expected a share of n_embed", self.channel_div),
+            ),
+            (!(is_split && self.token_pooling), "token_pooling needs one input_dim".to_owned()),
+        ];
+        rules.into_iter().filter_map(|(holds, text)| (!holds).then(|| format!("projector_config: {text}"))).collect()
     }
 }
 

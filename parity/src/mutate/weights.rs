@@ -4,6 +4,7 @@ use mlx_rs::{Array, Dtype, ops};
 use mlxport_model::{
     Result,
     fault::{Edit, Fault, WeightFault},
+    projectors::ProjectorType,
 };
 
 use super::{catalogue::Mutant, facts::Facts};
@@ -14,9 +15,13 @@ const SPLIT: &str = "this layout has query, key and value apart";
 pub(super) fn vision(facts: &Facts) -> Vec<Mutant> {
     let mut all = sam(facts);
     all.extend(clip(facts));
+    let is_linear = facts.config.projector_config.projector_type == ProjectorType::Linear;
+    let several = "the projector is not one linear layer";
     all.extend([
-        Mutant::map("the projector's bias dropped", "model.projector.layers", "projector.layers.bias", zeros),
-        Mutant::map("the projector's input halves exchanged", "model.projector", "projector.layers.weight", half_turn),
+        Mutant::map("the projector's bias dropped", "model.projector.layers", "projector.layers.bias", zeros)
+            .impossible_if(!is_linear, several),
+        Mutant::map("the projector's input halves exchanged", "model.projector", "projector.layers.weight", half_turn)
+            .impossible_if(!is_linear, several),
         Mutant::exchange(
             "newline and separator exchanged",
             "model.layers.0.input_layernorm",

@@ -39,6 +39,7 @@ struct Field {
     value: Option<Source>,
     null_means: Option<Expr>,
     when: Option<Expr>,
+    share_of: Option<Expr>,
     only: Vec<Value>,
 }
 
@@ -131,14 +132,18 @@ fn check_field(raw: &RawField, checker: &mut Checker) -> Field {
     };
     let (default, value) = (source(&raw.default), source(&raw.value));
     let mut expr = |text: &Option<String>| text.as_ref().map(|text| checker.expr(text, false, &raw.path));
-    let (null_means, when) = (expr(&raw.null_means), expr(&raw.when));
+    let (null_means, when, share_of) = (expr(&raw.null_means), expr(&raw.when), expr(&raw.share_of));
     if raw.overrides && value.is_none() && raw.kind != Kind::Null {
         checker.complain(&raw.path, "a value to override with", "none");
     }
-    let no_number = matches!(raw.kind, Kind::Number | Kind::Positive | Kind::Null | Kind::Any);
+    let is_share = matches!(raw.kind, Kind::Number | Kind::Positive) && raw.share_of.is_some();
+    if raw.share_of.is_some() && (!is_share || raw.dim.is_none()) {
+        checker.complain(&raw.path, "share_of only for the dim of a number", "it");
+    }
+    let no_number = matches!(raw.kind, Kind::Number | Kind::Positive | Kind::Null | Kind::Any) && !is_share;
     let uncounted = matches!(raw.kind, Kind::Text | Kind::Texts) && raw.only.is_empty();
     if raw.dim.is_some() && (no_number || uncounted) {
         checker.complain(&raw.path, "no dim for a field that is no integer", "a dim name");
     }
-    Field { raw: raw.clone(), default, value, null_means, when, only: raw.only.clone() }
+    Field { raw: raw.clone(), default, value, null_means, when, share_of, only: raw.only.clone() }
 }

@@ -64,7 +64,8 @@ impl Reading<'_> {
     }
 
     fn field(&mut self, field: &Field) {
-        let skipped = field.when.as_ref().is_some_and(|when| self.eval(when, &field.raw.path) == Some(0));
+        // Where that cannot be told, the reason has been reported.
+        let skipped = field.when.as_ref().is_some_and(|when| self.eval(when, &field.raw.path).unwrap_or(0) == 0);
         let value = if skipped { None } else { self.value_of(field) };
         let checked = value.and_then(|value| self.checked(field, value));
         if let Some(value) = &checked {
@@ -187,6 +188,13 @@ impl Reading<'_> {
             let number = |item: &Value| if item.is_string() { place_of(item) } else { integer(item) };
             let list = list.map(|items| items.iter().filter_map(number).collect());
             self.out.dims.lists.insert(name.clone(), list);
+            return;
+        }
+        if let Some(whole) = &field.share_of {
+            let whole = self.eval(whole, &field.raw.path);
+            // As Python's int() cuts it.
+            let share = |value: &Value| Some((value.as_f64()? * whole? as f64) as i128);
+            self.out.dims.ints.insert(name.clone(), value.and_then(share));
             return;
         }
         let number = value.and_then(|value| match value {

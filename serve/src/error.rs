@@ -1,0 +1,98 @@
+//! What can go wrong: for those who start a server, and for those who ask it.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+/// A server that cannot begin, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken, not this machine's, or not allowed.
+    #[error("{address}: cannot listen there: {source}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The threads that speak HTTP could not be started, or broke.
+    #[error("the HTTP side of the server ended: {0}")]
+    Http(String),
+    /// A signal cannot be listened for.
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// An answer that says no, in the shape that OpenAI's clients know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub status: u16,
+    pub kind: &'static str,
+    pub code: Option<&'static str>,
+    /// The field that is wrong.
+    pub param: Option<String>,
+    pub message: String,
+    /// One more header: its name and value.
+    pub header: Option<(&'static str, &'static str)>,
+}
+
+/// How many problems a message names, and little more than how many are looked for.
+pub(crate) const NAMED: usize = 50;
+
+/// One thing wrong with a request's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// The field, `messages[0].content[1].image_url.url` say.
+    pub param: String,
+    /// What was expected and what was found.
+    pub message: String,
+    pub code: Option<&'static str>,
+}
+
+impl ApiError {
+    pub fn new(status: u16, kind: &'static str, code: Option<&'static str>, message: impl Into<String>) -> Self {
+        Self { status, kind, code, param: None, message: message.into(), header: None }
+    }
+
+    /// 400 and the like: the client's doing.
+    pub fn request(status: u16, code: Option<&'static str>, message: impl Into<String>) -> Self {
+        Self::new(status, "invalid_request_error", code, message)
+    }
+
+    /// 500 and the like: ours.
+    pub fn server(status: u16, code: Option<&'static str>, message: impl Into<String>) -> Self {
+        Self::new(status, "server_error", code, message)
+    }
+
+    pub fn with_header(self, name: &'static str, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    pub fn with_param(self, param: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..self }
+    }
+
+    /// The server is about to end.
+    pub fn stopping() -> Self {
+        Self::server(503, Some("shutting_down"), "the server is shutting down")
+    }
+
+    /// 400 for all that is wrong with a body, `problems` not being empty; `param` and `code` are the first one's.
+    pub fn problems(problems: Vec<Problem>) -> Self {
+        let mut texts: Vec<String> =
+            problems.iter().take(NAMED).map(|p| format!("{}: {}", p.param, p.message)).collect();
+        if problems.len() > NAMED {
+            texts.push("and more".to_owned());
+        }
+        let mut error = Self::request(400, None, texts.join("; "));
+        if let Some(first) = problems.into_iter().next() {
+            (error.param, error.code) = (Some(first.param), first.code);
+        }
+        error
+    }
+
+    /// `{"error": {"message": …, "type": …, "param": …, "code": …}}`.
+    pub fn object(&self) -> Value {
+        json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+}

@@ -1,0 +1,305 @@
+//! `mlxport serve`: an OpenAI-compatible endpoint. The model stays on the main thread, where several texts are made side by side.
+
+use std::{
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use mlxport_model::{
+    DeepseekOcr, Error, LoadOptions,
+    decoding::{Engine, NoRepeatNgram, Options, Sampling},
+    runtime::{self, Place},
+};
+use mlxport_ocr::{Inputs, Mode, Prompter, page::MAX_PIXELS};
+use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, Server, Settings};
+
+use crate::{
+    cmd::{
+        ocr::{Device, END_OF_SENTENCE_ID, prompt},
+        preprocess::ModeName,
+    },
+    output::to_stdout,
+};
+
+/// The environment variable that holds the key.
+const KEY_VARIABLE: &str = "MLXPORT_API_KEY";
+/// The most bytes of a key's file.
+const MAX_KEY_BYTES: u64 = 4096;
+
+/// Flags of `mlxport serve`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The converted model's directory
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The release's tokenizer.json, where it does not lie in the model's directory
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// The model's name in requests and lists; its directory's, where nothing is said
+    #[arg(long, value_name = "NAME")]
+    model_name: Option<String>,
+    /// Where to listen; anything but loopback is open to others
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// The port; 0 takes one that is free
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    /// A file with the key that requests must bring; else the variable MLXPORT_API_KEY, where it is set
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Where to run
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    /// How pages are cut and scaled, where a request does not say
+    #[arg(long, value_enum, default_value = "gundam")]
+    mode: ModeName,
+    /// No sequence of N tokens twice, where a request does not say; 0: no rule
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    no_repeat_ngram: usize,
+    #[command(flatten)]
+    bounds: Bounds,
+    /// Print one JSON object on stdout once requests are answered: address and model
+    #[arg(long)]
+    json: bool,
+}
+
+/// How much of everything.
+#[derive(Debug, clap::Args)]
+struct Bounds {
+    /// Texts made side by side
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    batch: usize,
+    /// Requests that wait for them; more are told to come back (429)
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_most_a_million)]
+    queue: usize,
+    /// The most tokens of a text
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = at_least_one)]
+    max_tokens: usize,
+    /// The most bytes of a request: 33554432, 32MiB, 64MB, …
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = size)]
+    max_body: usize,
+    /// The most pixels of a request's images together
+    #[arg(long, value_name = "N", default_value_t = 50_000_000, value_parser = clap::value_parser!(u64).range(1..=MAX_PIXELS))]
+    max_image_pixels: u64,
+    /// The most images of a request
+    #[arg(long, value_name = "N", default_value_t = MAX_IMAGES, value_parser = at_least_one)]
+    max_images: usize,
+    /// The most connections at a time
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    max_connections: usize,
+    /// How many seconds requests under way have to finish once SIGINT or SIGTERM came
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    grace: u64,
+}
+
+/// Images that the model takes in one prompt.
+const MAX_IMAGES: usize = 1;
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    at_most_a_million(text).and_then(|count| if count == 0 { Err("expected at least 1".into()) } else { Ok(count) })
+}
+
+fn at_most_a_million(text: &str) -> Result<usize, String> {
+    let count = text.parse::<usize>().map_err(|error| error.to_string())?;
+    if count > 1_000_000 { Err("expected at most 1000000".into()) } else { Ok(count) }
+}
+
+/// A number of bytes, perhaps with a unit.
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "kib" => 1 << 10,
+        "mb" => 1_000_000,
+        "mib" => 1 << 20,
+        "gb" => 1_000_000_000,
+        "gib" => 1 << 30,
+        _ => return Err("expected a number of bytes, or one with KB, KiB, MB, MiB, GB, GiB".into()),
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
+    bytes.filter(|bytes| (1..=4 << 30).contains(bytes)).ok_or_else(|| "expected 1 byte to 4 GiB".into())
+}
+
+/// Runs the command until SIGINT or SIGTERM, and then ends with exit code 0.
+///
+/// # Errors
+/// When model, tokenizer, device, key or address cannot be used.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let tokenizer = args.tokenizer.clone().unwrap_or_else(|| args.model.join("tokenizer.json"));
+    let prompter = Prompter::open(&tokenizer)?;
+    let place = match args.device {
+        Device::Cpu => Place::Cpu,
+        Device::Gpu => Place::Gpu,
+    };
+    runtime::use_device(place).context("this MLX cannot run there")?;
+    let model = DeepseekOcr::load(&args.model, LoadOptions::bfloat16())?;
+    let settings = settings(args, model.config().language_config.max_position_embeddings)?;
+    let (name, guarded) = (settings.model.clone(), settings.api_key.is_some());
+    let server = Server::bind(settings, prompter)?;
+    let address = server.address();
+    if !address.ip().is_loopback() {
+        let who = if guarded { "who has the key" } else { "who reaches it, without a key" };
+        note(&format!(
+            "warning: {address} is no loopback address: the model answers everyone {who}, and nothing is encrypted"
+        ));
+    }
+    note(&format!("{name} at http://{address}/v1 (SIGINT or SIGTERM ends it)"));
+    if args.json {
+        let object = serde_json::json!({ "schema": 1, "ok": true, "address": address, "model": name });
+        to_stdout(&format!("{object}\n"))?;
+    }
+    let mut texts = Texts { engine: Engine::new(&model), model: &model };
+    server.run(&mut texts, true)?;
+    note("ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// People's text goes to stderr; who closed it is not told.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn settings(args: &Args, context_tokens: i32) -> anyhow::Result<Settings> {
+    let bounds = &args.bounds;
+    let limits = Limits {
+        connections: bounds.max_connections,
+        body_byte_len: bounds.max_body,
+        images: bounds.max_images.min(MAX_IMAGES),
+        image_pixels: bounds.max_image_pixels,
+        queue: bounds.queue,
+        batch: bounds.batch,
+        max_tokens: bounds.max_tokens,
+        context_tokens: usize::try_from(context_tokens)?,
+        grace: Duration::from_secs(bounds.grace),
+        ..Limits::default()
+    };
+    Ok(Settings {
+        address: SocketAddr::new(args.host, args.port),
+        model: args.model_name.clone().map_or_else(|| name_of(&args.model), Ok)?,
+        api_key: key(args.api_key_file.as_deref())?,
+        mode: Mode::from(args.mode),
+        no_repeat_ngram: args.no_repeat_ngram,
+        end_ids: vec![END_OF_SENTENCE_ID],
+        limits,
+        log: Arc::new(|line| note(&shown(line))),
+    })
+}
+
+/// A directory's own name.
+fn name_of(dir: &Path) -> anyhow::Result<String> {
+    let whole = dir.canonicalize().with_context(|| dir.display().to_string())?;
+    let name = whole.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.context("the model's directory has no name: give one with --model-name")
+}
+
+/// The key, without the white space around it.
+fn key(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let (text, origin) = match file {
+        Some(path) => {
+            let byte_len = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+            anyhow::ensure!(byte_len <= MAX_KEY_BYTES, "{}: expected at most {MAX_KEY_BYTES} bytes", path.display());
+            (std::fs::read_to_string(path).with_context(|| path.display().to_string())?, path.display().to_string())
+        }
+        None => match std::env::var(KEY_VARIABLE) {
+            Ok(text) => (text, KEY_VARIABLE.to_owned()),
+            Err(std::env::VarError::NotPresent) => return Ok(None),
+            Err(error) => return Err(error).context(KEY_VARIABLE),
+        },
+    };
+    let key = text.trim().to_owned();
+    let is_sendable = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    anyhow::ensure!(is_sendable, "{origin}: expected a key of printable ASCII characters without blanks");
+    Ok(Some(key))
+}
+
+fn shown(line: &Log) -> String {
+    match line {
+        Log::Answered { method, path, status, message, seconds } => {
+            let message = message.as_ref().map_or(String::new(), |message| format!(": {}", message.escape_debug()));
+            format!("{method} {path} {status}, {seconds:.2} s{message}")
+        }
+        Log::Made { prompt_tokens, completion_tokens, finish, seconds } => {
+            let speed = *completion_tokens as f64 / seconds.max(1e-9);
+            format!(
+                "{prompt_tokens} tokens read, {completion_tokens} made, {seconds:.2} s, {speed:.1} tokens/s, end: {finish}"
+            )
+        }
+        Log::Stopping => "stopping: requests under way finish; a second signal cuts them off".to_owned(),
+    }
+}
+
+/// The model's texts.
+struct Texts<'a> {
+    model: &'a DeepseekOcr,
+    engine: Engine<'a>,
+}
+
+impl Generator for Texts<'_> {
+    fn join(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
+        let prompt = prompt(inputs).map_err(|error| GeneratorError::Refused(format!("{error:#}")))?;
+        self.engine.join(id, &prompt, options(making)).map_err(|error| match error {
+            Error::Input { .. } => GeneratorError::Refused(error.to_string()),
+            other => GeneratorError::Failed(other.to_string()),
+        })
+    }
+
+    fn leave(&mut self, id: usize) -> Result<(), GeneratorError> {
+        self.engine.leave(id).map_err(failed).map(|_| ())
+    }
+
+    fn step(&mut self) -> Result<Vec<Made>, GeneratorError> {
+        let made = self.engine.step().map_err(failed)?;
+        Ok(made.into_iter().map(|made| Made { id: made.id, token: made.token, is_last: made.is_last }).collect())
+    }
+
+    fn reset(&mut self) {
+        self.engine = Engine::new(self.model);
+    }
+}
+
+fn failed(error: Error) -> GeneratorError {
+    GeneratorError::Failed(error.to_string())
+}
+
+fn options(making: &Making) -> Options {
+    let no_repeat = making.no_repeat.as_ref().map(|rule| NoRepeatNgram {
+        size: rule.size,
+        window: rule.window,
+        exempt: rule.exempt.iter().copied().collect(),
+    });
+    let sampling =
+        Sampling { temperature: making.temperature, top_k: making.top_k, top_p: making.top_p, seed: making.seed };
+    // A greedy text draws nothing: with the seed of all greedy texts it may be made on the device.
+    let sampling = if sampling.temperature > 0.0 { sampling } else { Sampling::default() };
+    Options { max_tokens: making.max_tokens, stop: vec![END_OF_SENTENCE_ID], no_repeat, sampling, ..Options::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(size("32MiB"), Ok(32 << 20));
+        assert_eq!(size("10 kb"), Ok(10_000));
+        assert_eq!(size("17"), Ok(17));
+        for wrong in ["", "MiB", "0", "5 GiB", "99999999999999999999", "1.5MiB", "-1", "1 mib x"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert!(at_least_one("0").is_err() && at_least_one("8") == Ok(8) && at_most_a_million("1000001").is_err());
+    }
+
+    #[test]
+    fn a_greedy_text_is_the_engines_own_kind() {
+        let making = Making { max_tokens: 3, temperature: 0.0, top_k: 5, top_p: 0.5, seed: 7, no_repeat: None };
+        assert_eq!(options(&making).sampling, Sampling::default());
+        assert_eq!(options(&Making { temperature: 1.0, ..making }).sampling.seed, 7);
+    }
+}
