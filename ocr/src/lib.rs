@@ -3,14 +3,20 @@
 //! The release leaves its pixels to Pillow, so Pillow decides: its fixed-point bicubic filter ([`resample`]), its `pad`
 //! ([`views`]) and its conversions to RGB ([`page`]).
 
+pub mod conversation;
+mod drawing;
 mod error;
+pub mod formats;
 pub mod grounding;
 pub mod inputs;
+pub mod layouts;
 pub mod page;
+pub mod pdf;
 pub mod prompt;
 pub mod resample;
 pub mod views;
 
+pub use conversation::{Task, Template};
 pub use error::OcrError;
 pub use inputs::{Inputs, prepare};
 pub use page::{Page, open, read};
