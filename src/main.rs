@@ -30,8 +30,11 @@ enum Command {
     Report(cmd::report::Args),
     /// Run a converted model against a recording of PyTorch, layer by layer
     Parity(cmd::parity::Args),
-    /// Read pages: images in, Markdown out
-    Ocr(cmd::ocr::Args),
+    /// Read pages: images and PDF documents in, Markdown out
+    Ocr(Box<cmd::ocr::Args>),
+    /// Draws a document's pages for `ocr`, in a process of its own
+    #[command(hide = true)]
+    DrawPdf(cmd::draw_pdf::Args),
     /// Decode a recording's prompt and hold the tokens against PyTorch's
     Decode(cmd::decode::Args),
     /// Make images and a prompt into a model's inputs, as the release does
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Report(args) => cmd::report::run(&args),
         Command::Parity(args) => cmd::parity::run(&args),
         Command::Ocr(args) => cmd::ocr::run(&args),
+        Command::DrawPdf(args) => cmd::draw_pdf::run(&args),
         Command::Decode(args) => cmd::decode::run(&args),
         Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),

@@ -98,7 +98,7 @@ impl<W: Write> Layouts<W> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "pdf"))]
 mod tests {
     use super::*;
     use crate::page::Page;

@@ -11,6 +11,7 @@ pub mod grounding;
 pub mod inputs;
 pub mod layouts;
 pub mod page;
+#[cfg(feature = "pdf")]
 pub mod pdf;
 pub mod prompt;
 pub mod resample;

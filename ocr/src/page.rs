@@ -100,6 +100,14 @@ pub fn open(path: &Path) -> Result<Page, OcrError> {
 /// # Errors
 /// When they are over the limits, or no image.
 pub fn read(origin: &str, bytes: &[u8]) -> Result<Page, OcrError> {
+    read_within(origin, bytes, MAX_PIXELS)
+}
+
+/// As [`read`], with another limit on pixels than [`MAX_PIXELS`].
+///
+/// # Errors
+/// When they are over the limits, or no image.
+pub fn read_within(origin: &str, bytes: &[u8], max_pixels: u64) -> Result<Page, OcrError> {
     let byte_len = bytes.len() as u64;
     if byte_len > MAX_BYTES {
         return Err(OcrError::TooManyBytes { origin: origin.to_owned(), byte_len, limit: MAX_BYTES });
@@ -111,12 +119,12 @@ pub fn read(origin: &str, bytes: &[u8]) -> Result<Page, OcrError> {
     let mut reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| broken(error.to_string()))?;
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_PIXELS * 8);
+    limits.max_alloc = Some(max_pixels.saturating_mul(8));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|error| broken(error.to_string()))?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(OcrError::TooManyPixels { origin: origin.to_owned(), width, height, limit: MAX_PIXELS });
+    if u64::from(width) * u64::from(height) > max_pixels {
+        return Err(OcrError::TooManyPixels { origin: origin.to_owned(), width, height, limit: max_pixels });
     }
     let orientation = decoder.orientation().map_err(|error| broken(error.to_string()))?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| broken(error.to_string()))?;

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod convert;
 pub mod decode;
+pub mod draw_pdf;
 mod hub_progress;
 pub mod inspect;
 pub mod lock;
