@@ -18,9 +18,8 @@ use mlxport_ocr::{OcrError, Page, pdf::Document};
 
 /// The exit code that says a page took too long.
 pub const TOO_LONG: u8 = 124;
-/// The most memory this process may take, in bytes: a page of the largest size, its layers, and the document.
-#[cfg(unix)]
-const MEMORY: u64 = 6 << 30;
+/// The most memory this process may take, in GiB, where the system keeps it to that (Linux): a page of the largest size, its layers, and the document.
+pub const MEMORY_GIB: u64 = 4;
 
 /// Tag of the number of pages.
 pub const COUNT: u8 = b'N';
@@ -111,7 +110,8 @@ fn watch(page_seconds: u64) {
 fn limit_memory() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     // Where the system refuses, the page's own limits still hold.
-    let _ = setrlimit(Resource::Data, Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) });
+    let most = Some(MEMORY_GIB << 30);
+    let _ = setrlimit(Resource::Data, Rlimit { current: most, maximum: most });
 }
 
 #[cfg(not(unix))]

@@ -74,13 +74,8 @@ impl Progress {
 
     /// All that was read.
     pub fn summary(&self) -> String {
-        format!(
-            "{} pages, {} tokens, {:.1} s, {}",
-            self.read,
-            self.tokens,
-            self.begun.elapsed().as_secs_f64(),
-            self.speed()
-        )
+        let (pages, seconds) = (if self.read == 1 { "page" } else { "pages" }, self.begun.elapsed().as_secs_f64());
+        format!("{} {pages}, {} tokens, {seconds:.1} s, {}", self.read, self.tokens, self.speed())
     }
 
     fn speed(&self) -> String {

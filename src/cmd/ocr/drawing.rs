@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use mlxport_ocr::{Page, pdf};
 
 use super::args::Args;
-use crate::cmd::draw_pdf::{COUNT, ERROR, PAGE, TOO_LONG};
+use crate::cmd::draw_pdf::{COUNT, ERROR, MEMORY_GIB, PAGE, TOO_LONG};
 
 /// The longest text of an error that is believed, in bytes.
 const LONGEST_TEXT: usize = 64 << 10;
@@ -101,7 +101,11 @@ impl<'a> Drawing<'a> {
             Ok(status) if status.code() == Some(i32::from(TOO_LONG)) => {
                 anyhow!("{origin}: {what}: expected at most {} seconds, took longer", self.args.page_seconds)
             }
-            Ok(status) => anyhow!("{origin}: {what}: what draws it broke down ({status})"),
+            Ok(status) => {
+                anyhow!(
+                    "{origin}: {what}: what draws it broke down, or asked for more than {MEMORY_GIB} GiB ({status})"
+                )
+            }
             Err(error) => anyhow!("{origin}: {what}: {error}"),
         }
     }
