@@ -23,7 +23,7 @@ const VOCABULARY: usize = 129_280;
 static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ocr");
     let _ = fs::remove_dir_all(&dir);
-    model(&dir);
+    model(&dir, 1.0);
     dir.join("model")
 });
 
@@ -33,7 +33,7 @@ fn data(name: &str) -> PathBuf {
 
 /// `tiny-small` with as many tokens as the release. Those it has are embedded again and again; only they are ever said, so that no
 /// two tokens are equally likely.
-fn model(dir: &Path) {
+fn model(dir: &Path, head: f32) {
     let checkpoint = dir.join("checkpoint");
     checkpoint_copy("tiny-small", &checkpoint);
     for pointer in ["/vocab_size", "/language_config/vocab_size"] {
@@ -42,7 +42,11 @@ fn model(dir: &Path) {
     let path = checkpoint.join("model.safetensors");
     let mut all = tensors::read(&path);
     all.get_mut("model.embed_tokens.weight").expect("there").repeat_rows(VOCABULARY);
-    all.get_mut("lm_head.weight").expect("there").zero_rows_up_to(VOCABULARY);
+    let last = all.get_mut("lm_head.weight").expect("there");
+    last.zero_rows_up_to(VOCABULARY);
+    if !head.is_finite() {
+        last.bytes = last.bytes.chunks_exact(4).flat_map(|_| head.to_le_bytes()).collect();
+    }
     tensors::write(&path, &all);
     convert(&checkpoint, &dir.join("model"), "mlx-vlm");
 }
@@ -357,6 +361,24 @@ fn images_of_one_prompt_the_prompts_by_name_and_the_evaluations_files() {
     assert_eq!(names, [PathBuf::from("small.md"), PathBuf::from("small_det.md")]);
     let written = fs::read_to_string(out.join("small_det.md")).expect("readable");
     assert_eq!(written.trim(), page["text"].as_str().expect("text").trim(), "no references in noise");
+    let chat = ocr(&[&small], &["--template", "deepseek", "--out", &out.to_string_lossy()]);
+    assert_eq!(code(&chat), 0, "{}", stderr(&chat));
+    let other = ocr(&[&small], &["--task", "ocr", "--out", &out.to_string_lossy()]);
+    assert!(stderr(&other).contains("small.png: done before, with another prompt or mode"), "{}", stderr(&other));
     let again = ocr(&[&small], &[&evaluated[..], &["--json"]].concat());
     assert_eq!(object(&again)["done_before"], json!(["small.png"]));
+}
+
+#[test]
+fn a_step_that_fails_fails_for_its_own_pages() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    model(dir.path(), f32::NAN);
+    let broken = dir.path().join("model").to_string_lossy().into_owned();
+    let arguments = arguments(&[&data("pages/small.png"), &data("pages/gray.png")], &["--json", "--batch", "2"]);
+    let own = MODEL.to_string_lossy().into_owned();
+    let output = mlxport(arguments.into_iter().map(|argument| if argument == own { broken.clone() } else { argument }));
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    let told = object(&output);
+    assert_eq!(told["failed"].as_array().map(Vec::len), Some(2), "{told:#}");
+    assert!(told["failed"][1]["error"].as_str().is_some_and(|error| error.contains("logits")), "{told:#}");
 }

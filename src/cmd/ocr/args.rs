@@ -6,10 +6,10 @@ use mlxport_model::{
     decoding::{NoRepeatNgram, Options},
     runtime::Place,
 };
-use mlxport_ocr::{Mode, Task, Template, pdf};
+use mlxport_ocr::{Mode, pdf};
 
 use super::sources::Kind;
-use crate::cmd::preprocess::ModeName;
+use crate::cmd::{asked::Asked, preprocess::ModeName};
 
 /// What ends a text, in the release's tokenizer.
 const END_OF_SENTENCE_ID: i32 = 1;
@@ -76,23 +76,6 @@ pub struct Args {
     pub json: bool,
 }
 
-/// What the model is asked.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Asked {
-    /// What to do with each page, as the release asks for it [default: markdown]
-    #[arg(long, value_enum, conflicts_with = "prompt")]
-    task: Option<TaskName>,
-    /// What to look for (--task locate)
-    #[arg(long, value_name = "TEXT", required_if_eq("task", "locate"))]
-    query: Option<String>,
-    /// The same in your own words; <image> stands for the page
-    #[arg(long)]
-    prompt: Option<String>,
-    /// The conversation the prompt is put into
-    #[arg(long, value_enum, default_value = "plain")]
-    template: TemplateName,
-}
-
 /// When a text ends, and what may not be said twice.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Rules {
@@ -109,35 +92,6 @@ pub struct Rules {
     /// Tokens that may repeat all the same, separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',', requires = "no_repeat_ngram")]
     exempt: Vec<i32>,
-}
-
-/// The release's prompts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum TaskName {
-    /// A page as Markdown, with where everything stands
-    Markdown,
-    /// Any image's text, with where it stands
-    Ocr,
-    /// The text alone
-    FreeOcr,
-    /// A figure of a document
-    Figure,
-    /// A description of any image
-    Describe,
-    /// Where QUERY stands
-    Locate,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum TemplateName {
-    /// The prompt alone, as the release has it
-    Plain,
-    /// <|User|>: …, <|Assistant|>:
-    Deepseek,
-    /// The same with DeepSeek-V2's own tokens
-    Deepseekv2,
-    /// <image> alone
-    Alignment,
 }
 
 /// What is written.
@@ -200,8 +154,7 @@ impl Args {
     /// # Errors
     /// When it has not one `<image>` for each.
     pub fn prompt(&self, images: usize) -> anyhow::Result<String> {
-        let asked = self.asked.text(images);
-        let prompt = self.asked.template.template().apply(&asked);
+        let prompt = self.asked.prompt(images);
         let placeholders = prompt.matches(mlxport_ocr::IMAGE_TOKEN).count();
         if placeholders != images {
             return Err(mlxport_ocr::OcrError::Placeholders { placeholders, images }.into());
@@ -239,24 +192,6 @@ impl Args {
     }
 }
 
-impl Asked {
-    fn text(&self, images: usize) -> String {
-        if let Some(prompt) = &self.prompt {
-            return prompt.clone();
-        }
-        let task = match self.task.unwrap_or(TaskName::Markdown) {
-            TaskName::Markdown => Task::Markdown,
-            TaskName::Ocr => Task::Ocr,
-            TaskName::FreeOcr => Task::FreeOcr,
-            TaskName::Figure => Task::Figure,
-            TaskName::Describe => Task::Describe,
-            TaskName::Locate => Task::Locate(self.query.as_deref().unwrap_or_default()),
-        };
-        // A named task is asked of all images at once: each has its line.
-        format!("{}{}", "<image>\n".repeat(images.saturating_sub(1)), task.prompt())
-    }
-}
-
 impl Rules {
     fn no_repeat(&self, format: Format, kind: Kind) -> Option<NoRepeatNgram> {
         let serving = |size, window| {
@@ -270,17 +205,6 @@ impl Rules {
             (None, Format::Eval, _) => serving(40, 90),
             (None, Format::Markdown, Kind::Document) => serving(20, 50),
             (None, Format::Markdown, Kind::Image) => Some(NoRepeatNgram::plain(20)),
-        }
-    }
-}
-
-impl TemplateName {
-    fn template(self) -> Template {
-        match self {
-            Self::Plain => Template::Plain,
-            Self::Deepseek => Template::Deepseek,
-            Self::Deepseekv2 => Template::DeepseekV2,
-            Self::Alignment => Template::Alignment,
         }
     }
 }
@@ -315,7 +239,8 @@ mod tests {
 
     #[test]
     fn prompts_have_an_image_for_each_page() {
-        assert_eq!(args(&[]).prompt(1).expect("one"), crate::cmd::preprocess::PROMPT);
+        let usual = "<image>\n<|grounding|>Convert the document to markdown.";
+        assert_eq!(args(&[]).prompt(1).expect("one"), usual);
         assert_eq!(args(&["--task", "free-ocr"]).prompt(2).expect("two"), "<image>\n<image>\nFree OCR.");
         let locate = args(&["--task", "locate", "--query", "the total"]).prompt(1).expect("one");
         assert_eq!(locate, "<image>\nLocate <|ref|>the total<|/ref|> in the image.");

@@ -142,7 +142,7 @@ fn next(news: &Receiver<News>, is_idle: bool) -> anyhow::Result<Option<News>> {
 
 fn hear(news: News, turn: &mut usize, batch: &mut Batch<'_>, results: &mut Results<'_>) -> anyhow::Result<()> {
     let at = *turn;
-    *turn += usize::from(matches!(news, News::Ready(_) | News::DoneBefore(_) | News::Failed(..)));
+    *turn += usize::from(matches!(news, News::Ready(_) | News::DoneBefore(..) | News::Failed(..)));
     match news {
         News::More(pages) => results.progress.more(pages),
         News::Ready(ready) => {
@@ -151,7 +151,7 @@ fn hear(news: News, turn: &mut usize, batch: &mut Batch<'_>, results: &mut Resul
                 results.ended(*ended)?;
             }
         }
-        News::DoneBefore(place) => results.done_before(at, &place)?,
+        News::DoneBefore(place, same) => results.done_before(at, &place, same)?,
         News::Failed(name, error) => results.failed(at, name, error)?,
         News::EndOfDocument(name) => results.end_of_document(&name)?,
         News::End => {}

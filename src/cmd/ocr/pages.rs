@@ -30,8 +30,8 @@ pub enum News {
     More(usize),
     /// A page is ready.
     Ready(Box<Ready>),
-    /// A page's results are there.
-    DoneBefore(Place),
+    /// A page's results are there; whether they are of the same prompt and mode.
+    DoneBefore(Place, bool),
     /// A page, or a whole document, cannot be read.
     Failed(String, anyhow::Error),
     /// All pages of a document have been told.
@@ -49,6 +49,8 @@ pub struct Ready {
     pub kind: Kind,
     /// What its boxes are drawn on: the first one, where several images make one prompt.
     pub page: Page,
+    /// What is asked of it.
+    pub prompt: String,
     /// What the model is given.
     pub inputs: Inputs,
 }
@@ -86,7 +88,7 @@ impl Maker<'_> {
             match source.kind {
                 Kind::Image => {
                     let place = Place::of_image(&source.name);
-                    self.page(place, Kind::Image, || Ok(vec![open(&source.path)?]))?;
+                    self.page(place, Kind::Image, 1, || Ok(vec![open(&source.path)?]))?;
                 }
                 Kind::Document => self.document(source)?,
             }
@@ -99,7 +101,7 @@ impl Maker<'_> {
         self.say(News::More(1))?;
         let paths: Vec<PathBuf> = sources.iter().map(|source| source.path.clone()).collect();
         let read = || paths.iter().map(|path| Ok(open(path)?)).collect();
-        self.page(Place::of_image("together"), Kind::Image, read)
+        self.page(Place::of_image("together"), Kind::Image, paths.len(), read)
     }
 
     fn document(&self, source: &Source) -> Result<(), Gone> {
@@ -115,25 +117,36 @@ impl Maker<'_> {
         self.say(News::More(pages.len()))?;
         for number in pages {
             let place = Place::of_document(&source.name, number);
-            self.page(place, Kind::Document, || Ok(vec![drawing.draw(number - 1)?]))?;
+            self.page(place, Kind::Document, 1, || Ok(vec![drawing.draw(number - 1)?]))?;
         }
         self.say(News::EndOfDocument(source.name.clone()))
     }
 
-    fn page(&self, place: Place, kind: Kind, read: impl FnOnce() -> anyhow::Result<Vec<Page>>) -> Result<(), Gone> {
-        if self.args.out.as_ref().is_some_and(|out| place.is_done(out, self.args.format)) {
-            return self.say(News::DoneBefore(place));
+    /// Makes a page ready; `images` make one prompt.
+    fn page(
+        &self,
+        place: Place,
+        kind: Kind,
+        images: usize,
+        read: impl FnOnce() -> anyhow::Result<Vec<Page>>,
+    ) -> Result<(), Gone> {
+        let args = self.args;
+        if let Some(out) = args.out.as_ref().filter(|out| place.is_done(out, args.format)) {
+            let same = args.prompt(images).is_ok_and(|prompt| place.was_asked(out, args, &prompt));
+            return self.say(News::DoneBefore(place, same));
         }
         let make = || {
-            let pages = read()?;
-            let inputs = prepare(self.prompter, &self.args.prompt(pages.len())?, &pages, self.args.mode())?;
-            Ok((pages.into_iter().next(), inputs))
+            let (pages, prompt) = (read()?, args.prompt(images)?);
+            let inputs = prepare(self.prompter, &prompt, &pages, args.mode())?;
+            Ok((pages.into_iter().next(), prompt, inputs))
         };
         // A decoder that panics loses its page, not the run.
         let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| Err(anyhow!("its decoder broke down")));
         match made {
-            Ok((Some(page), inputs)) => self.say(News::Ready(Box::new(Ready { place, kind, page, inputs }))),
-            Ok((None, _)) => Ok(()),
+            Ok((Some(page), prompt, inputs)) => {
+                self.say(News::Ready(Box::new(Ready { place, kind, page, prompt, inputs })))
+            }
+            Ok((None, ..)) => Ok(()),
             Err(error) => self.say(News::Failed(place.name(), error)),
         }
     }

@@ -62,8 +62,9 @@ impl<'a> Results<'a> {
     ///
     /// # Errors
     /// When stdout cannot be written.
-    pub fn done_before(&mut self, turn: usize, place: &Place) -> anyhow::Result<()> {
-        self.progress.note(&format!("{}: done before", place.name()));
+    pub fn done_before(&mut self, turn: usize, place: &Place, same: bool) -> anyhow::Result<()> {
+        let otherwise = if same { "" } else { ", with another prompt or mode" };
+        self.progress.note(&format!("{}: done before{otherwise}", place.name()));
         self.progress.page(false);
         self.outcome.done_before.push(place.name());
         self.print(turn, None)
@@ -93,7 +94,7 @@ impl<'a> Results<'a> {
         match read {
             Ok(read) => {
                 if let Some(out) = &self.args.out {
-                    write(out, self.args.format, &read, &ready.page)?;
+                    write(out, self.args, &read, &ready)?;
                 }
                 self.read(turn, read)?;
             }

@@ -8,11 +8,18 @@ use std::{
 
 use anyhow::Context;
 use mlxport_ocr::{
-    Page, formats,
+    formats,
     grounding::{cuts, with_boxes},
 };
+use serde_json::Value;
 
-use super::{args::Format, json, read::Read, sources::stem};
+use super::{
+    args::{Args, Format},
+    json,
+    pages::Ready,
+    read::Read,
+    sources::stem,
+};
 
 /// What a page's folder holds.
 pub const MARKDOWN: &str = "result.mmd";
@@ -61,6 +68,14 @@ impl Place {
         }
     }
 
+    /// Whether the results that are there are of this prompt and mode; so they count where they do not say.
+    pub fn was_asked(&self, out: &Path, args: &Args, prompt: &str) -> bool {
+        let record = fs::read(out.join(self.name()).join(RECORD)).unwrap_or_default();
+        let record: Value = serde_json::from_slice(&record).unwrap_or_default();
+        let same = |name: &str, now: &str| record[name].as_str().is_none_or(|then| then == now);
+        same("prompt", prompt) && same("mode", args.mode().name())
+    }
+
     /// The evaluation's two files: the text as written, and its Markdown, which comes last.
     fn evaluation(&self, out: &Path) -> [PathBuf; 2] {
         let stem = match self.number {
@@ -80,15 +95,16 @@ pub fn page_folder(number: usize) -> String {
 ///
 /// # Errors
 /// When they cannot be written; then nothing is there.
-pub fn write(out: &Path, format: Format, read: &Read, page: &Page) -> anyhow::Result<()> {
-    let written = match format {
-        Format::Markdown => folder(out, read, page),
+pub fn write(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result<()> {
+    let written = match args.format {
+        Format::Markdown => folder(out, args, read, ready),
         Format::Eval => evaluation(out, read),
     };
     written.with_context(|| format!("writing {} into {}", read.place.name(), out.display()))
 }
 
-fn folder(out: &Path, read: &Read, page: &Page) -> anyhow::Result<()> {
+fn folder(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result<()> {
+    let page = &ready.page;
     let stage = tempfile::Builder::new().prefix(".mlxport-").tempdir_in(out)?;
     let images = stage.path().join(IMAGES);
     fs::create_dir(&images)?;
@@ -99,7 +115,10 @@ fn folder(out: &Path, read: &Read, page: &Page) -> anyhow::Result<()> {
     fs::write(stage.path().join(MARKDOWN), &read.found.text)?;
     fs::write(stage.path().join(WRITTEN), &read.written)?;
     fs::write(stage.path().join(BOXES), with_boxes(page, &read.found.references).to_jpeg()?)?;
-    fs::write(stage.path().join(RECORD), format!("{:#}\n", json::page(read)))?;
+    let mut record = json::page(read);
+    record["prompt"] = ready.prompt.as_str().into();
+    record["mode"] = args.mode().name().into();
+    fs::write(stage.path().join(RECORD), format!("{record:#}\n"))?;
     let target = out.join(read.place.name());
     if let Some(above) = target.parent() {
         fs::create_dir_all(above)?;
@@ -130,10 +149,22 @@ pub fn file(target: &Path, text: &str) -> anyhow::Result<()> {
 /// Removes what a run that was killed has left half-written. Two runs into one directory at a time would be in each other's way
 /// anyway: both would do the same pages.
 pub fn sweep(out: &Path) {
-    for entry in fs::read_dir(out).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(".mlxport-") {
-            let path = entry.path();
-            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+    let half = |folder: &Path| {
+        let mut whole = Vec::new();
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, is_folder) = (entry.path(), entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            if !entry.file_name().to_string_lossy().starts_with(".mlxport-") {
+                whole.extend(is_folder.then_some(path));
+            } else if is_folder {
+                let _ = fs::remove_dir_all(&path);
+            } else {
+                let _ = fs::remove_file(&path);
+            }
         }
+        whole
+    };
+    // A document's files are put together in its own folder.
+    for folder in half(out) {
+        half(&folder);
     }
 }
