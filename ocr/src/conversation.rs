@@ -3,7 +3,8 @@
 //! `infer` puts one user's message and an empty answer through `format_messages`: white space around the message is dropped, the
 //! template is applied, and white space around the whole is dropped.
 
-use crate::prompt::IMAGE_TOKEN;
+/// What stands for an image in a prompt.
+pub const IMAGE_TOKEN: &str = "<image>";
 
 /// The release's prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

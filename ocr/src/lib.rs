@@ -8,18 +8,22 @@ mod drawing;
 mod error;
 pub mod formats;
 pub mod grounding;
+#[cfg(feature = "prompts")]
 pub mod inputs;
 pub mod layouts;
 pub mod page;
 #[cfg(feature = "pdf")]
 pub mod pdf;
+#[cfg(feature = "prompts")]
 pub mod prompt;
 pub mod resample;
 pub mod views;
 
-pub use conversation::{Task, Template};
+pub use conversation::{IMAGE_TOKEN, Task, Template};
 pub use error::OcrError;
+#[cfg(feature = "prompts")]
 pub use inputs::{Inputs, prepare};
 pub use page::{Page, open, read};
-pub use prompt::{IMAGE_TOKEN, IMAGE_TOKEN_ID, Prompter, Streamed};
+#[cfg(feature = "prompts")]
+pub use prompt::{IMAGE_TOKEN_ID, Prompter, Streamed};
 pub use views::{Mode, TILE, Views, views};
