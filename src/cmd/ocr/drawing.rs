@@ -65,15 +65,18 @@ impl<'a> Drawing<'a> {
 
     fn start(&mut self) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("finding this program, which draws pages")?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("draw-pdf")
             .arg(self.path)
             .args(["--dpi", &self.args.dpi.to_string(), "--page-seconds", &self.args.page_seconds.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("starting the process that draws pages")?;
+            .stderr(Stdio::null());
+        // Ctrl-C is for this process, which then lets that one go.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command.spawn().context("starting the process that draws pages")?;
         let (Some(asks), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("the process that draws pages has no pipes");
         };

@@ -31,6 +31,10 @@ use std::{
 use anyhow::{Context, bail};
 use mlxport_model::{LoadOptions, ocr::DeepseekOcr, runtime};
 use mlxport_ocr::Prompter;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 
 pub use args::Args;
 use args::Dtype;
@@ -42,8 +46,6 @@ use sources::Kind;
 
 use crate::{exit, output::to_stdout};
 
-/// Someone asked the program to stop.
-static STOP: AtomicBool = AtomicBool::new(false);
 /// How long to wait for a page before looking whether to stop.
 const A_MOMENT: Duration = Duration::from_millis(100);
 
@@ -72,7 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.prompt(if args.together { sources.len() } else { 1 })?;
     let tokenizer = args.tokenizer.clone().unwrap_or_else(|| args.model.join("tokenizer.json"));
     let prompter = Arc::new(Prompter::open(&tokenizer)?);
-    stop_when_asked()?;
+    let stop = stop_when_asked().context("listening for signals")?;
     runtime::use_device(args.place()).context("this MLX cannot run there")?;
     let options = match args.dtype {
         Dtype::Bf16 => LoadOptions::bfloat16(),
@@ -86,24 +88,30 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let news = pages::begin(Arc::new(args.clone()), Arc::clone(&prompter), sources);
     let mut results = Results::new(args, &prompter);
     let mut batch = Batch::new(args, &model);
-    read_all(&news, &mut batch, &mut results)?;
+    read_all(&news, &stop, &mut batch, &mut results)?;
     told(args, results)
 }
 
-/// The first signal asks, the second one ends the program as it would have.
-fn stop_when_asked() -> anyhow::Result<()> {
-    let asked = || {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(exit::INTERRUPTED));
-        }
-    };
-    ctrlc::set_handler(asked).context("listening for signals")
+/// Set by the first signal; the second one ends the program at once. SIGHUP is left alone: `nohup` means it.
+fn stop_when_asked() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order the first signal finds the flag unset.
+        flag::register_conditional_shutdown(signal, i32::from(exit::INTERRUPTED), Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }
 
-fn read_all(news: &Receiver<News>, batch: &mut Batch<'_>, results: &mut Results<'_>) -> anyhow::Result<()> {
+fn read_all(
+    news: &Receiver<News>,
+    stop: &AtomicBool,
+    batch: &mut Batch<'_>,
+    results: &mut Results<'_>,
+) -> anyhow::Result<()> {
     let (mut turn, mut all_told) = (0, false);
     while !(all_told && batch.is_empty()) {
-        if STOP.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             results.outcome.interrupted = true;
             let pages = batch.len();
             results.progress.note(&format!("interrupted: {pages} pages were being read, to be done again"));
