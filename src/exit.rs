@@ -1,4 +1,5 @@
-//! Exit codes, the same for every command: 0 pass, 1 divergence, 2 input or environment, 3 a resource ran out.
+//! Exit codes, the same for every command: 0 pass, 1 divergence, 2 input or environment, 3 a resource ran out;
+//! and 130, as shells have it, where `ocr` was asked to stop by a signal.
 
 use std::{io::ErrorKind, process::ExitCode};
 
@@ -12,6 +13,8 @@ pub const DIVERGENCE: u8 = 1;
 pub const INPUT: u8 = 2;
 /// A resource ran out: disk, memory, file handles.
 pub const RESOURCE: u8 = 3;
+/// A signal asked the program to stop, and it did, with what was finished written.
+pub const INTERRUPTED: u8 = 130;
 
 /// The code an error ends the program with: 3 where the system ran out of something on the way, else 2.
 pub fn code_of(error: &anyhow::Error) -> ExitCode {

@@ -30,8 +30,11 @@ enum Command {
     Report(cmd::report::Args),
     /// Run a converted model against a recording of PyTorch, layer by layer
     Parity(cmd::parity::Args),
-    /// Read pages: images in, Markdown out
-    Ocr(cmd::ocr::Args),
+    /// Read pages: images and PDF documents in, Markdown out
+    Ocr(Box<cmd::ocr::Args>),
+    /// Draws a document's pages for `ocr`, in a process of its own
+    #[command(hide = true)]
+    DrawPdf(cmd::draw_pdf::Args),
     /// Answer OpenAI-compatible requests: chat completions with images, streamed or whole
     Serve(cmd::serve::Args),
     /// Decode a recording's prompt and hold the tokens against PyTorch's
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Parity(args) => cmd::parity::run(&args),
         Command::Ocr(args) => cmd::ocr::run(&args),
         Command::Serve(args) => cmd::serve::run(&args),
+        Command::DrawPdf(args) => cmd::draw_pdf::run(&args),
         Command::Decode(args) => cmd::decode::run(&args),
         Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),

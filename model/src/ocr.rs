@@ -143,7 +143,7 @@ impl DeepseekOcr {
     /// # Errors
     /// When prompt and model do not fit.
     pub fn forward(&self, prompt: &Prompt, cache: Option<&mut KvCache>, taps: &Taps) -> Result<Array> {
-        self.decoder(&self.inputs_embeds(prompt, taps)?, cache, taps)
+        self.decoder(&self.inputs_embeds(prompt, &[], taps)?, cache, taps)
     }
 
     /// Logits \[1, 1, vocab\], float32, of a prompt's last token; fills `cache`, `chunk` tokens at a time. What the head makes of
@@ -152,8 +152,23 @@ impl DeepseekOcr {
     /// # Errors
     /// When prompt and model do not fit.
     pub fn prefill(&self, prompt: &Prompt, cache: &mut KvCache, chunk: Option<i32>) -> Result<Array> {
+        self.prefill_with(prompt, &[], cache, chunk)
+    }
+
+    /// As [`Self::prefill`], where more pictures follow `prompt.image`: each fills the next of the mask's places, in order
+    /// (`_pixel_values_to_embedding` of the release's `deepseek_ocr.py`, picture by picture).
+    ///
+    /// # Errors
+    /// When prompt, pictures and model do not fit.
+    pub fn prefill_with(
+        &self,
+        prompt: &Prompt,
+        more: &[Image],
+        cache: &mut KvCache,
+        chunk: Option<i32>,
+    ) -> Result<Array> {
         let taps = Taps::none();
-        let embeddings = self.inputs_embeds(prompt, &taps)?;
+        let embeddings = self.inputs_embeds(prompt, more, &taps)?;
         let tokens = embeddings.dim(1);
         let mut last = None;
         for (start, end) in chunks(tokens, chunk.unwrap_or(tokens).max(1)) {
@@ -174,8 +189,13 @@ impl DeepseekOcr {
     }
 
     /// The decoder's input \[1, T, hidden\]: the tokens' embeddings, image features in their places.
-    fn inputs_embeds(&self, prompt: &Prompt, taps: &Taps) -> Result<Array> {
+    fn inputs_embeds(&self, prompt: &Prompt, more: &[Image], taps: &Taps) -> Result<Array> {
         let embeddings = self.embed(&prompt.input_ids, taps)?;
+        if !more.is_empty() {
+            let each = prompt.image.iter().chain(more).map(|image| self.image_rows(image));
+            let rows = ops::concatenate(&each.collect::<Result<Vec<_>>>()?, 0)?;
+            return merge(&embeddings, &rows, &prompt.images_seq_mask);
+        }
         let Some(image) = &prompt.image else { return Ok(embeddings) };
         let (tiles, global) = self.encode(image, taps)?;
         self.place(&embeddings, tiles.as_ref(), image, &global, &prompt.images_seq_mask)

@@ -43,6 +43,32 @@ pub enum OcrError {
         /// What the decoder found.
         reason: String,
     },
+    /// Bytes that are no PDF, or one that is broken or over the limits.
+    #[error("{origin}: expected a PDF document: {reason}")]
+    NotAPdf {
+        /// Where the bytes came from.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A PDF that asks for a password.
+    #[error("{origin}: expected the document's password, found {found}", found = if *given { "another one" } else { "none" })]
+    PdfPassword {
+        /// Where the bytes came from.
+        origin: String,
+        /// Whether one was given.
+        given: bool,
+    },
+    /// A page of a PDF that cannot be drawn.
+    #[error("{origin}: page {page}: {reason}")]
+    PdfPage {
+        /// Where the document came from.
+        origin: String,
+        /// The page, counted from 1.
+        page: usize,
+        /// What is wrong.
+        reason: String,
+    },
     /// A page so long and thin that, fitted into the view, one side has no pixel left. Pillow refuses it, too.
     #[error("a page of {width}×{height} fitted into {size}×{size} has a side of 0 pixels: expected at least 1")]
     TooThin {

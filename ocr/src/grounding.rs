@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 
 use crate::page::Page;
 
+pub use crate::drawing::with_boxes;
+
 const REF: &str = "<|ref|>";
 const MIDDLE: &str = "<|/ref|><|det|>";
 const END: &str = "<|/det|>";
 /// What ends a text, where the tokenizer shows it.
-const END_OF_SENTENCE: &str = "<｜end▁of▁sentence｜>";
+pub(crate) const END_OF_SENTENCE: &str = "<｜end▁of▁sentence｜>";
 /// The model's coordinates run from 0 to this.
 const LARGEST: f64 = 999.0;
 /// The label of what is cut out.
@@ -71,7 +73,7 @@ pub fn references(text: &str) -> Vec<Reference> {
 pub fn markdown(written: &str) -> Markdown {
     let written = written.strip_suffix(END_OF_SENTENCE).unwrap_or(written).trim();
     let references = references(written);
-    let is_image = |reference: &&Reference| reference.written.contains("<|ref|>image<|/ref|>");
+    let is_image = |reference: &&Reference| reference.is_written_image();
     let mut text = written.to_owned();
     for (at, reference) in references.iter().filter(is_image).enumerate() {
         text = text.replace(&reference.written, &format!("![](images/{at}.jpg)\n"));
@@ -90,7 +92,13 @@ impl Reference {
     /// Its boxes on a page, cut at the page's edges; empty ones are left out.
     #[must_use]
     pub fn on(&self, page: &Page) -> Vec<PixelBox> {
-        self.boxes.iter().filter_map(|corners| pixels(corners, page.width(), page.height())).collect()
+        self.each_on(page).into_iter().flatten().collect()
+    }
+
+    /// Its boxes on a page, cut at the page's edges, in their places; `None` for an empty one.
+    #[must_use]
+    pub fn each_on(&self, page: &Page) -> Vec<Option<PixelBox>> {
+        self.boxes.iter().map(|corners| pixels(corners, page.width(), page.height())).collect()
     }
 
     /// Whether it is a picture to be cut out.
@@ -98,6 +106,21 @@ impl Reference {
     pub fn is_image(&self) -> bool {
         self.label == IMAGE
     }
+
+    /// Whether the release makes a link of it.
+    pub(crate) fn is_written_image(&self) -> bool {
+        self.written.contains("<|ref|>image<|/ref|>")
+    }
+}
+
+/// What is cut out of a page, with the number each picture is saved under. As in the release the boxes are counted, not the
+/// references, and an empty box keeps its number without a picture: with several boxes in one reference the links of those that
+/// follow name another picture than theirs.
+#[must_use]
+pub fn cuts(page: &Page, references: &[Reference]) -> Vec<(usize, PixelBox)> {
+    let pictures = references.iter().filter(|reference| reference.is_image());
+    let boxes = pictures.flat_map(|reference| reference.each_on(page)).enumerate();
+    boxes.filter_map(|(at, cut)| Some((at, cut?))).collect()
 }
 
 /// `int(x / 999 * width)`, kept inside.
@@ -108,30 +131,6 @@ fn pixels(&[x1, y1, x2, y2]: &[f64; 4], width: usize, height: usize) -> Option<P
     };
     let (left, top, right, bottom) = (place(x1, width), place(y1, height), place(x2, width), place(y2, height));
     (left < right && top < bottom).then(|| PixelBox { left, top, width: right - left, height: bottom - top })
-}
-
-/// The page with every reference's boxes drawn: lines of 2 pixels, 4 for titles, a colour for each reference.
-#[must_use]
-pub fn with_boxes(page: &Page, references: &[Reference]) -> Page {
-    let mut rgb = page.rgb().to_vec();
-    for (at, reference) in references.iter().enumerate() {
-        let line = if reference.label == "title" { 4 } else { 2 };
-        let hue = at as u64 * 0x9E37_79B9;
-        let colour = [(hue % 200) as u8, (hue / 200 % 200) as u8, (hue / 40_000 % 255) as u8];
-        for frame in reference.on(page) {
-            let (right, bottom) = (frame.left + frame.width, frame.top + frame.height);
-            for y in frame.top..bottom {
-                for x in frame.left..right {
-                    let inside =
-                        x >= frame.left + line && x + line < right && y >= frame.top + line && y + line < bottom;
-                    if !inside {
-                        rgb[(y * page.width() + x) * 3..][..3].copy_from_slice(&colour);
-                    }
-                }
-            }
-        }
-    }
-    Page::from_parts(page.width(), page.height(), rgb)
 }
 
 #[cfg(test)]
@@ -181,12 +180,22 @@ mod tests {
         assert_eq!(on([500.0, 250.0, 5000.0, 500.0]), [PixelBox { left: 100, top: 25, width: 100, height: 25 }]);
         assert!(on([500.0, 0.0, 400.0, 999.0]).is_empty() && on([-5.0, -5.0, -1.0, 9.0]).is_empty());
         assert!(on([f64::NAN, 0.0, f64::INFINITY, 9.0]).is_empty());
-        let drawn = with_boxes(&page, &references(&reference("text", "[[0,0,999,999]]")));
-        let pixel = |x: usize, y: usize| &drawn.rgb()[(y * 200 + x) * 3..][..3];
-        assert_eq!(
-            (pixel(0, 50), pixel(1, 50), pixel(100, 50)),
-            (&[0, 0, 0][..], &[0, 0, 0][..], &[255, 255, 255][..])
+    }
+
+    #[test]
+    fn an_empty_box_keeps_its_number() {
+        let page = Page::new(100, 100, vec![255; 30_000]).expect("a page");
+        let found = references(
+            &[
+                reference("image", "[[0,0,0,9],[0,0,500,500]]"),
+                reference("text", "[[0,0,9,9]]"),
+                reference("image", "[[500,500,999,999]]"),
+            ]
+            .concat(),
         );
+        let numbers: Vec<usize> = cuts(&page, &found).into_iter().map(|(at, _)| at).collect();
+        assert_eq!(numbers, [1, 2]);
+        assert_eq!(found[0].each_on(&page)[0], None);
     }
 
     proptest! {

@@ -3,16 +3,27 @@
 //! The release leaves its pixels to Pillow, so Pillow decides: its fixed-point bicubic filter ([`resample`]), its `pad`
 //! ([`views`]) and its conversions to RGB ([`page`]).
 
+pub mod conversation;
+mod drawing;
 mod error;
+pub mod formats;
 pub mod grounding;
+#[cfg(feature = "prompts")]
 pub mod inputs;
+pub mod layouts;
 pub mod page;
+#[cfg(feature = "pdf")]
+pub mod pdf;
+#[cfg(feature = "prompts")]
 pub mod prompt;
 pub mod resample;
 pub mod views;
 
+pub use conversation::{IMAGE_TOKEN, Task, Template};
 pub use error::OcrError;
+#[cfg(feature = "prompts")]
 pub use inputs::{Inputs, prepare};
 pub use page::{Page, open, read};
-pub use prompt::{IMAGE_TOKEN, IMAGE_TOKEN_ID, Prompter, Streamed};
+#[cfg(feature = "prompts")]
+pub use prompt::{IMAGE_TOKEN_ID, Prompter, Streamed};
 pub use views::{Mode, TILE, Views, views};

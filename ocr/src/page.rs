@@ -120,7 +120,7 @@ pub fn read_within(origin: &str, bytes: &[u8], limit: u64) -> Result<Page, OcrEr
     let mut reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| broken(error.to_string()))?;
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_PIXELS * 8);
+    limits.max_alloc = Some(limit.saturating_mul(8));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|error| broken(error.to_string()))?;
     let (width, height) = decoder.dimensions();

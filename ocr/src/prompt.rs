@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
 use crate::OcrError;
+pub use crate::conversation::IMAGE_TOKEN;
 
-/// What stands for an image in a prompt.
-pub const IMAGE_TOKEN: &str = "<image>";
 /// The id at every position an image's features fill.
 pub const IMAGE_TOKEN_ID: i64 = 128_815;
 /// The id every prompt begins with.

@@ -65,6 +65,32 @@ fn any_cut_gives_the_same_logits() {
 }
 
 #[test]
+fn pictures_of_one_prompt_fill_its_places_in_order() {
+    let model = model("tiny-small", "mlx-vlm");
+    let other = || Image { global: image().global.multiply(Array::from_f32(-0.5)).expect("scaled"), ..image() };
+    let (first, second) = ([[0].as_slice(), &[500; 7], &[11]].concat(), [[500; 7].as_slice(), &[12, 13]].concat());
+    let mask = |ids: &[i32]| ids.iter().map(|id| *id == 500).collect::<Vec<bool>>();
+    let given =
+        |ids: &[i32], image: Image| Prompt { images_seq_mask: mask(ids), input_ids: ids.to_vec(), image: Some(image) };
+    // One picture after the other behind one cache: each step of that is held against PyTorch elsewhere.
+    let mut cache = model.new_cache();
+    model.prefill(&given(&first, image()), &mut cache, None).expect("the first");
+    let want = last(&model.prefill(&given(&second, other()), &mut cache, None).expect("the second"), 1);
+    let both = [first, second].concat();
+    let together = |pictures: [Image; 2]| {
+        let [one, more] = pictures;
+        let mut cache = model.new_cache();
+        last(&model.prefill_with(&given(&both, one), &[more], &mut cache, None).expect("both"), 1)
+    };
+    let got = together([image(), other()]);
+    assert!(distance(&got, &want) <= 4e-6, "{:e}", distance(&got, &want));
+    assert!(distance(&together([other(), image()]), &want) > 1e-3, "the order counts");
+    let mut cache = model.new_cache();
+    let refused = model.prefill_with(&given(&both, image()), &[image(), other()], &mut cache, None);
+    assert!(refused.expect_err("three for two").to_string().contains("21 places"));
+}
+
+#[test]
 fn a_token_outside_the_vocabulary_and_a_mask_that_does_not_fit_are_refused() {
     let model = model("tiny-small", "split");
     let prompt =

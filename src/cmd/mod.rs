@@ -1,8 +1,10 @@
 //! One file per command: its flags, and the wiring of the rooms that do the work.
 
+mod asked;
 pub mod compare;
 pub mod convert;
 pub mod decode;
+pub mod draw_pdf;
 mod hub_progress;
 pub mod inspect;
 pub mod lock;

@@ -6,12 +6,10 @@ use std::process::ExitCode;
 use mlxport_ocr::{Inputs, Mode, Prompter, open, prepare};
 use serde_json::json;
 
-use crate::output::to_stdout;
+use crate::{cmd::asked::Asked, output::to_stdout};
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.preprocess/1";
-/// The prompt the release gives for whole pages.
-pub const PROMPT: &str = "<image>\n<|grounding|>Convert the document to markdown.";
 
 /// The release's modes, by name.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -49,9 +47,8 @@ pub struct Args {
     /// How the pages are cut and scaled.
     #[arg(long, value_enum, default_value = "gundam")]
     mode: ModeName,
-    /// The prompt, with one <image> for each image.
-    #[arg(long, default_value = PROMPT)]
-    prompt: String,
+    #[command(flatten)]
+    asked: Asked,
     /// The release's tokenizer.json.
     #[arg(long, value_name = "FILE")]
     tokenizer: PathBuf,
@@ -71,7 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mode = Mode::from(args.mode);
     let prompter = Prompter::open(&args.tokenizer)?;
     let pages = args.images.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-    let inputs = prepare(&prompter, &args.prompt, &pages, mode)?;
+    let inputs = prepare(&prompter, &args.asked.prompt(pages.len()), &pages, mode)?;
     inputs.write(&args.out)?;
     to_stdout(&summary(args, mode, &inputs))?;
     Ok(ExitCode::SUCCESS)

@@ -20,7 +20,7 @@ use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, Server
 
 use crate::{
     cmd::{
-        ocr::{Device, END_OF_SENTENCE_ID, prompt},
+        ocr::{Device, END_OF_SENTENCE_ID, given},
         preprocess::ModeName,
     },
     output::to_stdout,
@@ -97,8 +97,8 @@ struct Bounds {
     grace: u64,
 }
 
-/// Images that the model takes in one prompt.
-const MAX_IMAGES: usize = 1;
+/// Images of one prompt: a page of nine tiles has over a thousand tokens.
+const MAX_IMAGES: usize = 8;
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     at_most_a_million(text).and_then(|count| if count == 0 { Err("expected at least 1".into()) } else { Ok(count) })
@@ -243,8 +243,8 @@ struct Texts<'a> {
 
 impl Generator for Texts<'_> {
     fn join(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
-        let prompt = prompt(inputs).map_err(|error| GeneratorError::Refused(format!("{error:#}")))?;
-        self.engine.join(id, &prompt, options(making)).map_err(|error| match error {
+        let (prompt, more) = given(inputs).map_err(|error| GeneratorError::Refused(format!("{error:#}")))?;
+        self.engine.join_with(id, &prompt, &more, options(making)).map_err(|error| match error {
             Error::Input { .. } => GeneratorError::Refused(error.to_string()),
             other => GeneratorError::Failed(other.to_string()),
         })

@@ -55,6 +55,13 @@ impl Owned {
         }
     }
 
+    /// Makes `count` rows of the first axis: those that are there, then zeros.
+    pub fn zero_rows_up_to(&mut self, count: usize) {
+        let len = self.bytes.len() / self.shape[0];
+        self.bytes.resize(count * len, 0);
+        self.shape[0] = count;
+    }
+
     /// Swaps two rows of the first axis.
     pub fn swap_rows(&mut self, a: usize, b: usize) {
         let len = self.bytes.len() / self.shape[0];

@@ -3,10 +3,12 @@
 pub mod config;
 pub mod expression;
 pub mod fixture_manifest;
+pub mod grounding;
 pub mod header;
 pub mod index;
 pub mod lock;
 pub mod manifest;
+pub mod page;
 pub mod pickle;
 pub mod plan;
 pub mod recipe;

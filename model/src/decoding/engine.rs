@@ -14,6 +14,7 @@ use super::{Options, Sampler, Sampling};
 use crate::{
     cache::KvCache,
     error::{Error, Result},
+    image::Image,
     ocr::{DeepseekOcr, Prompt},
 };
 
@@ -64,11 +65,19 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// When prompt and model do not fit; the other texts are unharmed.
     pub fn join(&mut self, id: usize, prompt: &Prompt, options: Options) -> Result<()> {
+        self.join_with(id, prompt, &[], options)
+    }
+
+    /// As [`Engine::join`], where more pictures follow `prompt.image`.
+    ///
+    /// # Errors
+    /// When prompt, pictures and model do not fit; the other texts are unharmed.
+    pub fn join_with(&mut self, id: usize, prompt: &Prompt, more: &[Image], options: Options) -> Result<()> {
         if options.max_tokens == 0 {
             return Ok(());
         }
         let mut cache = self.model.new_cache();
-        let logits = rows(&self.model.prefill(prompt, &mut cache, options.chunk)?)?;
+        let logits = rows(&self.model.prefill_with(prompt, more, &mut cache, options.chunk)?)?;
         match &self.logits {
             Some(others) => {
                 self.logits = Some(ops::concatenate(&[others, &logits], 0)?);

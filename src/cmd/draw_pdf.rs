@@ -1,0 +1,118 @@
+//! `mlxport draw-pdf`, which nobody types: the process that draws a document's pages for `mlxport ocr`. A hostile page may make a
+//! renderer run on, take all memory or overflow its stack; here that ends this process, and one page is lost.
+//!
+//! ```text
+//! stdin:  the password, a line; then a page's number, counted from 0, a line each
+//! stdout: N pages (u32) · per page P width (u32) height (u32) bytes, or E length (u32) text      (little-endian)
+//! ```
+
+use std::{
+    io::{BufRead as _, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use mlxport_ocr::{OcrError, Page, pdf::Document};
+
+/// The exit code that says a page took too long.
+pub const TOO_LONG: u8 = 124;
+/// The most memory this process may take, in GiB, where the system keeps it to that (Linux): a page of the largest size, its layers, and the document.
+pub const MEMORY_GIB: u64 = 4;
+
+/// Tag of the number of pages.
+pub const COUNT: u8 = b'N';
+/// Tag of a page.
+pub const PAGE: u8 = b'P';
+/// Tag of an error.
+pub const ERROR: u8 = b'E';
+
+/// Seconds that the present page has taken, counted up by a thread of its own; [`IDLE`] while none is asked for.
+static SECONDS: AtomicU64 = AtomicU64::new(0);
+const IDLE: u64 = u64::MAX;
+
+/// What `mlxport ocr` passes on.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    document: PathBuf,
+    #[arg(long)]
+    dpi: u16,
+    #[arg(long)]
+    page_seconds: u64,
+}
+
+/// Draws what stdin asks for until it ends.
+///
+/// # Errors
+/// When stdin or stdout are gone.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    limit_memory();
+    watch(args.page_seconds);
+    let mut lines = std::io::stdin().lock().lines();
+    let mut to = std::io::stdout().lock();
+    let password = lines.next().transpose()?.unwrap_or_default();
+    let document = match Document::open(&args.document, &password) {
+        Ok(document) => document,
+        Err(error) => return say(&mut to, &error).map(|()| ExitCode::from(crate::exit::INPUT)),
+    };
+    to.write_all(&[COUNT])?;
+    to.write_all(&u32::try_from(document.page_count())?.to_le_bytes())?;
+    to.flush()?;
+    let mut drawer = document.drawer();
+    loop {
+        SECONDS.store(IDLE, Ordering::Relaxed);
+        let Some(line) = lines.next() else { break };
+        let index: usize = line?.parse()?;
+        SECONDS.store(0, Ordering::Relaxed);
+        match drawer.draw(index, args.dpi) {
+            Ok(page) => send(&mut to, &page)?,
+            Err(error) => say(&mut to, &error)?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn send(to: &mut impl Write, page: &Page) -> anyhow::Result<()> {
+    to.write_all(&[PAGE])?;
+    for side in [page.width(), page.height()] {
+        to.write_all(&u32::try_from(side)?.to_le_bytes())?;
+    }
+    to.write_all(page.rgb())?;
+    Ok(to.flush()?)
+}
+
+fn say(to: &mut impl Write, error: &OcrError) -> anyhow::Result<()> {
+    let text = error.to_string();
+    to.write_all(&[ERROR])?;
+    to.write_all(&u32::try_from(text.len())?.to_le_bytes())?;
+    to.write_all(text.as_bytes())?;
+    Ok(to.flush()?)
+}
+
+/// Ends the process when the document takes longer to open, or a page to draw, than it may.
+fn watch(page_seconds: u64) {
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let more = |seconds| (seconds != IDLE).then(|| seconds + 1);
+            if SECONDS
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+                .is_ok_and(|past| past + 1 > page_seconds)
+            {
+                std::process::exit(i32::from(TOO_LONG));
+            }
+        }
+    });
+}
+
+#[cfg(unix)]
+fn limit_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // Where the system refuses, the page's own limits still hold.
+    let most = Some(MEMORY_GIB << 30);
+    let _ = setrlimit(Resource::Data, Rlimit { current: most, maximum: most });
+}
+
+#[cfg(not(unix))]
+fn limit_memory() {}

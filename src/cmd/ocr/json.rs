@@ -1,0 +1,52 @@
+//! The object that `--json` prints, and each page's `page.json`.
+
+use mlxport_ocr::grounding::PixelBox;
+use serde_json::{Value, json};
+
+use super::{Outcome, read::Read};
+
+/// A page: text, references with their boxes in the model's units (0 to 999) and in pixels, tokens.
+pub fn page(read: &Read) -> Value {
+    let corners = |frame: &Option<PixelBox>| frame.map(|at| [at.left, at.top, at.left + at.width, at.top + at.height]);
+    let references = read.found.references.iter().zip(&read.boxes).map(|(reference, pixels)| {
+        json!({
+            "label": reference.label,
+            "boxes": reference.boxes,
+            "pixels": pixels.iter().map(corners).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "page": read.place.name(),
+        "width": read.size[0],
+        "height": read.size[1],
+        "text": read.found.text,
+        "references": references.collect::<Vec<_>>(),
+        "tokens": read.tokens,
+        "ended": read.ended,
+        "seconds": read.seconds,
+    })
+}
+
+/// A page's width and height, out of its `page.json`.
+///
+/// # Errors
+/// When it says nothing of them.
+pub fn size(record: &[u8]) -> anyhow::Result<[usize; 2]> {
+    let record: Value = serde_json::from_slice(record)?;
+    let side = |name: &str| record[name].as_u64().and_then(|side| usize::try_from(side).ok());
+    let sides = side("width").zip(side("height"));
+    sides.map(|(width, height)| [width, height]).ok_or_else(|| anyhow::anyhow!("page.json: expected width and height"))
+}
+
+/// The whole run.
+pub fn run(outcome: &Outcome) -> Value {
+    let failed = outcome.failed.iter().map(|(name, error)| json!({ "page": name, "error": format!("{error:#}") }));
+    json!({
+        "schema": 1,
+        "ok": outcome.failed.is_empty() && !outcome.interrupted,
+        "interrupted": outcome.interrupted,
+        "pages": outcome.done.values().map(page).collect::<Vec<_>>(),
+        "done_before": outcome.done_before,
+        "failed": failed.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,182 @@
+//! `mlxport ocr`: images and documents in, the release's Markdown out. Several pages are decoded together, the next ones are made
+//! ready meanwhile, and finished pages are not done again.
+//!
+//! ```text
+//! sources ─ pages (a thread; documents are drawn by a process) ─ batch (the model) ─ results (files, stdout, documents)
+//! ```
+
+mod args;
+mod bar;
+mod batch;
+mod document;
+mod drawing;
+mod json;
+mod pages;
+mod read;
+mod results;
+mod sources;
+mod write;
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use mlxport_model::{LoadOptions, ocr::DeepseekOcr, runtime};
+use mlxport_ocr::Prompter;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+
+use args::Dtype;
+pub use args::{Args, Device, END_OF_SENTENCE_ID};
+use batch::Batch;
+pub use batch::given;
+use pages::News;
+use read::Read;
+use results::Results;
+use sources::Kind;
+
+use crate::{exit, output::to_stdout};
+
+/// How long to wait for a page before looking whether to stop.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
+/// How a run went.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Pages that were read, by their place in the order, where `--json` wants them.
+    done: BTreeMap<usize, Read>,
+    done_before: Vec<String>,
+    failed: Vec<(String, anyhow::Error)>,
+    interrupted: bool,
+}
+
+/// Runs the command: exit code 2 where a page could not be read (the others are done all the same), 130 where it was interrupted
+/// (what was finished is there).
+///
+/// # Errors
+/// When model, tokenizer or device cannot be used, or the output cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let sources = sources::sources(&args.inputs, args.format)?;
+    let documents: Vec<&str> =
+        sources.iter().filter(|source| source.kind == Kind::Document).map(|source| source.name.as_str()).collect();
+    if args.together && !documents.is_empty() {
+        bail!("--together: expected images, found documents: {}", documents.join(", "));
+    }
+    args.prompt(if args.together { sources.len() } else { 1 })?;
+    let tokenizer = args.tokenizer.clone().unwrap_or_else(|| args.model.join("tokenizer.json"));
+    let prompter = Arc::new(Prompter::open(&tokenizer)?);
+    let stop = stop_when_asked().context("listening for signals")?;
+    runtime::use_device(args.place()).context("this MLX cannot run there")?;
+    let options = match args.dtype {
+        Dtype::Bf16 => LoadOptions::bfloat16(),
+        Dtype::F32 => LoadOptions::default(),
+    };
+    let model = DeepseekOcr::load(&args.model, options)?;
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+        write::sweep(out);
+    }
+    let news = pages::begin(Arc::new(args.clone()), Arc::clone(&prompter), sources);
+    let mut results = Results::new(args, &prompter);
+    let mut batch = Batch::new(args, &model);
+    read_all(&news, &stop, &mut batch, &mut results)?;
+    told(args, results)
+}
+
+/// Set by the first signal; the second one ends the program at once. SIGHUP is left alone: `nohup` means it.
+fn stop_when_asked() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order the first signal finds the flag unset.
+        flag::register_conditional_shutdown(signal, i32::from(exit::INTERRUPTED), Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+fn read_all(
+    news: &Receiver<News>,
+    stop: &AtomicBool,
+    batch: &mut Batch<'_>,
+    results: &mut Results<'_>,
+) -> anyhow::Result<()> {
+    let (mut turn, mut all_told) = (0, false);
+    while !(all_told && batch.is_empty()) {
+        if stop.load(Ordering::Relaxed) {
+            results.outcome.interrupted = true;
+            let pages = batch.len();
+            results.progress.note(&format!("interrupted: {pages} pages were being read, to be done again"));
+            break;
+        }
+        while !all_told && batch.has_room() {
+            let Some(news) = next(news, batch.is_empty())? else { break };
+            all_told = matches!(news, News::End);
+            hear(news, &mut turn, batch, results)?;
+        }
+        let reading = batch.len();
+        for ended in batch.step() {
+            results.ended(ended)?;
+        }
+        results.progress.tokens(reading, batch.len());
+    }
+    Ok(())
+}
+
+/// What the pages' thread says next; waits a moment where there is nothing else to do.
+fn next(news: &Receiver<News>, is_idle: bool) -> anyhow::Result<Option<News>> {
+    const GONE: &str = "what makes pages ready broke down";
+    if is_idle {
+        return match news.recv_timeout(A_MOMENT) {
+            Ok(news) => Ok(Some(news)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => bail!(GONE),
+        };
+    }
+    match news.try_recv() {
+        Ok(news) => Ok(Some(news)),
+        Err(TryRecvError::Empty) => Ok(None),
+        Err(TryRecvError::Disconnected) => bail!(GONE),
+    }
+}
+
+fn hear(news: News, turn: &mut usize, batch: &mut Batch<'_>, results: &mut Results<'_>) -> anyhow::Result<()> {
+    let at = *turn;
+    *turn += usize::from(matches!(news, News::Ready(_) | News::DoneBefore(..) | News::Failed(..)));
+    match news {
+        News::More(pages) => results.progress.more(pages),
+        News::Ready(ready) => {
+            results.begun(&ready.place);
+            if let Err(ended) = batch.join(at, ready) {
+                results.ended(*ended)?;
+            }
+        }
+        News::DoneBefore(place, same) => results.done_before(at, &place, same)?,
+        News::Failed(name, error) => results.failed(at, name, error)?,
+        News::EndOfDocument(name) => results.end_of_document(&name)?,
+        News::End => {}
+    }
+    Ok(())
+}
+
+fn told(args: &Args, results: Results<'_>) -> anyhow::Result<ExitCode> {
+    let Results { outcome, progress, .. } = results;
+    progress.note(&progress.summary());
+    drop(progress);
+    if args.json {
+        to_stdout(&format!("{}\n", json::run(&outcome)))?;
+    }
+    if outcome.interrupted {
+        return Ok(ExitCode::from(exit::INTERRUPTED));
+    }
+    Ok(outcome.failed.first().map_or(ExitCode::SUCCESS, |(_, error)| exit::code_of(error)))
+}
