@@ -14,7 +14,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(
         std::io::stdout(),
         "{{\"kl_mean_nats\": {:.3e}, \"kl_max_nats\": {:.3e}, \"top1_rows\": {}, \"top5_rows\": {}, \"rows\": {}}}",
-        found.kl_mean, found.kl_max, found.top1_rows, found.top5_rows, found.rows
+        found.kl_mean,
+        found.kl_max,
+        found.top1_rows,
+        found.top5_rows,
+        found.rows
     )?;
     Ok(())
 }
