@@ -2,10 +2,11 @@
 //! holds is escaped by construction; a tap's section is made by the page's script when it is asked for, from one embedded JSON.
 
 mod chart;
+mod section;
+mod tree;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use mlxport_verdict::{Run, TapRecord, TapRef, Verdict};
-use serde_json::json;
 
 use crate::facts::{
     last_logits, near_ties, next_steps, only_in_candidate, origin, reasons, system_rows, tap, tolerance_rule,
@@ -59,10 +60,10 @@ pub fn html(run: &Run) -> String {
                     (chart::chart(run))
                     (systems(run))
                     (table(run))
-                    (modules(run))
+                    (tree::tree(run))
                     (coverage(run))
                 }
-                script type="application/json" id="data" { (PreEscaped(data(run))) }
+                script type="application/json" id="data" { (PreEscaped(section::data(run))) }
                 script { (PreEscaped(SCRIPT)) }
             }
         }
@@ -152,6 +153,9 @@ fn table(run: &Run) -> Markup {
             label { "Mode " select id="mode" {
                 option value="" { "both" } option { "cumulative" } option { "isolated" }
             } }
+            label { "System " select id="system" {
+                option value="" { "all" } @for system in ALL { option { (system) } }
+            } }
             label { input type="checkbox" id="failed"; " failed only" }
             span id="shown" class="dim" role="status" { (run.taps.len()) " shown" }
         }
@@ -172,7 +176,7 @@ fn row(place: usize, tap: &TapRecord) -> Markup {
     let tolerance = tap.tolerance.as_ref().map(|tolerance| tolerance.value);
     let (tone, word) = if tap.passed() { ("pass", "pass") } else { ("fail", "FAIL") };
     html! {
-        tr id=(format!("row-{place}")) data-name=(name.to_lowercase()) data-mode=(tap.mode) data-failed=(u8::from(!tap.passed())) {
+        tr id=(format!("row-{place}")) data-name=(name.to_lowercase()) data-mode=(tap.mode) data-system=(System::of(&tap.point)) data-failed=(u8::from(!tap.passed())) {
             td { a href=(format!("#tap-{place}")) { code { (name) } } }
             td { (System::of(&tap.point)) }
             td { (tap.mode) }
@@ -191,35 +195,6 @@ fn cell(value: Option<f64>, words: fn(f64) -> String) -> Markup {
     html! { td class="n" data-v=(key) { (value.map_or_else(|| "–".to_owned(), words)) } }
 }
 
-/// Modules folded by system, in the order of the record; those that fail are open.
-fn modules(run: &Run) -> Markup {
-    let listed = |system: System| {
-        let mut points: Vec<(&str, usize, usize, usize)> = Vec::new();
-        for (place, tap) in run.taps.iter().enumerate().filter(|(_, tap)| System::of(&tap.point) == system) {
-            let failed = usize::from(!tap.passed());
-            match points.last_mut().filter(|last| last.0 == tap.point) {
-                Some(last) => (last.1, last.2) = (last.1 + 1, last.2 + failed),
-                None => points.push((&tap.point, 1, failed, place)),
-            }
-        }
-        points
-    };
-    html! {
-        h2 { "Modules" }
-        @for (system, points) in ALL.map(|system| (system, listed(system))).into_iter().filter(|(_, p)| !p.is_empty()) {
-            @let failed: usize = points.iter().map(|point| point.2).sum();
-            details class="tree" open[failed > 0 && points.len() < 200] {
-                summary { strong { (system) } " · " (points.iter().map(|p| p.1).sum::<usize>()) " taps"
-                    @if failed > 0 { ", " span class="fail" { (failed) " failed" } } }
-                ul { @for (point, taps, failed, place) in points { li {
-                    a href=(format!("#tap-{place}")) { code { (clean(point)) } } " " (taps)
-                    @if failed > 0 { span class="fail" { " · " (failed) " failed" } }
-                } } }
-            }
-        }
-    }
-}
-
 fn coverage(run: &Run) -> Markup {
     let summary = &run.summary;
     html! {
@@ -232,48 +207,6 @@ fn coverage(run: &Run) -> Markup {
             (clip_end(&clean(reason.reason), 300))
         } } }
     }
-}
-
-/// What the script makes sections of. No `<` is left in it, so nothing in it can end the element that holds it.
-fn data(run: &Run) -> String {
-    let taps: Vec<serde_json::Value> = run
-        .taps
-        .iter()
-        .map(|tap| json!({"name": tap_name(tap), "mode": tap.mode.to_string(), "lines": numbers(tap), "facts": details(tap)}))
-        .collect();
-    serde_json::Value::from(taps).to_string().replace('<', "\\u003c").replace(['\u{2028}', '\u{2029}'], " ")
-}
-
-/// Everything measured at a tap, as name and value.
-fn details(tap: &TapRecord) -> Vec<(&'static str, String)> {
-    let mut facts = vec![
-        ("shape", format!("{:?}", tap.shape)),
-        ("dtype", clean(&tap.dtype)),
-        ("status", if tap.passed() { "pass" } else { "fail" }.to_owned()),
-    ];
-    facts.extend(tap.sampled.map(|count| ("elements sampled", count.to_string())));
-    if let Some(m) = &tap.metrics {
-        facts.extend([
-            ("elements compared", m.numel.to_string()),
-            ("reference RMS", scientific(m.ref_rms)),
-            ("error RMS", scientific(m.error_rms)),
-            ("relative RMS", scientific(m.rel_rms)),
-            ("worst row", format!("{:?}: relative L2 {}", m.worst_row.row, scientific(m.worst_row.rel_l2))),
-            ("worst element", format!("{:?}: off by {}", m.max_abs.coordinate, scientific(m.max_abs.value))),
-            (
-                "not finite",
-                format!("{} reference, {} candidate", m.finite.reference_nonfinite, m.finite.candidate_nonfinite),
-            ),
-        ]);
-    }
-    if let Some(f) = &tap.floors {
-        facts.push(("floor: PyTorch", scientific(f.torch)));
-        facts.push(("floor: this runtime", scientific(f.runtime)));
-        facts.push(("floor: one ulp", scientific(f.ulp)));
-    }
-    facts.extend(tap.tolerance.as_ref().map(|t| ("tolerance", scientific(t.value))));
-    facts.extend(tap.locked.map(|locked| ("locked tolerance", scientific(locked))));
-    facts
 }
 
 #[cfg(test)]
@@ -331,16 +264,5 @@ mod tests {
         let page = html(&run);
         assert!(page.len() < 4 << 20, "{} bytes", page.len());
         assert_eq!(page.matches("<tr id=\"row-").count(), 2000);
-    }
-
-    #[test]
-    fn what_is_not_finite_or_nothing_is_drawn_all_the_same() {
-        let mut run = samples::failing();
-        let errors = [f64::NAN, f64::INFINITY, 0.0, 1e-300, 1e300];
-        for (tap, error) in run.taps.iter_mut().zip(errors) {
-            tap.metrics.as_mut().expect("measured").rel_rms = error;
-        }
-        let svg = chart::chart(&run).into_string();
-        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 }
