@@ -20,6 +20,8 @@ const SCRIPT: &str = include_str!("html/page.js");
 /// What the page may do: its own style and script, nothing from anywhere.
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+/// How a line about a cause begins.
+const HINT: &str = "likely cause: ";
 /// The table's columns, and whether each holds numbers.
 const COLUMNS: [(&str, bool); 8] = [
     ("tap", false),
@@ -46,6 +48,8 @@ pub fn html(run: &Run) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (word) ": " (name) }
                 style { (PreEscaped(STYLE)) }
+                // Long parts are laid out once, when all of the page is there, not again and again while it comes.
+                noscript { style { ".late{display:block}" } }
             }
             body {
                 header {
@@ -89,22 +93,37 @@ fn attribution(run: &Run) -> Markup {
                 section class="card bad" {
                     h3 { (title) }
                     p { (link(run, tap)) }
-                    @for line in numbers(tap) { p { (line) } }
+                    @for line in numbers(tap).iter().filter(|line| !line.starts_with(HINT)) { p { (line) } }
                 }
             }
         }
     };
     html! {
-        (block("First divergence (cumulative)", &summary.first_divergence))
+        @if summary.verdict == Verdict::Fail { (next(run)) }
         (block("Fails by itself (isolated)", &summary.first_isolated_failure))
+        (block("First divergence (cumulative)", &summary.first_divergence))
         @if let Some(origin) = origin(run) { p { strong { "Origin: " } (origin) "." } }
         @for said in [last_logits(run), near_ties(run)].into_iter().flatten() { p { (said) } }
         @if summary.points_unaccounted > 0 {
             p class="fail" { (summary.points_unaccounted) " recorded points are unaccounted for" }
         }
+        @if summary.verdict != Verdict::Fail { (next(run)) }
+    }
+}
+
+/// What to do, after the causes that were tried on the tensors and explain the error.
+fn next(run: &Run) -> Markup {
+    let summary = &run.summary;
+    let named = [&summary.first_isolated_failure, &summary.first_divergence];
+    let hints = named.into_iter().flatten().filter_map(|named| tap(run, named)).find(|tap| !tap.hints.is_empty());
+    html! {
         section class="card" {
             h3 { "Next" }
             @for step in next_steps(run) { p { (step) } }
+            @if let Some(tap) = hints {
+                p class="hint" { "Likely cause at " (link(run, tap)) ":" }
+                ul { @for line in numbers(tap).iter().filter(|line| line.starts_with(HINT)) { li { (line[HINT.len()..]) } } }
+            }
         }
     }
 }
@@ -161,7 +180,7 @@ fn table(run: &Run) -> Markup {
         }
         section class="card" id="detail" tabindex="-1" aria-label="The chosen comparison" hidden {}
         noscript { p { "Sorting, filtering and the details need JavaScript; every detail is in record.json, too." } }
-        div class="wide" { table id="taps" {
+        div class="wide late" { table id="taps" {
             caption { "A column's button sorts by it; a tap's link shows its details above the table." }
             thead { tr { @for (name, number) in COLUMNS {
                 th scope="col" class=[number.then_some("n")] { button type="button" { (name) } }
@@ -176,8 +195,8 @@ fn row(place: usize, tap: &TapRecord) -> Markup {
     let tolerance = tap.tolerance.as_ref().map(|tolerance| tolerance.value);
     let (tone, word) = if tap.passed() { ("pass", "pass") } else { ("fail", "FAIL") };
     html! {
-        tr id=(format!("row-{place}")) data-name=(name.to_lowercase()) data-mode=(tap.mode) data-system=(System::of(&tap.point)) data-failed=(u8::from(!tap.passed())) {
-            td { a href=(format!("#tap-{place}")) { code { (name) } } }
+        tr id=(format!("row-{place}")) {
+            td { a href=(format!("#tap-{place}")) { (name) } }
             td { (System::of(&tap.point)) }
             td { (tap.mode) }
             (cell(tap.error(), scientific))
@@ -224,7 +243,7 @@ mod tests {
         assert!(place("<svg") < place("<table id=\"taps\">"));
         assert_eq!(page.matches("<tr id=\"row-").count(), run.taps.len());
         let failed = run.taps.iter().filter(|tap| !tap.passed()).count();
-        assert_eq!(page.matches("data-failed=\"1\"").count(), failed);
+        assert_eq!(page.matches("<td class=\"fail\">FAIL</td>").count(), failed);
         assert!(!html(&samples::passing()).contains("First divergence"));
     }
 

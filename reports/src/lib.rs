@@ -40,3 +40,5 @@ pub type Result<T> = std::result::Result<T, ReportError>;
 
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod schema_tests;

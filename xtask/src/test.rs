@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::stages::{Stages, succeed};
-use crate::{cargo, fuzz, setup};
+use crate::{browser, cargo, fuzz, setup};
 
 /// Runs all stages.
 ///
@@ -20,6 +20,10 @@ pub fn run() -> Result<ExitCode> {
         succeed(cargo::command().args(arguments))
     })?;
     stages.run("test", || succeed(cargo::command().args(["test", "--workspace", "--locked"])))?;
+    match browser::missing() {
+        None => stages.run("browser", browser::run)?,
+        Some(reason) => stages.not_run("browser", reason),
+    }
     match fuzz::missing() {
         None => stages.run("fuzz", fuzz::short)?,
         Some(reason) => stages.not_run("fuzz", reason),

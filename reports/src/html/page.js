@@ -7,16 +7,19 @@
   const system = document.getElementById('system');
   const failed = document.getElementById('failed'), shown = document.getElementById('shown');
   const detail = document.getElementById('detail');
+  // Which tap of the record each row is of.
+  let order = rows.map((_, at) => at);
 
   const filter = () => {
     const word = search.value.trim().toLowerCase();
     let count = 0;
-    for (const row of rows) {
-      const hit = (!word || row.dataset.name.includes(word)) && (!mode.value || row.dataset.mode === mode.value)
-        && (!system.value || row.dataset.system === system.value) && (!failed.checked || row.dataset.failed === '1');
-      row.hidden = !hit;
+    rows.forEach((row, at) => {
+      const tap = taps[order[at]];
+      const hit = (!word || tap.name.toLowerCase().includes(word)) && (!mode.value || tap.mode === mode.value)
+        && (!system.value || tap.system === system.value) && (!failed.checked || tap.failed);
+      if (row.hidden === hit) row.hidden = !hit;
       count += hit;
-    }
+    });
     shown.textContent = `${count} of ${rows.length} shown`;
   };
   for (const control of [search, mode, system, failed]) control.addEventListener('input', filter);
@@ -28,7 +31,7 @@
     head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
     const numeric = head.classList.contains('n');
     const text = row => row.cells[column].dataset.v ?? row.cells[column].textContent;
-    const keyed = rows.map(row => [text(row), row]);
+    const keyed = rows.map((row, at) => [text(row), row, order[at]]);
     // What has no number is after all that have one, in either order.
     const compare = ([x], [y]) => {
       if (!numeric) return (x < y ? -1 : x > y ? 1 : 0) * (up ? 1 : -1);
@@ -37,6 +40,7 @@
     };
     keyed.sort(compare);
     keyed.forEach(([, row], at) => { rows[at] = row; });
+    order = keyed.map(([,, tap]) => tap);
     body.append(...rows);
   }));
 
@@ -76,7 +80,7 @@
   };
 
   const histogram = (parent, {from, step, counts, exact, unmeasured, tolerance}) => {
-    const most = Math.max(...counts, 1), width = 460, height = 200, base = 170, left = 8;
+    const most = Math.max(...counts, 1), width = 460, height = 200, base = 170, left = 20;
     let low = Math.floor(from), high = Math.ceil(from + step * counts.length);
     if (tolerance !== null) { low = Math.min(low, Math.floor(tolerance)); high = Math.max(high, Math.ceil(tolerance)); }
     high = Math.max(high, low + 1);
@@ -176,6 +180,15 @@
       if (tap) under.textContent = `${tap.name} (${tap.mode}): ${tap.lines[0] ?? ''}`;
     });
   }
-  filter();
+  // Thousands of rows take their time to be laid out: the first ones come with the page, the rest once it is shown, or as soon as
+  // anything is done with the table.
+  const all = () => body.classList.remove('few');
+  body.classList.add('few');
+  for (const part of document.querySelectorAll('.late')) part.classList.remove('late');
+  const later = window.requestIdleCallback ?? (work => setTimeout(work, 100));
+  addEventListener('load', () => later(all, {timeout: 1000}));
+  for (const control of [search, mode, system, failed]) control.addEventListener('input', all);
+  table.tHead.addEventListener('click', all);
+  addEventListener('hashchange', all);
   show();
 })();

@@ -3,6 +3,7 @@
 use mlxport_verdict::{Detail, Run, Stats, TapRecord};
 use serde_json::{Value, json};
 
+use crate::system::System;
 use crate::words::{clean, numbers, scientific, tap_name};
 
 /// One object per tap, in the record's order. No `<` is left in it, so nothing in it can end the element that holds it.
@@ -15,6 +16,8 @@ fn tap(tap: &TapRecord) -> Value {
     let mut object = json!({
         "name": tap_name(tap),
         "mode": tap.mode.to_string(),
+        "system": System::of(&tap.point).to_string(),
+        "failed": !tap.passed(),
         "lines": numbers(tap),
         "facts": facts(tap),
     });

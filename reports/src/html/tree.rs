@@ -54,7 +54,7 @@ pub(super) fn tree(run: &Run) -> Markup {
     let culprits: HashSet<&str> = named.into_iter().flatten().map(|tap| tap.point.as_str()).collect();
     html! {
         h2 { "Modules" }
-        @for (system, root) in ALL.map(|system| (system, of(run, system))) {
+        div class="late" { @for (system, root) in ALL.map(|system| (system, of(run, system))) {
             @let taps = root.all();
             @if !taps.is_empty() {
                 details class="tree" open[taps.iter().any(|(_, tap)| culprits.contains(tap.point.as_str()))] {
@@ -62,7 +62,7 @@ pub(super) fn tree(run: &Run) -> Markup {
                     ul { @for child in &root.children { (node(child, &culprits)) } }
                 }
             }
-        }
+        } }
     }
 }
 
