@@ -1,5 +1,10 @@
-//! What is made of records: rendered again, compared, written down over time. Broken ones are located, with exit code 2.
+//! What is made of records: rendered again, compared, written down over time. Broken ones are located, with exit code 2. And
+//! the action that does all of it in CI.
 
+#[path = "support/action.rs"]
+mod action;
+#[path = "support/schemas.rs"]
+mod schemas;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +52,7 @@ fn records_are_rendered_compared_and_written_down() {
 /// Every format made again is the file that the run itself wrote.
 fn rendered(dir: &tempfile::TempDir, fail: &Path) {
     let again = dir.path().join("again");
+    schemas::conforms("record", &object(&std::fs::read_to_string(fail.join("record.json")).expect("a record")));
     report(&[&"render", &fail.join("record.json"), &"--out", &again], 0);
     for (name, format) in [
         ("record.json", "json"),
@@ -68,6 +74,7 @@ fn rendered(dir: &tempfile::TempDir, fail: &Path) {
 fn compared(pass: &Path, fail: &Path) {
     let (text, said) = report(&[&"diff", &pass, &fail, &"--json"], 1);
     let diff = object(&text);
+    schemas::conforms("diff", &diff);
     assert_eq!((diff["schema"].as_str(), diff["ok"].as_bool()), (Some("mlxport.diff/1"), Some(false)));
     assert!(diff["counts"]["newly_failing"].as_u64().is_some_and(|count| count > 100), "{}", diff["counts"]);
     // In execution order: the first one is where the fault was planted.
@@ -90,6 +97,10 @@ fn written_down(dir: &tempfile::TempDir, pass: &Path, fail: &Path) {
     }
     let (text, _) = report(&[&"ledger", &ledger, &"--json", &"--html", &page], 0);
     let summary = object(&text);
+    schemas::conforms("ledger-summary", &summary);
+    for line in std::fs::read_to_string(&ledger).expect("a ledger").lines() {
+        schemas::conforms("ledger", &object(line));
+    }
     assert_eq!(summary["runs"], 3);
     assert_eq!(summary["series"][0]["last"]["commit"], "2abc");
     assert!(std::fs::read_to_string(&page).expect("a page").contains("<svg "));
@@ -101,7 +112,8 @@ fn written_down(dir: &tempfile::TempDir, pass: &Path, fail: &Path) {
     let (_, said) = report(&[&"ledger", &ledger, &"--add", &pass, &"--commit", &"x"], 2);
     assert!(said.contains("ledger.jsonl: line 2, column 1: "), "{said}");
     assert_eq!(std::fs::read_to_string(&ledger).expect("there"), broken, "nothing is written to a broken ledger");
-    report(&[&"ledger", &dir.path().join("absent"), &"--json"], 2);
+    let (text, _) = report(&[&"ledger", &dir.path().join("absent"), &"--json"], 2);
+    schemas::conforms("error", &object(&text));
     report(&[&"ledger", &ledger, &"--add", &pass, &"--commit", &"x", &"--time", &"noon"], 2);
 }
 
@@ -126,4 +138,82 @@ fn broken(dir: &tempfile::TempDir, pass: &Path) {
             assert!(said.contains(&at) || args.len() > 4, "expected {at} in {said}");
         }
     }
+}
+
+#[test]
+fn what_commands_print_is_as_published() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (release, model) = (fixture("tiny-small").join("checkpoint"), dir.path().join("model"));
+    let print = |args: &[&dyn AsRef<std::ffi::OsStr>], expected: i32| -> Value {
+        let args: Vec<_> = args.iter().map(|arg| (*arg).as_ref()).chain(["--json".as_ref()]).collect();
+        let output = mlxport(args);
+        assert_eq!(code(&output), expected, "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).expect("exactly one object")
+    };
+    let absent = dir.path().join("absent");
+    schemas::conforms("inspect", &print(&[&"inspect", &release], 0));
+    schemas::conforms("inspect", &print(&[&"inspect", &absent], 2));
+    schemas::conforms("convert", &print(&[&"convert", &release, &model, &"--dry-run"], 0));
+    schemas::conforms("convert", &print(&[&"convert", &release, &model], 0));
+    schemas::conforms("convert", &print(&[&"convert", &absent, &model], 2));
+    schemas::conforms("verify", &print(&[&"verify", &model], 0));
+    let recording = fixture("tiny-small");
+    let parity = [&"parity" as &dyn AsRef<std::ffi::OsStr>, &"--model", &model, &"--fixture", &recording];
+    schemas::conforms("record", &print(&[&parity[..], &[&"--select", &"lm_head"]].concat(), 0));
+    schemas::conforms("error", &print(&[&parity[..4], &[&absent]].concat(), 2));
+    schemas::conforms(
+        "decode",
+        &print(&[&"decode", &"--model", &model, &"--fixture", &recording, &"--steps", &"2"], 0),
+    );
+    std::fs::write(model.join("config.json"), "{}").expect("written");
+    schemas::conforms("verify", &print(&[&"verify", &model], 1));
+    schemas::conforms("verify", &print(&[&"verify", &absent], 2));
+}
+
+/// The action's own steps, run as a runner would: a pass, a divergence, input that cannot be used.
+#[test]
+fn the_action_reports_and_ends_with_the_verdicts_code() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let recording = fixture("tiny-small").to_string_lossy().into_owned();
+    let release = fixture("tiny-small").join("checkpoint").to_string_lossy().into_owned();
+    let inputs = [("release", release.as_str()), ("fixture", recording.as_str()), ("ledger", "history/ledger.jsonl")];
+
+    let ran = action::run(dir.path(), &[&inputs[..], &[("base", "base/record.json")]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.summary.starts_with("# PASS: tiny-small"), "{}", ran.summary);
+    assert!(ran.summary.contains("`base/record.json` is not there"), "{}", ran.summary);
+    assert_eq!(ran.outputs["exit-code"], "0");
+    assert_eq!(ran.uploaded, [("mlxport-report".to_owned(), "mlxport-report".to_owned())]);
+    assert!(dir.path().join("mlxport-report/ledger.html").exists());
+    std::fs::copy(dir.path().join("mlxport-report/record.json"), at("base.json")).expect("copied");
+
+    let lock = at("lock.json");
+    std::fs::write(&lock, "{}").expect("written");
+    let ran = action::run(dir.path(), &[&inputs[..], &[("tolerances", lock.as_str())]].concat());
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.summary.ends_with("# No verdict\n\nmlxport could not convert or compare: the log says why.\n"));
+    assert!(ran.uploaded.is_empty() && !ran.outputs.contains_key("record"), "an old report is not this run's");
+
+    let wrong = dir.path().join("wrong");
+    support::checkpoint_copy("tiny-small", &wrong);
+    for pointer in ["/rms_norm_eps", "/language_config/rms_norm_eps"] {
+        edit_config(&wrong.join("config.json"), pointer, 1e-3.into());
+    }
+    let wrong = wrong.to_string_lossy().into_owned();
+    let ran = action::run(
+        dir.path(),
+        &[("release", &wrong), ("fixture", &recording), ("base", "base.json"), ("artifact", "")],
+    );
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(
+        ran.summary.contains("# FAIL: tiny-small") && ran.summary.contains("comparisons newly fail"),
+        "{}",
+        ran.summary
+    );
+    assert!(ran.uploaded.is_empty());
+    assert_eq!(std::fs::read_to_string(at("history/ledger.jsonl")).expect("a ledger").lines().count(), 1);
+
+    let ran = action::run(dir.path(), &[("release", &at("absent")), ("fixture", &recording)]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
 }

@@ -233,6 +233,14 @@ pub(crate) fn reproduce(run: &Run) -> Vec<String> {
     commands
 }
 
+/// The cause that explains the error best, of those that were tried on the tensors of the first failure.
+pub(crate) fn likely_cause(run: &Run) -> Option<String> {
+    let summary = &run.summary;
+    let named = [&summary.first_isolated_failure, &summary.first_divergence];
+    let tap = named.into_iter().flatten().filter_map(|named| tap(run, named)).find(|tap| !tap.hints.is_empty())?;
+    Some(format!("Likely cause: {}.", crate::words::clean(&tap.hints[0].cause)))
+}
+
 /// What to do next, one line each.
 pub(crate) fn next_steps(run: &Run) -> Vec<String> {
     let summary = &run.summary;
@@ -282,6 +290,7 @@ fn failing_steps(run: &Run) -> Vec<String> {
         )),
         (None, None) => {}
     }
+    steps.extend(likely_cause(run));
     steps.push("Fix the first one only, then run again: later taps inherit its error.".to_owned());
     steps
 }

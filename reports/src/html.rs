@@ -121,7 +121,7 @@ fn next(run: &Run) -> Markup {
             h3 { "Next" }
             @for step in next_steps(run) { p { (step) } }
             @if let Some(tap) = hints {
-                p class="hint" { "Likely cause at " (link(run, tap)) ":" }
+                p class="hint" { "What explains the error at " (link(run, tap)) ", best first:" }
                 ul { @for line in numbers(tap).iter().filter(|line| line.starts_with(HINT)) { li { (line[HINT.len()..]) } } }
             }
         }

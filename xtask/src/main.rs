@@ -6,11 +6,13 @@ mod browser;
 mod cargo;
 mod demo;
 mod fuzz;
+mod junit;
 mod mlx_vlm;
 mod setup;
 mod stages;
 mod test;
 mod tidy;
+mod workflows;
 
 use std::process::ExitCode;
 
