@@ -3,6 +3,8 @@
 //! A few are planted in the files themselves, as a converter that is wrong would write them; the catalogue's are planted by
 //! `mlxport parity --mutate`.
 
+#[path = "support/schemas.rs"]
+mod schemas;
 mod support;
 #[path = "support/tensors.rs"]
 mod tensors;
@@ -66,7 +68,9 @@ fn mutated(name: &str, layout: &str) -> MutationReport {
     let dir = converted(name, layout);
     let output = parity(&dir.path().join("model"), &fixture(name), &["--mutate", "--json"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    serde_json::from_slice(&output.stdout).expect("a mutation report")
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    schemas::conforms("mutation", &object);
+    serde_json::from_value(object).expect("a mutation report")
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `mlxport parity --parts`: every projector in both layouts and every operation passes; faults and unusable files are told.
 
+#[path = "support/schemas.rs"]
+mod schemas;
 mod support;
 #[path = "support/tensors.rs"]
 mod tensors;
@@ -36,6 +38,7 @@ fn every_projector_passes_in_both_layouts_and_every_operation() {
     let dir = copy();
     let (code, object) = parts(dir.path());
     assert_eq!((code, object["verdict"].as_str()), (0, Some("pass")), "{object:#}");
+    schemas::conforms("parts", &object);
     let names: Vec<&str> =
         object["taps"].as_array().expect("taps").iter().filter_map(|tap| tap["point"].as_str()).collect();
     assert_eq!(names.iter().filter(|name| name.starts_with("projectors/")).count(), 32, "16 cases, two layouts");

@@ -1,5 +1,7 @@
 //! `mlxport preprocess`: the file it writes is what a model is fed; what cannot be used is told, and leaves nothing behind.
 
+#[path = "support/schemas.rs"]
+mod schemas;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ fn the_file_holds_what_the_model_is_fed() {
     let output = preprocess(&images, &out, &more);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    schemas::conforms("preprocess", &object);
     let bytes = std::fs::read(&out).expect("written");
     let file = SafeTensors::deserialize(&bytes).expect("a sound file");
     let tensor = |name: &str| file.tensor(name).map(|t| (t.dtype(), t.shape().to_vec())).expect("there");

@@ -1,12 +1,12 @@
 //! One pair of tensors, judged: both to metrics, the reference's floors to a tolerance, all to a record.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use mlxport_fixtures::{Data, Point, Tensor};
 use mlxport_verdict::hints::hints;
 use mlxport_verdict::{
-    Element, Failure, Floors, Header, Mode, Precision, Reference, ReferenceKind, TapRecord, compare, compare_exact,
-    compare_sets, ulp_floor,
+    Detail, Element, Failure, Floors, Header, Keeper, Mode, Precision, Reference, ReferenceKind, TapRecord, compare,
+    compare_exact, compare_sets, ulp_floor,
 };
 
 use crate::elements::{Common, common, place};
@@ -34,6 +34,8 @@ pub(crate) struct Judge<'a> {
     k: f64,
     /// How many more failures are looked into.
     hints_left: Cell<usize>,
+    /// Which taps are worth a picture.
+    keeper: RefCell<Keeper>,
 }
 
 impl<'a> Judge<'a> {
@@ -44,7 +46,15 @@ impl<'a> Judge<'a> {
     pub fn new(reference: &'a Side<'a>, candidate: &'a Side<'a>, k: f64) -> Result<Self> {
         let ours = Experts::read(reference.fixture, &reference.points, |point, _| Some(point.noise_floor))?;
         let theirs = Experts::read(candidate.fixture, &candidate.points, |point, _| Some(point.noise_floor))?;
-        Ok(Self { reference, candidate, ours, theirs, k, hints_left: Cell::new(HINTED_FAILURES) })
+        Ok(Self {
+            reference,
+            candidate,
+            ours,
+            theirs,
+            k,
+            hints_left: Cell::new(HINTED_FAILURES),
+            keeper: RefCell::default(),
+        })
     }
 
     /// Judges one pair: against the float64 run where the reference has it.
@@ -95,6 +105,9 @@ impl<'a> Judge<'a> {
         // A sample has one axis; what is whole keeps its own.
         let shape = if count == numel { ours.shape.clone() } else { vec![count] };
         let mut record = self.record(header, ours, &shape, &reference, &candidate);
+        if self.keeper.borrow_mut().wants(&record) {
+            record.detail = detail((count == numel).then_some(&shape), &reference, &candidate);
+        }
         if count == numel {
             self.look_into(&mut record, &shape, &reference, &candidate);
         } else {
@@ -157,6 +170,21 @@ impl<'a> Judge<'a> {
             ulp: ulp_floor(point.noise_floor.ref_rms, Precision::F32),
         };
         TapRecord::measured(header, compare(shape, reference, candidate), floors, self.k)
+    }
+}
+
+/// What the two tensors look like, where both are floats.
+fn detail(shape: Option<&Vec<usize>>, ours: &Data, theirs: &Data) -> Option<Detail> {
+    let shape = shape.map(Vec::as_slice);
+    let reference = match ours {
+        Data::F32(values) => Reference::F32(values),
+        Data::F64(values) => Reference::F64(values),
+        Data::I64(_) | Data::Bool(_) => return None,
+    };
+    match theirs {
+        Data::F32(values) => Some(Detail::of(shape, reference, values)),
+        Data::F64(values) => Some(Detail::of(shape, reference, values)),
+        Data::I64(_) | Data::Bool(_) => None,
     }
 }
 

@@ -7,8 +7,8 @@ use mlxport_compare::Experts;
 use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
 use mlxport_model::tap::Module;
 use mlxport_verdict::{
-    Failure, Floors, Header, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance, compare,
-    compare_exact, compare_logits, compare_sets,
+    Detail, Failure, Floors, Header, Keeper, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance,
+    compare, compare_exact, compare_logits, compare_sets,
     hints::{hints, ranked, tried},
     ulp_floor, ulps,
 };
@@ -36,6 +36,8 @@ pub struct Judge<'a> {
     hints_left: HashMap<Mode, usize>,
     /// Whether the tap judged last was looked into.
     looked_into: bool,
+    /// Which taps are worth a picture.
+    keeper: Keeper,
 }
 
 impl<'a> Judge<'a> {
@@ -59,6 +61,7 @@ impl<'a> Judge<'a> {
             k,
             hints_left: HashMap::new(),
             looked_into: false,
+            keeper: Keeper::default(),
         })
     }
 
@@ -174,6 +177,10 @@ impl<'a> Judge<'a> {
         let floors = self.floors(point, header.mode)?;
         let mut record = TapRecord::measured(header, outcome, floors, self.k);
         self.add_meanings(&mut record, point, reference, &values);
+        if let (Some(reference), true) = (floats_of(reference), self.keeper.wants(&record)) {
+            let whole = point.sampling.is_none().then_some(shape.as_slice());
+            record.detail = Some(Detail::of(whole, reference, &values));
+        }
         self.looked_into = false;
         if record.failure == Some(Failure::ToleranceExceeded)
             && point.sampling.is_none()

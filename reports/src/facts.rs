@@ -12,6 +12,8 @@ pub(crate) struct SystemRow<'a> {
     pub failed: usize,
     /// The tap to look at: the largest ratio, or a failure that has no ratio.
     pub worst: Option<&'a TapRecord>,
+    /// The largest relative RMS error of any of them; NaN is the largest.
+    pub largest_error: Option<f64>,
 }
 
 /// The table by system: one row per system and mode that has taps.
@@ -30,10 +32,15 @@ pub(crate) fn system_rows(run: &Run) -> Vec<SystemRow<'_>> {
                 taps: taps.len(),
                 failed: taps.iter().filter(|tap| !tap.passed()).count(),
                 worst: most_telling(&taps),
+                largest_error: taps.iter().filter_map(|tap| tap.error()).reduce(larger),
             });
         }
     }
     rows
+}
+
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
 }
 
 fn most_telling<'a>(taps: &[&'a TapRecord]) -> Option<&'a TapRecord> {
@@ -186,6 +193,54 @@ pub(crate) fn origin(run: &Run) -> Option<String> {
     })
 }
 
+/// The commands that make this record again, as far as it says how it was made: paths stand for themselves, in capitals. Where
+/// something failed, the last one runs that module alone.
+pub(crate) fn reproduce(run: &Run) -> Vec<String> {
+    if run.candidate.is_some() {
+        return vec!["mlxport compare REFERENCE CANDIDATE".to_owned()];
+    }
+    let e = &run.environment;
+    let layout = crate::words::shell(&run.model.layout);
+    let mode = match run.modes[..] {
+        [one] => one.to_string(),
+        _ => "both".to_owned(),
+    };
+    // Of `bf16+affine-4-64` the first part; how weights are packed is the model's.
+    let dtype = e.dtype.split('+').next().unwrap_or_default();
+    let mut command = format!(
+        "mlxport parity --model MODEL --fixture {} --mode {mode} --device {} --dtype {}",
+        crate::words::shell(&run.fixture.name),
+        crate::words::shell(&e.device),
+        crate::words::shell(dtype)
+    );
+    let alone = command.clone();
+    if let Some(shard) = run.shard {
+        command.push_str(&format!(" --shard {}/{}", shard.index, shard.count));
+    }
+    if run.lock.is_some() {
+        command.push_str(" --tolerances LOCKFILE");
+    }
+    if let Some(repeats) = &run.repeats {
+        command.push_str(&format!(" --repeat {}", repeats.count));
+    }
+    if run.not_compared.iter().any(|entry| entry.reason == "not selected") {
+        command.push_str(" --select GLOB");
+    }
+    let mut commands = vec![format!("mlxport convert RELEASE MODEL --layout {layout}"), command];
+    let summary = &run.summary;
+    let first = summary.first_isolated_failure.as_ref().or(summary.first_divergence.as_ref());
+    commands.extend(first.map(|tap| format!("{alone} --select {}", crate::words::shell(&tap.point))));
+    commands
+}
+
+/// The cause that explains the error best, of those that were tried on the tensors of the first failure.
+pub(crate) fn likely_cause(run: &Run) -> Option<String> {
+    let summary = &run.summary;
+    let named = [&summary.first_isolated_failure, &summary.first_divergence];
+    let tap = named.into_iter().flatten().filter_map(|named| tap(run, named)).find(|tap| !tap.hints.is_empty())?;
+    Some(format!("Likely cause: {}.", crate::words::clean(&tap.hints[0].cause)))
+}
+
 /// What to do next, one line each.
 pub(crate) fn next_steps(run: &Run) -> Vec<String> {
     let summary = &run.summary;
@@ -235,6 +290,7 @@ fn failing_steps(run: &Run) -> Vec<String> {
         )),
         (None, None) => {}
     }
+    steps.extend(likely_cause(run));
     steps.push("Fix the first one only, then run again: later taps inherit its error.".to_owned());
     steps
 }

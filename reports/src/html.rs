@@ -2,10 +2,11 @@
 //! holds is escaped by construction; a tap's section is made by the page's script when it is asked for, from one embedded JSON.
 
 mod chart;
+mod section;
+mod tree;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use mlxport_verdict::{Run, TapRecord, TapRef, Verdict};
-use serde_json::json;
 
 use crate::facts::{
     last_logits, near_ties, next_steps, only_in_candidate, origin, reasons, system_rows, tap, tolerance_rule,
@@ -19,6 +20,8 @@ const SCRIPT: &str = include_str!("html/page.js");
 /// What the page may do: its own style and script, nothing from anywhere.
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+/// How a line about a cause begins.
+const HINT: &str = "likely cause: ";
 /// The table's columns, and whether each holds numbers.
 const COLUMNS: [(&str, bool); 8] = [
     ("tap", false),
@@ -45,6 +48,8 @@ pub fn html(run: &Run) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (word) ": " (name) }
                 style { (PreEscaped(STYLE)) }
+                // Long parts are laid out once, when all of the page is there, not again and again while it comes.
+                noscript { style { ".late{display:block}" } }
             }
             body {
                 header {
@@ -59,10 +64,10 @@ pub fn html(run: &Run) -> String {
                     (chart::chart(run))
                     (systems(run))
                     (table(run))
-                    (modules(run))
+                    (tree::tree(run))
                     (coverage(run))
                 }
-                script type="application/json" id="data" { (PreEscaped(data(run))) }
+                script type="application/json" id="data" { (PreEscaped(section::data(run))) }
                 script { (PreEscaped(SCRIPT)) }
             }
         }
@@ -88,22 +93,37 @@ fn attribution(run: &Run) -> Markup {
                 section class="card bad" {
                     h3 { (title) }
                     p { (link(run, tap)) }
-                    @for line in numbers(tap) { p { (line) } }
+                    @for line in numbers(tap).iter().filter(|line| !line.starts_with(HINT)) { p { (line) } }
                 }
             }
         }
     };
     html! {
-        (block("First divergence (cumulative)", &summary.first_divergence))
+        @if summary.verdict == Verdict::Fail { (next(run)) }
         (block("Fails by itself (isolated)", &summary.first_isolated_failure))
+        (block("First divergence (cumulative)", &summary.first_divergence))
         @if let Some(origin) = origin(run) { p { strong { "Origin: " } (origin) "." } }
         @for said in [last_logits(run), near_ties(run)].into_iter().flatten() { p { (said) } }
         @if summary.points_unaccounted > 0 {
             p class="fail" { (summary.points_unaccounted) " recorded points are unaccounted for" }
         }
+        @if summary.verdict != Verdict::Fail { (next(run)) }
+    }
+}
+
+/// What to do, after the causes that were tried on the tensors and explain the error.
+fn next(run: &Run) -> Markup {
+    let summary = &run.summary;
+    let named = [&summary.first_isolated_failure, &summary.first_divergence];
+    let hints = named.into_iter().flatten().filter_map(|named| tap(run, named)).find(|tap| !tap.hints.is_empty());
+    html! {
         section class="card" {
             h3 { "Next" }
             @for step in next_steps(run) { p { (step) } }
+            @if let Some(tap) = hints {
+                p class="hint" { "What explains the error at " (link(run, tap)) ", best first:" }
+                ul { @for line in numbers(tap).iter().filter(|line| line.starts_with(HINT)) { li { (line[HINT.len()..]) } } }
+            }
         }
     }
 }
@@ -152,12 +172,15 @@ fn table(run: &Run) -> Markup {
             label { "Mode " select id="mode" {
                 option value="" { "both" } option { "cumulative" } option { "isolated" }
             } }
+            label { "System " select id="system" {
+                option value="" { "all" } @for system in ALL { option { (system) } }
+            } }
             label { input type="checkbox" id="failed"; " failed only" }
             span id="shown" class="dim" role="status" { (run.taps.len()) " shown" }
         }
         section class="card" id="detail" tabindex="-1" aria-label="The chosen comparison" hidden {}
         noscript { p { "Sorting, filtering and the details need JavaScript; every detail is in record.json, too." } }
-        div class="wide" { table id="taps" {
+        div class="wide late" { table id="taps" {
             caption { "A column's button sorts by it; a tap's link shows its details above the table." }
             thead { tr { @for (name, number) in COLUMNS {
                 th scope="col" class=[number.then_some("n")] { button type="button" { (name) } }
@@ -172,8 +195,8 @@ fn row(place: usize, tap: &TapRecord) -> Markup {
     let tolerance = tap.tolerance.as_ref().map(|tolerance| tolerance.value);
     let (tone, word) = if tap.passed() { ("pass", "pass") } else { ("fail", "FAIL") };
     html! {
-        tr id=(format!("row-{place}")) data-name=(name.to_lowercase()) data-mode=(tap.mode) data-failed=(u8::from(!tap.passed())) {
-            td { a href=(format!("#tap-{place}")) { code { (name) } } }
+        tr id=(format!("row-{place}")) {
+            td { a href=(format!("#tap-{place}")) { (name) } }
             td { (System::of(&tap.point)) }
             td { (tap.mode) }
             (cell(tap.error(), scientific))
@@ -191,35 +214,6 @@ fn cell(value: Option<f64>, words: fn(f64) -> String) -> Markup {
     html! { td class="n" data-v=(key) { (value.map_or_else(|| "–".to_owned(), words)) } }
 }
 
-/// Modules folded by system, in the order of the record; those that fail are open.
-fn modules(run: &Run) -> Markup {
-    let listed = |system: System| {
-        let mut points: Vec<(&str, usize, usize, usize)> = Vec::new();
-        for (place, tap) in run.taps.iter().enumerate().filter(|(_, tap)| System::of(&tap.point) == system) {
-            let failed = usize::from(!tap.passed());
-            match points.last_mut().filter(|last| last.0 == tap.point) {
-                Some(last) => (last.1, last.2) = (last.1 + 1, last.2 + failed),
-                None => points.push((&tap.point, 1, failed, place)),
-            }
-        }
-        points
-    };
-    html! {
-        h2 { "Modules" }
-        @for (system, points) in ALL.map(|system| (system, listed(system))).into_iter().filter(|(_, p)| !p.is_empty()) {
-            @let failed: usize = points.iter().map(|point| point.2).sum();
-            details class="tree" open[failed > 0 && points.len() < 200] {
-                summary { strong { (system) } " · " (points.iter().map(|p| p.1).sum::<usize>()) " taps"
-                    @if failed > 0 { ", " span class="fail" { (failed) " failed" } } }
-                ul { @for (point, taps, failed, place) in points { li {
-                    a href=(format!("#tap-{place}")) { code { (clean(point)) } } " " (taps)
-                    @if failed > 0 { span class="fail" { " · " (failed) " failed" } }
-                } } }
-            }
-        }
-    }
-}
-
 fn coverage(run: &Run) -> Markup {
     let summary = &run.summary;
     html! {
@@ -232,48 +226,6 @@ fn coverage(run: &Run) -> Markup {
             (clip_end(&clean(reason.reason), 300))
         } } }
     }
-}
-
-/// What the script makes sections of. No `<` is left in it, so nothing in it can end the element that holds it.
-fn data(run: &Run) -> String {
-    let taps: Vec<serde_json::Value> = run
-        .taps
-        .iter()
-        .map(|tap| json!({"name": tap_name(tap), "mode": tap.mode.to_string(), "lines": numbers(tap), "facts": details(tap)}))
-        .collect();
-    serde_json::Value::from(taps).to_string().replace('<', "\\u003c").replace(['\u{2028}', '\u{2029}'], " ")
-}
-
-/// Everything measured at a tap, as name and value.
-fn details(tap: &TapRecord) -> Vec<(&'static str, String)> {
-    let mut facts = vec![
-        ("shape", format!("{:?}", tap.shape)),
-        ("dtype", clean(&tap.dtype)),
-        ("status", if tap.passed() { "pass" } else { "fail" }.to_owned()),
-    ];
-    facts.extend(tap.sampled.map(|count| ("elements sampled", count.to_string())));
-    if let Some(m) = &tap.metrics {
-        facts.extend([
-            ("elements compared", m.numel.to_string()),
-            ("reference RMS", scientific(m.ref_rms)),
-            ("error RMS", scientific(m.error_rms)),
-            ("relative RMS", scientific(m.rel_rms)),
-            ("worst row", format!("{:?}: relative L2 {}", m.worst_row.row, scientific(m.worst_row.rel_l2))),
-            ("worst element", format!("{:?}: off by {}", m.max_abs.coordinate, scientific(m.max_abs.value))),
-            (
-                "not finite",
-                format!("{} reference, {} candidate", m.finite.reference_nonfinite, m.finite.candidate_nonfinite),
-            ),
-        ]);
-    }
-    if let Some(f) = &tap.floors {
-        facts.push(("floor: PyTorch", scientific(f.torch)));
-        facts.push(("floor: this runtime", scientific(f.runtime)));
-        facts.push(("floor: one ulp", scientific(f.ulp)));
-    }
-    facts.extend(tap.tolerance.as_ref().map(|t| ("tolerance", scientific(t.value))));
-    facts.extend(tap.locked.map(|locked| ("locked tolerance", scientific(locked))));
-    facts
 }
 
 #[cfg(test)]
@@ -291,7 +243,7 @@ mod tests {
         assert!(place("<svg") < place("<table id=\"taps\">"));
         assert_eq!(page.matches("<tr id=\"row-").count(), run.taps.len());
         let failed = run.taps.iter().filter(|tap| !tap.passed()).count();
-        assert_eq!(page.matches("data-failed=\"1\"").count(), failed);
+        assert_eq!(page.matches("<td class=\"fail\">FAIL</td>").count(), failed);
         assert!(!html(&samples::passing()).contains("First divergence"));
     }
 
@@ -331,16 +283,5 @@ mod tests {
         let page = html(&run);
         assert!(page.len() < 4 << 20, "{} bytes", page.len());
         assert_eq!(page.matches("<tr id=\"row-").count(), 2000);
-    }
-
-    #[test]
-    fn what_is_not_finite_or_nothing_is_drawn_all_the_same() {
-        let mut run = samples::failing();
-        let errors = [f64::NAN, f64::INFINITY, 0.0, 1e-300, 1e300];
-        for (tap, error) in run.taps.iter_mut().zip(errors) {
-            tap.metrics.as_mut().expect("measured").rel_rms = error;
-        }
-        let svg = chart::chart(&run).into_string();
-        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 }

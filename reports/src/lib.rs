@@ -4,12 +4,15 @@
 //! crate only counts, picks and words. Names in a record are data, so they are cleaned before they reach a terminal or a page.
 
 mod csv;
+mod diff;
+mod draw;
 mod error;
 mod facts;
 mod growth;
 mod html;
 mod json;
 mod junit;
+mod ledger;
 mod markdown;
 mod mutation;
 mod system;
@@ -18,11 +21,15 @@ mod words;
 mod write;
 
 pub use csv::taps_csv;
+pub use diff::{diff_json, diff_markdown, diff_text};
 pub use error::ReportError;
 pub use html::html;
 pub use json::{from_json, json};
 pub use junit::junit;
-pub use markdown::markdown;
+pub use ledger::{
+    Drift, Entry, LEDGER_SCHEMA, SystemEntry, drifts, ledger_html, ledger_object, ledger_text, parse_ledger,
+};
+pub use markdown::{markdown, markdown_against};
 pub use mutation::{mutation_json, mutation_markdown, mutation_text};
 pub use system::System;
 pub use terminal::{Style, terminal};
@@ -33,3 +40,5 @@ pub type Result<T> = std::result::Result<T, ReportError>;
 
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod schema_tests;

@@ -2,10 +2,13 @@
 
 mod growth;
 
+use mlxport_verdict::diff::Diff;
 use mlxport_verdict::{Run, TapRecord};
 
+use crate::diff::diff_markdown;
 use crate::facts::{
-    near_ties, next_steps, only_in_candidate, origin, reasons, system_rows, tap, verdict_sentence, verdict_word,
+    near_ties, next_steps, only_in_candidate, origin, reasons, reproduce, system_rows, tap, verdict_sentence,
+    verdict_word,
 };
 use crate::words::{clean, clip_end, clip_start, numbers, ratio, scientific, tap_name};
 
@@ -25,21 +28,36 @@ const TEXT_CHARS: usize = 300;
 /// The record as Markdown (GitHub's tables). Ends with a newline; stays under 1 MiB.
 #[must_use]
 pub fn markdown(run: &Run) -> String {
+    markdown_against(run, None)
+}
+
+/// The same, with what has changed from a base.
+#[must_use]
+pub fn markdown_against(run: &Run, change: Option<&Diff>) -> String {
     let mut page = Page::default();
     page.line(&format!("# {}: {}", verdict_word(run.summary.verdict), text(&run.fixture.name)));
     page.line("");
     page.line(&format!("{}.", capital(&verdict_sentence(run))));
-    environment(&mut page, run);
-    systems(&mut page, run);
     divergence(&mut page, run);
-    growth::growth(&mut page, run);
-    worst(&mut page, run);
-    failures(&mut page, run);
-    not_compared(&mut page, run);
     page.heading("Next");
     for step in next_steps(run) {
         page.line(&format!("- {}", text(&step)));
     }
+    page.heading("To reproduce");
+    page.line("```console");
+    for command in reproduce(run) {
+        page.line(&command);
+    }
+    page.line("```");
+    if let Some(change) = change {
+        page.0.push_str(&diff_markdown(change));
+    }
+    systems(&mut page, run);
+    worst(&mut page, run);
+    growth::growth(&mut page, run);
+    failures(&mut page, run);
+    not_compared(&mut page, run);
+    environment(&mut page, run);
     page.0
 }
 
@@ -186,7 +204,7 @@ fn failures(page: &mut Page, run: &Run) {
 
 fn not_compared(page: &mut Page, run: &Run) {
     let summary = &run.summary;
-    page.heading("Not compared");
+    page.heading("Coverage");
     page.line(&format!(
         "{} points recorded, {} mapped, {} not mapped, {} unaccounted for.\n",
         summary.points_recorded, summary.points_mapped, summary.points_unmapped, summary.points_unaccounted
@@ -226,7 +244,7 @@ fn ratio_or_word(tap: &TapRecord) -> String {
 }
 
 /// Text out of a record: cleaned, clipped, and without what could end a table's cell, become HTML, or make a link.
-fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut safe = String::new();
     let mut before = ' ';
     for c in clip_end(&clean(text), TEXT_CHARS).chars() {
@@ -244,7 +262,7 @@ fn text(text: &str) -> String {
 }
 
 /// A name as code; a backtick or a bar would end it.
-fn code(name: &str) -> String {
+pub(crate) fn code(name: &str) -> String {
     let safe: String =
         clip_start(name, NAME_CHARS).chars().map(|c| if matches!(c, '`' | '|') { '\u{fffd}' } else { c }).collect();
     format!("`{safe}`")
@@ -299,7 +317,9 @@ mod tests {
     #[test]
     fn a_page_stays_under_a_mebibyte() {
         for (taps, name_chars) in [(2_000, 60), (3_000, 1_000)] {
-            let page = markdown(&large(taps, name_chars));
+            let run = large(taps, name_chars);
+            let change = mlxport_verdict::diff::diff(&samples::passing(), &run);
+            let page = markdown_against(&run, Some(&change));
             assert!(page.len() < 1 << 20, "{taps} taps: {} bytes", page.len());
             assert!(page.contains("more: see the record"));
         }

@@ -1,8 +1,8 @@
 //! Hand-made records for the tests of every format: one that passes, one with a fault in CLIP's embeddings, one of nothing.
 
 use mlxport_verdict::{
-    Candidate, Choices, Environment, Failure, FixtureId, Floors, Header, Mode, ModelId, NotCompared, Points, Reference,
-    ReferenceKind, Run, SCHEMA, Summary, TapId, TapRecord, Tool, compare, compare_sets,
+    Candidate, Choices, Detail, Environment, Failure, FixtureId, Floors, Header, Mode, ModelId, NotCompared, Points,
+    Reference, ReferenceKind, Run, SCHEMA, Summary, TapId, TapRecord, Tool, compare, compare_sets,
 };
 
 /// Execution order of the samples' points.
@@ -21,6 +21,11 @@ const POINTS: [(&str, u32); 9] = [
 /// A run that passes.
 pub(crate) fn passing() -> Run {
     let error = |index: usize, _: Mode| 1e-7 * (1.0 + index as f64);
+    run(error, true)
+}
+
+/// A run of which every float tap is off by what `error` says of its place and mode.
+pub(crate) fn with_errors(error: impl Fn(usize, Mode) -> f64) -> Run {
     run(error, true)
 }
 
@@ -166,7 +171,10 @@ pub(crate) fn measured(header: Header, error: f64) -> TapRecord {
         reference.iter().enumerate().map(|(i, r)| (r * (1.0 + error * (i % 3) as f64)) as f32).collect();
     let outcome = compare(&header.shape, Reference::F64(&reference), &candidate);
     let floors = Floors { torch: 6e-7, runtime: 4e-7, ulp: 8e-8 };
-    TapRecord::measured(header, outcome, floors, 4.0)
+    let detail = Detail::of(Some(&header.shape), Reference::F64(&reference), &candidate);
+    let mut record = TapRecord::measured(header, outcome, floors, 4.0);
+    record.detail = Some(detail);
+    record
 }
 
 fn choices(agree: bool) -> Choices {

@@ -33,7 +33,7 @@ pub struct Style {
 
 /// ANSI colours that are used.
 #[derive(Clone, Copy)]
-enum Paint {
+pub(crate) enum Paint {
     Bold,
     Dim,
     Green,
@@ -42,30 +42,30 @@ enum Paint {
 }
 
 impl Style {
-    fn paint(&self, paint: Paint, text: &str) -> String {
+    pub(crate) fn paint(&self, paint: Paint, text: &str) -> String {
         if !self.color {
             return text.to_owned();
         }
-        let code = match paint {
-            Paint::Bold => "1",
-            Paint::Dim => "2",
-            Paint::Green => "1;32",
-            Paint::Red => "1;31",
-            Paint::Yellow => "1;33",
+        let style = match paint {
+            Paint::Bold => anstyle::Style::new().bold(),
+            Paint::Dim => anstyle::Style::new().dimmed(),
+            Paint::Green => anstyle::AnsiColor::Green.on_default().bold(),
+            Paint::Red => anstyle::AnsiColor::Red.on_default().bold(),
+            Paint::Yellow => anstyle::AnsiColor::Yellow.on_default().bold(),
         };
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        format!("{style}{text}{style:#}")
     }
 
-    fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width.max(MIN_WIDTH)
     }
 
-    fn heading(&self, text: &str) -> String {
+    pub(crate) fn heading(&self, text: &str) -> String {
         format!("\n{}", self.paint(Paint::Bold, text))
     }
 
     /// `text` broken at spaces (or anywhere, in words that are longer than a line), every line indented.
-    fn wrapped(&self, text: &str, indent: usize) -> Vec<String> {
+    pub(crate) fn wrapped(&self, text: &str, indent: usize) -> Vec<String> {
         let room = self.width() - indent;
         let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
         for word in text.split(' ') {
@@ -304,7 +304,7 @@ mod tests {
                 }
                 let mut colored = terminal(&run, &Style { color: true, width });
                 assert_ne!(colored, plain);
-                for code in ["1;31", "1;32", "1;33", "0", "1", "2"] {
+                for code in ["0", "1", "2", "31", "32", "33"] {
                     colored = colored.replace(&format!("\u{1b}[{code}m"), "");
                 }
                 assert_eq!(colored, plain);

@@ -70,6 +70,17 @@ pub(crate) fn clip_end(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(std::iter::once('…')).collect()
 }
 
+/// A name as a word of a shell command: quoted where a shell would see more in it than a word. Cleaned and clipped.
+pub(crate) fn shell(name: &str) -> String {
+    let name = clip_end(&clean(name), 160);
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '+' | ':');
+    if !name.is_empty() && name.chars().all(plain) {
+        return name;
+    }
+    // Inside single quotes nothing but the quote itself means anything; a backtick would end Markdown's code.
+    format!("'{}'", name.replace('\'', "'\\''").replace('`', "\u{fffd}"))
+}
+
 /// The first 12 digits of a hash.
 pub(crate) fn short_hash(hash: &str) -> String {
     clean(&hash.chars().take(12).collect::<String>())
@@ -211,6 +222,15 @@ mod tests {
         assert_eq!(scientific(0.0), "0");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(123), "123");
+    }
+
+    #[test]
+    fn names_are_one_word_to_a_shell() {
+        assert_eq!(shell("model.layers.0"), "model.layers.0");
+        assert_eq!(shell("a b"), "'a b'");
+        assert_eq!(shell("a'; rm x"), "'a'\\''; rm x'");
+        assert_eq!(shell(""), "''");
+        assert!(!shell("```\n$(x)").contains('`'));
     }
 
     #[test]

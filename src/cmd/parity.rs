@@ -1,18 +1,18 @@
 //! `mlxport parity`: run a converted model against a recording of PyTorch, layer by layer.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
 use mlxport_model::runtime::Place;
 use mlxport_parity::{Request, Selection};
-use mlxport_reports::{Style, json, terminal, write_report};
+use mlxport_reports::{json, terminal, write_report};
 use mlxport_verdict::{Mode, Precision, Run, SCHEMA, Shard, Verdict};
 
 use crate::{
     cmd::{lock::LockArgs, mutate, parts},
     exit,
-    output::to_stdout,
+    output::{style, to_stdout},
 };
 
 /// Flags of `mlxport parity`.
@@ -160,16 +160,11 @@ pub(super) fn exit_code(record: &Run) -> ExitCode {
 
 /// People's text to stdout, or to stderr where stdout is for the record.
 pub(super) fn print(json_too: bool, record: &Run) -> anyhow::Result<()> {
-    let text = |is_terminal: bool| {
-        let color = is_terminal && std::env::var_os("NO_COLOR").is_none();
-        let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
-        terminal(record, &Style { color, width })
-    };
     if json_too {
-        eprint!("{}", text(std::io::stderr().is_terminal()));
+        eprint!("{}", terminal(record, &style(&std::io::stderr())));
         to_stdout(&json(record))?;
     } else {
-        to_stdout(&text(std::io::stdout().is_terminal()))?;
+        to_stdout(&terminal(record, &style(&std::io::stdout())))?;
     }
     Ok(())
 }

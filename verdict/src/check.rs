@@ -73,6 +73,9 @@ fn tap_violations(tap: &TapRecord, k: f64) -> Vec<String> {
     }
     found.extend(tolerance_violation(tap, k));
     found.extend(growth_violation(tap));
+    if let Some(detail) = &tap.detail {
+        found.extend(detail.violations(&tap.shape, tap.metrics.as_ref().map_or(0, |metrics| metrics.numel)));
+    }
     if tap.status == Status::Pass {
         found.extend(pass_violation(tap));
     }

@@ -14,7 +14,11 @@ enum Value {
     Null(()),
 }
 
-pub(crate) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+/// Writes a number, or the word for it.
+///
+/// # Errors
+/// The serializer's.
+pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.is_nan() {
         serializer.serialize_str("NaN")
     } else if value.is_infinite() {
@@ -24,7 +28,11 @@ pub(crate) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::
     }
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+/// Reads a number, or the word for it.
+///
+/// # Errors
+/// What is neither.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Number(number) => Ok(number),
         Value::Null(()) => Ok(f64::NAN),
@@ -40,20 +48,28 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 /// The same for `Option<f64>`: `null` is `None`.
-pub(crate) mod option {
+pub mod option {
     use serde::{Deserialize, Deserializer, Serializer};
 
     #[derive(Deserialize)]
     struct Wrapped(#[serde(with = "super")] f64);
 
-    pub(crate) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    /// Writes a number, the word for it, or `null`.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => super::serialize(value, serializer),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    /// Reads a number, the word for it, or `null`.
+    ///
+    /// # Errors
+    /// What is none of these.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
         Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|wrapped| wrapped.0))
     }
 }

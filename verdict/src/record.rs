@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::choices::Choices;
+use crate::detail::Detail;
 use crate::exact::Exact;
 use crate::growth::Growth;
 use crate::hints::Hint;
@@ -226,6 +227,9 @@ pub struct TapRecord {
     /// How much larger the error is than the one that reached this tap, where two recordings were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
+    /// What the tensors look like; only of taps that are worth a look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Detail>,
 }
 
 impl TapRecord {
@@ -365,6 +369,7 @@ impl TapRecord {
             amplification: None,
             hints: Vec::new(),
             growth: None,
+            detail: None,
         }
     }
 

@@ -212,10 +212,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// Fills in amplifications, growth (of recordings) and the summary from the taps: the last step of making a record.
+    /// Fills in amplifications, growth (of recordings) and the summary from the taps, and keeps the details that are worth it: the
+    /// last step of making a record.
     #[must_use]
     pub fn concluded(mut self, points: Points) -> Self {
         fill_amplification(&mut self.taps);
+        crate::detail::keep(&mut self.taps);
         if self.candidate.is_some() {
             fill_growth(&mut self.taps);
         }

@@ -2,15 +2,18 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to a person at a terminal")]
 
 mod bench;
+mod browser;
 mod cargo;
 mod demo;
 mod fuzz;
+mod junit;
 mod mlx_vlm;
 mod openai;
 mod setup;
 mod stages;
 mod test;
 mod tidy;
+mod workflows;
 
 use std::process::ExitCode;
 
@@ -33,6 +36,8 @@ enum Chore {
         #[arg(long)]
         cuda: bool,
     },
+    /// Look at reports in a headless Chromium: they render, sort and filter, and fetch nothing.
+    Browser,
     /// Measure against the peer and the limit.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -63,6 +68,10 @@ fn run(chore: Chore) -> Result<ExitCode> {
             let flavour = if cuda { setup::Flavour::Cuda } else { setup::Flavour::Cpu };
             setup::run(Some(flavour)).map(|()| ExitCode::SUCCESS)
         }
+        Chore::Browser => match browser::missing() {
+            None => browser::run().map(|()| ExitCode::SUCCESS),
+            Some(reason) => anyhow::bail!("{reason}"),
+        },
         Chore::Bench(bench) => bench::run(&bench),
         Chore::Demo => demo::run(),
         Chore::Fuzz(options) => fuzz::run(&options),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::stages::{Stages, succeed};
-use crate::{cargo, fuzz, openai, setup};
+use crate::{browser, cargo, fuzz, junit, openai, setup, workflows};
 
 /// Runs all stages.
 ///
@@ -20,6 +20,18 @@ pub fn run() -> Result<ExitCode> {
         succeed(cargo::command().args(arguments))
     })?;
     stages.run("test", || succeed(cargo::command().args(["test", "--workspace", "--locked"])))?;
+    match workflows::actionlint_missing() {
+        None => stages.run("actionlint", workflows::actionlint)?,
+        Some(reason) => stages.not_run("actionlint", reason),
+    }
+    match junit::missing() {
+        None => stages.run("junit", junit::run)?,
+        Some(reason) => stages.not_run("junit", reason),
+    }
+    match browser::missing() {
+        None => stages.run("browser", browser::run)?,
+        Some(reason) => stages.not_run("browser", reason),
+    }
     match fuzz::missing() {
         None => stages.run("fuzz", fuzz::short)?,
         Some(reason) => stages.not_run("fuzz", reason),

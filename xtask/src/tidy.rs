@@ -45,7 +45,8 @@ impl fmt::Display for Violation {
 /// When anything is, or when git cannot list the files.
 pub fn run() -> Result<ExitCode> {
     let files = files(&cargo::workspace_root())?;
-    let violations = check(&files);
+    let mut violations = check(&files);
+    violations.extend(ci(&cargo::workspace_root(), &files));
     for violation in &violations {
         println!("{violation}");
     }
@@ -54,6 +55,16 @@ pub fn run() -> Result<ExitCode> {
     }
     println!("tidy: {} files keep the house rules", files.len());
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is wrong with the files that CI reads.
+fn ci(root: &Path, files: &[SourceFile]) -> Vec<Violation> {
+    let text = |file: &SourceFile| file.text.clone().unwrap_or_default();
+    let found = files.iter().flat_map(|file| {
+        let messages = crate::workflows::lint(root, &file.path, &text(file));
+        messages.into_iter().map(|message| Violation { path: file.path.clone(), line: 0, rule: "ci", message })
+    });
+    found.collect()
 }
 
 /// Every violation, sorted.

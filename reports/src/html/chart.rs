@@ -1,113 +1,182 @@
-//! The chart of error against tolerance along depth, as SVG drawn here: no script is needed to see it.
+//! The chart of error against tolerance along depth, drawn here as SVG: no script is needed to see it.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 use mlxport_verdict::{Mode, Run, TapId, TapRecord};
+use plotters::prelude::{AreaSeries, ChartBuilder, Circle, Color as _, IntoFont as _, PathElement};
 
-const WIDTH: f64 = 1000.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 48.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = 270.0;
-/// Powers of ten the axis may span, so that one absurd number leaves the rest readable.
-const MAX_DECADES: i32 = 24;
+use crate::draw::{Drawn, Ink, decades, log, power, svg};
+use crate::system::System;
 
-/// Where numbers lie: taps along x in the order of the record, log10 of a relative RMS along y.
-struct Axes {
-    places: HashMap<TapId, usize>,
-    low: i32,
-    high: i32,
-}
+const SIZE: (u32, u32) = (1000, 320);
+/// What a screen reader says of the chart.
+const LABEL: &str = "Error against tolerance at every tap: relative RMS on a logarithmic scale, taps in execution order. The same \
+                     numbers are in the table below.";
+/// A system that takes less of the chart's width than this has no room for its name.
+const NAMED_SHARE: f64 = 0.04;
 
-impl Axes {
-    fn of(run: &Run) -> Self {
-        let mut places = HashMap::new();
-        for tap in &run.taps {
-            let next = places.len();
-            places.entry(tap.id()).or_insert(next);
-        }
-        let values = run.taps.iter().flat_map(|tap| {
-            let tolerance = tap.tolerance.as_ref();
-            [tap.error(), tolerance.map(|t| t.floor), tolerance.map(|t| t.value)].into_iter().flatten()
-        });
-        let logs: Vec<f64> = values.filter(|v| v.is_finite() && *v > 0.0).map(f64::log10).collect();
-        let low = logs.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let (low, high) = if logs.is_empty() { (-8, 0) } else { (low.floor() as i32, high.ceil() as i32) };
-        let high = high.max(low + 1);
-        Self { places, low: low.max(high - MAX_DECADES), high }
-    }
-
-    fn x(&self, tap: &TapRecord) -> f64 {
-        let place = self.places.get(&tap.id()).copied().unwrap_or_default() as f64;
-        LEFT + 8.0 + (WIDTH - LEFT - 16.0) * (place + 0.5) / self.places.len().max(1) as f64
-    }
-
-    /// Zero is the lowest line, what is not finite the highest.
-    fn y(&self, value: f64) -> f64 {
-        let (low, high) = (f64::from(self.low), f64::from(self.high));
-        let log = if value.is_finite() { value.max(f64::MIN_POSITIVE).log10().clamp(low, high) } else { high };
-        BOTTOM - (BOTTOM - TOP) * (log - low) / (high - low)
-    }
-}
-
-/// The chart: floor and tolerance as bands, cumulative and isolated errors as dots, failures larger and red.
+/// The chart: floor and tolerance as bands, cumulative and isolated errors as dots, failures larger and red. Every dot says in
+/// `data-t` which tap of the record it is.
 pub(super) fn chart(run: &Run) -> Markup {
-    let axes = Axes::of(run);
+    let places = places(run);
     let banded = if run.modes.contains(&Mode::Cumulative) { Mode::Cumulative } else { Mode::Isolated };
-    let measured: Vec<&TapRecord> =
-        run.taps.iter().filter(|tap| tap.mode == banded && tap.tolerance.is_some()).collect();
-    let band = |value: fn(&TapRecord) -> f64| band(&axes, &measured, value);
-    let decades: Vec<i32> = (axes.low..=axes.high).step_by(if axes.high - axes.low > 12 { 3 } else { 1 }).collect();
     html! {
-        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-labelledby="chart-title chart-text" {
-            title id="chart-title" { "Error against tolerance at every tap" }
-            desc id="chart-text" { "Relative RMS error on a logarithmic scale, taps in execution order. The same numbers are in the table below." }
-            @for decade in decades {
-                @let y = format!("{:.1}", axes.y(10f64.powi(decade)));
-                line class="grid" x1=(LEFT) x2=(WIDTH) y1=(y) y2=(y) {}
-                text x=(LEFT - 6.0) y=(y) text-anchor="end" dominant-baseline="middle" { "1e" (decade) }
+        figure {
+            (PreEscaped(named_dots(&drawn(run, &places, banded), &dots(run))))
+            figcaption class="dim" {
+                span class="key" style="background:var(--one)" {} "cumulative"
+                span class="key" style="background:var(--two)" {} "isolated"
+                span class="key" style="background:var(--bad)" {} "failed"
+                span class="key band" style="background:var(--floor)" {} "up to the floor"
+                span class="key band" style="background:var(--tol)" {} "up to the tolerance (both " (banded) ")"
+                span id="under" aria-hidden="true" {}
             }
-            path class="tol" d=(band(|tap| tap.tolerance.as_ref().map_or(0.0, |t| t.value))) {}
-            path class="floor" d=(band(|tap| tap.tolerance.as_ref().map_or(0.0, |t| t.floor))) {}
-            @for mode in [Mode::Cumulative, Mode::Isolated] {
-                path class=(format!("dots {mode}")) d=(dots(&axes, run, |tap| tap.mode == mode && tap.passed())) {}
-            }
-            @for mode in [Mode::Cumulative, Mode::Isolated] {
-                path class=(format!("dots over {mode}-over")) d=(dots(&axes, run, |tap| tap.mode == mode && !tap.passed())) {}
-            }
-            text x=(LEFT + 8.0) y="288" { "first tap" }
-            text x=(WIDTH - 8.0) y="288" text-anchor="end" { "last tap" }
-        }
-        p class="dim" {
-            span class="key" style="background:var(--one)" {} "cumulative"
-            span class="key" style="background:var(--two)" {} "isolated"
-            span class="key" style="background:var(--bad)" {} "failed"
-            span class="key" style="background:var(--floor)" {} "up to the floor"
-            span class="key" style="background:var(--tol)" {} "up to the tolerance (both " (banded) ")"
         }
     }
 }
 
-/// The area from the lowest line up to a value of every tap.
-fn band(axes: &Axes, taps: &[&TapRecord], value: fn(&TapRecord) -> f64) -> String {
-    let (Some(first), Some(last)) = (taps.first(), taps.last()) else { return String::new() };
-    let mut path = format!("M{:.1} {BOTTOM}", axes.x(first));
-    for tap in taps {
-        let _ = write!(path, "L{:.1} {:.1}", axes.x(tap), axes.y(value(tap)));
+/// Along x: taps in the order of the record, a tensor of both modes at one place.
+fn places(run: &Run) -> HashMap<TapId, usize> {
+    let mut places = HashMap::new();
+    for tap in &run.taps {
+        let next = places.len();
+        places.entry(tap.id()).or_insert(next);
     }
-    let _ = write!(path, "L{:.1} {BOTTOM}Z", axes.x(last));
-    path
+    places
 }
 
-/// One path for a whole series: a stroke of no length with round ends is a dot.
-fn dots(axes: &Axes, run: &Run, wanted: impl Fn(&TapRecord) -> bool) -> String {
-    let mut path = String::new();
-    for tap in run.taps.iter().filter(|tap| wanted(tap)) {
-        let Some(error) = tap.error() else { continue };
-        let _ = write!(path, "M{:.1} {:.1}h0", axes.x(tap), axes.y(error));
+/// Whose dots are drawn, in the order of drawing: those that failed last, so that they are on top.
+fn dots(run: &Run) -> Vec<(usize, &TapRecord)> {
+    let series = [(Mode::Cumulative, true), (Mode::Isolated, true), (Mode::Cumulative, false), (Mode::Isolated, false)];
+    let of = |(mode, passed)| {
+        let measured = run.taps.iter().enumerate().filter(|(_, tap)| tap.error().is_some());
+        measured.filter(move |(_, tap)| tap.mode == mode && tap.passed() == passed)
+    };
+    series.into_iter().flat_map(of).collect()
+}
+
+fn drawn(run: &Run, places: &HashMap<TapId, usize>, banded: Mode) -> String {
+    let place = |tap: &TapRecord| places.get(&tap.id()).copied().unwrap_or_default() as f64;
+    let values = run.taps.iter().flat_map(|tap| {
+        let tolerance = tap.tolerance.as_ref();
+        [tap.error(), tolerance.map(|t| t.floor), tolerance.map(|t| t.value)].into_iter().flatten()
+    });
+    let range = decades(values);
+    let (low, high) = (f64::from(range.0), f64::from(range.1));
+    let count = places.len().max(1) as f64;
+    let bands: Vec<(f64, f64, f64)> = run
+        .taps
+        .iter()
+        .filter(|tap| tap.mode == banded)
+        .filter_map(|tap| tap.tolerance.map(|t| (place(tap), log(t.value, range), log(t.floor, range))))
+        .collect();
+    svg(SIZE, LABEL, |canvas| -> Drawn {
+        let mut chart = ChartBuilder::on(canvas)
+            .margin(8)
+            .x_label_area_size(22)
+            .y_label_area_size(44)
+            .build_cartesian_2d(-1.0..count, low..high)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(Ink::Line.color().mix(0.0))
+            .bold_line_style(Ink::Line.color())
+            .axis_style(Ink::Line.color())
+            .label_style(("sans-serif", 11, &Ink::Dim.color()))
+            .x_labels(0)
+            .y_labels((range.1 - range.0 + 1) as usize)
+            .y_label_formatter(&power)
+            .draw()?;
+        let band = |ink: Ink, of: fn(&(f64, f64, f64)) -> f64| {
+            AreaSeries::new(bands.iter().map(|b| (b.0, of(b))).collect::<Vec<_>>(), low, ink.color())
+        };
+        chart.draw_series(band(Ink::Tolerance, |b| b.1))?;
+        chart.draw_series(band(Ink::Floor, |b| b.2))?;
+        let style = ("sans-serif", 11).into_font().color(&Ink::Dim.color());
+        for (system, from, to) in spans(run, places) {
+            if from > 0.0 {
+                let edge = [(from - 0.5, low), (from - 0.5, high)];
+                chart.draw_series([PathElement::new(edge, Ink::Line.color())])?;
+            }
+            if (to - from) / count >= NAMED_SHARE {
+                let (x, y) = chart.backend_coord(&(from, low));
+                canvas.draw_text(&system.to_string(), &style, (x, y + 6))?;
+            }
+        }
+        chart.draw_series(dots(run).into_iter().map(|(_, tap)| {
+            let at = (place(tap), log(tap.error().unwrap_or(f64::NAN), range));
+            match (tap.passed(), tap.mode) {
+                (false, _) => Circle::new(at, 3, Ink::Bad.color().filled()),
+                (true, Mode::Cumulative) => Circle::new(at, 2, Ink::One.color().filled()),
+                (true, Mode::Isolated) => Circle::new(at, 2, Ink::Two.color().filled()),
+            }
+        }))?;
+        Ok(())
+    })
+}
+
+/// Where a system is entered and where it is left, in places.
+fn spans(run: &Run, places: &HashMap<TapId, usize>) -> Vec<(System, f64, f64)> {
+    let mut ordered: Vec<(usize, System)> =
+        run.taps.iter().filter_map(|tap| Some((*places.get(&tap.id())?, System::of(&tap.point)))).collect();
+    ordered.sort_unstable();
+    let mut spans: Vec<(System, f64, f64)> = Vec::new();
+    for (place, system) in ordered {
+        match spans.last_mut() {
+            Some(last) if last.0 == system => last.2 = place as f64,
+            _ => spans.push((system, place as f64, place as f64)),
+        }
     }
-    path
+    spans
+}
+
+/// Gives every dot its tap: plotters draws them in the order they are given.
+fn named_dots(svg: &str, dots: &[(usize, &TapRecord)]) -> String {
+    const DOT: &str = "<circle ";
+    let mut parts = svg.split(DOT);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for (part, (tap, _)) in parts.zip(dots) {
+        text.push_str(&format!("{DOT}data-t=\"{tap}\" {part}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn every_measured_tap_is_a_dot_that_knows_it() {
+        for run in [samples::passing(), samples::failing(), samples::compared()] {
+            let text = chart(&run).into_string();
+            let measured: Vec<usize> = (0..run.taps.len()).filter(|&at| run.taps[at].error().is_some()).collect();
+            assert_eq!(text.matches("<circle ").count(), measured.len());
+            for at in measured {
+                assert_eq!(text.matches(&format!("data-t=\"{at}\"")).count(), 1, "{at}");
+            }
+            assert_eq!(text.matches("<polygon").count(), 2, "two bands");
+        }
+        let text = chart(&samples::nothing()).into_string();
+        assert!(text.contains("<svg") && !text.contains("<circle"));
+    }
+
+    #[test]
+    fn systems_are_spans_in_execution_order() {
+        let run = samples::passing();
+        let names: Vec<_> = spans(&run, &places(&run)).into_iter().map(|(system, ..)| system.to_string()).collect();
+        assert_eq!(names, ["decoder", "SAM", "CLIP", "projector", "decoder", "head", "decoder"]);
+    }
+
+    #[test]
+    fn what_is_not_finite_or_nothing_is_drawn_all_the_same() {
+        let mut run = samples::failing();
+        let errors = [f64::NAN, f64::INFINITY, 0.0, 1e-300, 1e300];
+        for (tap, error) in run.taps.iter_mut().zip(errors) {
+            tap.metrics.as_mut().expect("measured").rel_rms = error;
+        }
+        let svg = chart(&run).into_string();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
 }

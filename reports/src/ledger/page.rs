@@ -1,0 +1,172 @@
+//! The ledger as one HTML page that fetches nothing: each system's error, and its distance from the tolerance, across commits.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use mlxport_verdict::{Mode, Verdict};
+use plotters::prelude::{ChartBuilder, Circle, Color as _, IntoFont as _, LineSeries, PathElement};
+
+use super::text::short;
+use super::{Drift, Entry, SystemEntry, by_series, drifts};
+use crate::draw::{Drawn, Ink, decades, log, power, svg};
+use crate::facts::verdict_word;
+use crate::system::ALL;
+use crate::words::{clean, ratio, scientific};
+
+const STYLE: &str = include_str!("../html/page.css");
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+const SIZE: (u32, u32) = (1000, 280);
+/// Commits that are named under a chart.
+const NAMED: usize = 10;
+/// Runs that the table of a series lists, the last ones.
+const LISTED: usize = 200;
+
+/// The ledger as a page.
+#[must_use]
+pub fn ledger_html(entries: &[Entry]) -> String {
+    let drifts = drifts(entries);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Parity over time" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header { h1 { "Parity over time" } p class="dim" { (entries.len()) " runs" } }
+                main {
+                    (flagged(&drifts))
+                    @for (name, runs) in by_series(entries) { (series(&name, &runs)) }
+                }
+            }
+        }
+    };
+    page.into_string() + "\n"
+}
+
+fn flagged(drifts: &[Drift]) -> Markup {
+    html! {
+        @if !drifts.is_empty() {
+            section class="card odd-card" {
+                h3 { "Drift inside the tolerance" }
+                p class="dim" { "error ÷ tolerance, of the best run before → of the last" }
+                ul { @for drift in drifts { li {
+                    (drift.series) ": " strong { (clean(&drift.name)) } ", " (drift.mode) ": "
+                    (ratio(drift.from)) " (" code { (short(&drift.commit)) } ") → " (ratio(drift.to))
+                } } }
+            }
+        }
+    }
+}
+
+fn series(name: &str, runs: &[&Entry]) -> Markup {
+    let modes = [Mode::Cumulative, Mode::Isolated];
+    let has = |mode: Mode| runs.iter().any(|run| run.systems.iter().any(|system| system.mode == mode));
+    html! {
+        h2 { (name) }
+        @for mode in modes.into_iter().filter(|mode| has(*mode)) {
+            h3 { "Error (" (mode) ")" }
+            p class="dim" { "the largest relative RMS of each system" }
+            (PreEscaped(chart(runs, mode, "error", |system| system.error, None)))
+            h3 { "Error ÷ tolerance (" (mode) ")" }
+            p class="dim" { "of the tap nearest to its tolerance; the line at 1 is the tolerance" }
+            (PreEscaped(chart(runs, mode, "error over tolerance", SystemEntry::ratio, Some(1.0))))
+        }
+        p class="dim" { @for (at, system) in ALL.iter().enumerate() {
+            @if runs.iter().any(|run| run.systems.iter().any(|s| s.name == system.to_string())) {
+                span class="key" style=(format!("background:var({})", Ink::System(at as u8).variable())) {} (system)
+            }
+        } span class="key" style="background:var(--bad)" {} "failed" }
+        (table(runs))
+    }
+}
+
+fn chart(
+    runs: &[&Entry],
+    mode: Mode,
+    what: &str,
+    value: impl Fn(&SystemEntry) -> Option<f64>,
+    limit: Option<f64>,
+) -> String {
+    let all = runs.iter().flat_map(|run| run.systems.iter().filter(|s| s.mode == mode).filter_map(&value));
+    let range = decades(all.chain(limit));
+    let last = (runs.len() - 1) as f64;
+    let label = format!("The {what} of each system, {mode}, on a logarithmic scale, run after run");
+    svg(SIZE, &label, |canvas| -> Drawn {
+        let mut chart = ChartBuilder::on(canvas)
+            .margin(8)
+            .x_label_area_size(24)
+            .y_label_area_size(44)
+            .build_cartesian_2d(-0.5..last + 0.5, f64::from(range.0)..f64::from(range.1))?;
+        let step = runs.len().div_ceil(NAMED).max(1);
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(Ink::Line.color().mix(0.0))
+            .bold_line_style(Ink::Line.color())
+            .axis_style(Ink::Line.color())
+            .label_style(("sans-serif", 11, &Ink::Dim.color()))
+            .x_labels(0)
+            .y_labels((range.1 - range.0 + 1) as usize)
+            .y_label_formatter(&power)
+            .draw()?;
+        if let Some(limit) = limit {
+            let y = log(limit, range);
+            chart.draw_series([PathElement::new([(-0.5, y), (last + 0.5, y)], Ink::Dim.color())])?;
+        }
+        for (place, system) in ALL.iter().enumerate() {
+            let name = system.to_string();
+            let points: Vec<(f64, f64, bool)> = runs
+                .iter()
+                .enumerate()
+                .filter_map(|(at, run)| {
+                    let system = run.system(&name, mode)?;
+                    Some((at as f64, log(value(system)?, range), system.failed > 0))
+                })
+                .collect();
+            let ink = Ink::System(place as u8).color();
+            chart.draw_series(LineSeries::new(points.iter().map(|(x, y, _)| (*x, *y)), &ink))?;
+            chart.draw_series(points.iter().map(|&(x, y, failed)| {
+                let ink = if failed { Ink::Bad.color() } else { ink };
+                Circle::new((x, y), 3, ink.filled())
+            }))?;
+        }
+        let bottom = f64::from(range.0);
+        for (at, run) in runs.iter().enumerate().step_by(step) {
+            let (x, y) = chart.backend_coord(&(at as f64, bottom));
+            let style = ("sans-serif", 11).into_font().color(&Ink::Dim.color());
+            let name: String = short(&run.commit).chars().take(8).collect();
+            canvas.draw_text(&name, &style, (x - 24, y + 8))?;
+        }
+        Ok(())
+    })
+}
+
+fn table(runs: &[&Entry]) -> Markup {
+    let hidden = runs.len().saturating_sub(LISTED);
+    html! {
+        details {
+            summary { (runs.len()) " runs as a table" }
+            @if hidden > 0 { p class="dim" { "the last " (LISTED) "; " (hidden) " before them are in the ledger" } }
+            div class="wide" { table {
+                thead { tr {
+                    th scope="col" { "commit" } th scope="col" { "time" } th scope="col" { "verdict" }
+                    th scope="col" class="n" { "taps" } th scope="col" class="n" { "failed" } th scope="col" { "by system" }
+                } }
+                tbody { @for run in runs.iter().skip(hidden) { tr {
+                    th scope="row" { code { (short(&run.commit)) } }
+                    td { (clean(&run.time)) }
+                    td class=(if run.verdict == Verdict::Pass { "pass" } else { "fail" }) { (verdict_word(run.verdict)) }
+                    td class="n" { (run.taps) }
+                    td class="n" { (run.failed) }
+                    td { @for system in &run.systems {
+                        (clean(&system.name)) " " (system.mode) " "
+                        (system.error.map_or_else(|| "–".to_owned(), scientific))
+                        " (" (system.ratio().map_or_else(|| "–".to_owned(), ratio)) ") "
+                    } }
+                } } }
+            } }
+        }
+    }
+}
