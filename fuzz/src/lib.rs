@@ -12,7 +12,7 @@ pub mod targets;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. `seeds/NAME` holds its seeds, `findings/NAME` the inputs that once failed.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("header", targets::header::run),
     ("index", targets::index::run),
     ("pickle", targets::pickle::run),
@@ -25,4 +25,5 @@ pub const TARGETS: [Target; 12] = [
     ("plan", targets::plan::run),
     ("renames", targets::renames::run),
     ("lock", targets::lock::run),
+    ("ledger", targets::ledger::run),
 ];

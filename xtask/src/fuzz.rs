@@ -17,7 +17,7 @@ use crate::cargo;
 use report::Outcome;
 
 /// Every target, as `fuzz/src/lib.rs` lists them.
-pub const TARGETS: [&str; 12] = [
+pub const TARGETS: [&str; 13] = [
     "header",
     "index",
     "pickle",
@@ -30,6 +30,7 @@ pub const TARGETS: [&str; 12] = [
     "plan",
     "renames",
     "lock",
+    "ledger",
 ];
 
 /// Seconds that each target gets in `cargo xtask test`.

@@ -5,6 +5,7 @@ pub mod expression;
 pub mod fixture_manifest;
 pub mod header;
 pub mod index;
+pub mod ledger;
 pub mod lock;
 pub mod manifest;
 pub mod pickle;
