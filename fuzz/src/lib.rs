@@ -12,7 +12,7 @@ pub mod targets;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. `seeds/NAME` holds its seeds, `findings/NAME` the inputs that once failed.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("header", targets::header::run),
     ("index", targets::index::run),
     ("pickle", targets::pickle::run),
@@ -27,4 +27,5 @@ pub const TARGETS: [Target; 14] = [
     ("lock", targets::lock::run),
     ("grounding", targets::grounding::run),
     ("page", targets::page::run),
+    ("ledger", targets::ledger::run),
 ];

@@ -8,7 +8,7 @@
 //! An error is judged by its tolerance, so an error far below it may waver as it likes: below [`QUIET`] of the tolerance on
 //! both sides nothing is worse or better. Nothing is measured here: every number is one of the two records'.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -145,16 +145,20 @@ pub struct Diff {
 /// What became of `base`'s taps in `head`.
 #[must_use]
 pub fn diff(base: &Run, head: &Run) -> Diff {
-    let mut before: HashMap<(TapId, Mode), &TapRecord> =
-        base.taps.iter().map(|tap| ((tap.id(), tap.mode), tap)).collect();
+    // A record may name a tap twice (a faulty port showed it twice): the first is the first's, the second the second's.
+    let mut before: HashMap<(TapId, Mode), VecDeque<&TapRecord>> = HashMap::new();
+    for tap in &base.taps {
+        before.entry((tap.id(), tap.mode)).or_default().push_back(tap);
+    }
     let mut all: Vec<TapDiff> = Vec::new();
     for tap in &head.taps {
-        all.push(one(before.remove(&(tap.id(), tap.mode)), Some(tap)));
+        all.push(one(before.get_mut(&(tap.id(), tap.mode)).and_then(VecDeque::pop_front), Some(tap)));
     }
     // In the base's order, not the map's.
-    all.extend(
-        base.taps.iter().filter(|tap| before.contains_key(&(tap.id(), tap.mode))).map(|tap| one(Some(tap), None)),
-    );
+    for tap in &base.taps {
+        let left = before.get_mut(&(tap.id(), tap.mode)).and_then(VecDeque::pop_front);
+        all.extend(left.map(|tap| one(Some(tap), None)));
+    }
     let counts = count(&all);
     let mut taps: Vec<TapDiff> = all.into_iter().filter(|tap| tap.change != Change::Same).collect();
     taps.sort_by(|a, b| rank(a).cmp(&rank(b)).then(size(b).total_cmp(&size(a))));

@@ -17,7 +17,7 @@ use crate::cargo;
 use report::Outcome;
 
 /// Every target, as `fuzz/src/lib.rs` lists them.
-pub const TARGETS: [&str; 14] = [
+pub const TARGETS: [&str; 15] = [
     "header",
     "index",
     "pickle",
@@ -32,6 +32,7 @@ pub const TARGETS: [&str; 14] = [
     "lock",
     "grounding",
     "page",
+    "ledger",
 ];
 
 /// Seconds that each target gets in `cargo xtask test`.

@@ -6,6 +6,7 @@ pub mod fixture_manifest;
 pub mod grounding;
 pub mod header;
 pub mod index;
+pub mod ledger;
 pub mod lock;
 pub mod manifest;
 pub mod page;

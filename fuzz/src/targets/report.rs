@@ -1,6 +1,7 @@
 //! A parity record as JSON. Input: its text.
 
-use mlxport_reports::{ReportError, Style, from_json, json, markdown, terminal};
+use mlxport_reports::{ReportError, Style, diff_text, from_json, html, json, junit, markdown, taps_csv, terminal};
+use mlxport_verdict::diff::diff;
 
 /// Reads the record, and shows a sound one in every format.
 pub fn run(data: &[u8]) {
@@ -11,7 +12,14 @@ pub fn run(data: &[u8]) {
             let again = from_json(&printed).expect("our own print is a record");
             assert_eq!(json(&again), printed, "printed and read again it is the same");
             harmless(&markdown(&record));
-            harmless(&terminal(&record, &Style { color: false, width: 80 }));
+            let plain = Style { color: false, width: 80 };
+            harmless(&terminal(&record, &plain));
+            assert_eq!(html(&record).matches("</script>").count(), 2, "data stays data");
+            junit(&record).expect("written to memory");
+            taps_csv(&record).expect("written to memory");
+            let unchanged = diff(&record, &record);
+            assert_eq!(unchanged.counts.newly_failing, 0);
+            harmless(&diff_text(&unchanged, &plain));
         }
         Err(ReportError::Contradiction { violations }) => {
             assert!(!violations.is_empty(), "refused without a reason");

@@ -65,6 +65,11 @@ fn series(name: &str, runs: &[&Entry]) -> Markup {
     let has = |mode: Mode| runs.iter().any(|run| run.systems.iter().any(|system| system.mode == mode));
     html! {
         h2 { (name) }
+        p class="dim" { @for (at, system) in ALL.iter().enumerate() {
+            @if runs.iter().any(|run| run.systems.iter().any(|s| s.name == system.to_string())) {
+                span class="key" style=(format!("background:var({})", Ink::System(at as u8).variable())) {} (system)
+            }
+        } span class="key" style="background:var(--bad)" {} "failed" }
         @for mode in modes.into_iter().filter(|mode| has(*mode)) {
             h3 { "Error (" (mode) ")" }
             p class="dim" { "the largest relative RMS of each system" }
@@ -73,11 +78,6 @@ fn series(name: &str, runs: &[&Entry]) -> Markup {
             p class="dim" { "of the tap nearest to its tolerance; the line at 1 is the tolerance" }
             (PreEscaped(chart(runs, mode, "error over tolerance", SystemEntry::ratio, Some(1.0))))
         }
-        p class="dim" { @for (at, system) in ALL.iter().enumerate() {
-            @if runs.iter().any(|run| run.systems.iter().any(|s| s.name == system.to_string())) {
-                span class="key" style=(format!("background:var({})", Ink::System(at as u8).variable())) {} (system)
-            }
-        } span class="key" style="background:var(--bad)" {} "failed" }
         (table(runs))
     }
 }

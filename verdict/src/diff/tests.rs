@@ -56,10 +56,10 @@ fn run(taps: &[(&str, f64)]) -> Run {
 
 #[test]
 fn a_run_is_the_same_as_itself() {
-    let run = run(&[("a", 1e-6), ("b", 1.0), ("c", f64::NAN)]);
+    let run = run(&[("a", 1e-6), ("b", 1.0), ("c", f64::NAN), ("b", 1.0)]);
     let diff = diff(&run, &run);
     assert!(diff.ok && diff.taps.is_empty() && diff.differences.is_empty());
-    assert_eq!(diff.counts, DiffCounts { in_both: 3, same: 3, ..DiffCounts::default() });
+    assert_eq!(diff.counts, DiffCounts { in_both: 4, same: 4, ..DiffCounts::default() });
 }
 
 #[test]

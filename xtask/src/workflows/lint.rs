@@ -215,10 +215,9 @@ fn references(document: &Value, steps: &[Value], declared: Option<&BTreeSet<Stri
                 found.push(format!("`{word}` has no known context"));
             }
             let rest = |context: &str| word.strip_prefix(context).map(|rest| rest.split('.').next().unwrap_or(rest));
-            if let (Some(name), Some(declared)) = (rest("inputs."), declared) {
-                if !declared.contains(name) {
-                    found.push(format!("`{word}`: there is no such input"));
-                }
+            let is_declared = |name: &str| declared.is_none_or(|declared| declared.contains(name));
+            if rest("inputs.").is_some_and(|name| !is_declared(name)) {
+                found.push(format!("`{word}`: there is no such input"));
             }
             if let Some(id) = rest("steps.").filter(|id| !ids.contains(id)) {
                 found.push(format!("`{word}`: no step has the id `{id}`"));
