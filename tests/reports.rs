@@ -68,6 +68,10 @@ fn rendered(dir: &tempfile::TempDir, fail: &Path) {
     let (text, _) = report(&[&"render", &fail, &"--format", &"text"], 0);
     assert!(text.starts_with("FAIL tiny-small: ") && !text.contains('\u{1b}'), "{text}");
     report(&[&"render", &fail], 2);
+    for (absent, named) in [("absent", "absent/record.json: "), ("absent.json", "absent.json: ")] {
+        let (_, said) = report(&[&"render", &dir.path().join(absent), &"--format", &"csv"], 2);
+        assert!(said.contains(named), "{said}");
+    }
     report(&[&"render", &fail, &"--format", &"csv", &"--base", &fail], 2);
 }
 

@@ -55,7 +55,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The record of a report directory, or in a file of its own.
 fn record(place: &Path) -> anyhow::Result<Run> {
-    let path = if place.is_dir() { place.join("record.json") } else { place.to_owned() };
+    // What is not there is a directory, unless it is called like a record.
+    let is_file = place.is_file() || (!place.exists() && place.extension().is_some_and(|ending| ending == "json"));
+    let path = if is_file { place.to_owned() } else { place.join("record.json") };
     let bytes = read_bounded(&path, MAX_RECORD_BYTE_LEN).with_context(|| path.display().to_string())?;
     let text = String::from_utf8(bytes).with_context(|| path.display().to_string())?;
     from_json(&text).with_context(|| path.display().to_string())
