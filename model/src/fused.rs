@@ -4,7 +4,13 @@
 
 use std::{cell::RefCell, thread::LocalKey};
 
-use mlx_rs::{Array, error::Exception, ops, ops::indexing::TryIndexOp, transforms::compile::compile};
+use mlx_rs::{
+    Array,
+    error::Exception,
+    ops,
+    ops::indexing::{IntoStrideBy, TryIndexOp},
+    transforms::compile::compile,
+};
 
 use crate::error::{Error, Result};
 
@@ -21,14 +27,16 @@ pub(crate) fn gated(both: &Array) -> Result<Array> {
     call(&GATED, std::slice::from_ref(both))
 }
 
-/// x·cos + (−x₂, x₁)·sin with x \[B, heads, 1, d\], cos and sin \[B, 1, 1, d\] of x's dtype.
-pub(crate) fn rotated(x: &Array, cos: &Array, sin: &Array) -> Result<Array> {
-    call(&ROTATED, &[x.clone(), cos.clone(), sin.clone()])
+/// x·cos + (x₂, x₁)·turning with x \[B, heads, 1, d\]; cos and `turning`, (−sin, sin), are \[B, 1, 1, d\] of x's dtype.
+pub(crate) fn rotated(x: &Array, cos: &Array, turning: &Array) -> Result<Array> {
+    call(&ROTATED, &[x.clone(), cos.clone(), turning.clone()])
 }
 
-/// Experts' results \[T, k, hidden\] times their weights \[T, k\] in float32, summed: \[T, hidden\] of the results' dtype.
-pub(crate) fn summed(outputs: &Array, weights: &Array) -> Result<Array> {
-    call(&SUMMED, &[outputs.clone(), weights.clone()])
+/// Experts' results \[T, k, hidden\] times their weights \[T, k\] in float32, summed, and the shared experts' added where there are any:
+/// \[T, hidden\] of the results' dtype, in which the last sum is made.
+pub(crate) fn summed(outputs: &Array, weights: &Array, shared: Option<&Array>) -> Result<Array> {
+    let inputs: Vec<Array> = [Some(outputs), Some(weights), shared].into_iter().flatten().cloned().collect();
+    call(&SUMMED, &inputs)
 }
 
 fn call(steps: &'static LocalKey<RefCell<Steps>>, inputs: &[Array]) -> Result<Array> {
@@ -42,16 +50,23 @@ fn gated_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
 }
 
 fn rotated_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
-    let ([x1, x2], [c1, c2], [s1, s2]) = (halves(&inputs[0])?, halves(&inputs[1])?, halves(&inputs[2])?);
-    let first = x1.multiply(c1)?.add(x2.negative()?.multiply(s1)?)?;
-    let second = x2.multiply(c2)?.add(x1.multiply(s2)?)?;
-    Ok(vec![ops::concatenate(&[first, second], -1)?])
+    let (x, cos, turning) = (&inputs[0], &inputs[1], &inputs[2]);
+    // The other half is a view, of which a kernel reads as of any other; nothing is laid side by side.
+    let apart = |t: &Array| t.reshape(&[t.dim(0), t.dim(1), 1, 2, t.dim(3) / 2]);
+    let halves = apart(x)?;
+    let exchanged = halves.try_index((ops::indexing::Ellipsis, (..).stride_by(-1), ..))?;
+    let turned = halves.multiply(apart(cos)?)?.add(exchanged.multiply(apart(turning)?)?)?;
+    Ok(vec![turned.reshape(x.shape())?])
 }
 
 fn summed_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
     let (outputs, weights) = (&inputs[0], &inputs[1]);
     let weighted = outputs.as_dtype(weights.dtype())?.multiply(weights.expand_dims(-1)?)?;
-    Ok(vec![weighted.sum_axis(-2, false)?.as_dtype(outputs.dtype())?])
+    let sum = weighted.sum_axis(-2, false)?.as_dtype(outputs.dtype())?;
+    Ok(vec![match inputs.get(2) {
+        Some(shared) => sum.add(shared)?,
+        None => sum,
+    }])
 }
 
 fn halves(x: &Array) -> std::result::Result<[Array; 2], Exception> {
@@ -93,8 +108,9 @@ mod tests {
             same(gated(&both).expect("gated"), gated_steps, &[both]);
             let turn = [noise(&[2, 3, 1, 8]), noise(&[2, 1, 1, 8]), noise(&[2, 1, 1, 8])];
             same(rotated(&turn[0], &turn[1], &turn[2]).expect("rotated"), rotated_steps, &turn);
-            let sum = [noise(&[2, 3, 8]), noise(&[2, 3]).as_dtype(Dtype::Float32).expect("a cast")];
-            same(summed(&sum[0], &sum[1]).expect("summed"), summed_steps, &sum);
+            let sum = [noise(&[2, 3, 8]), noise(&[2, 3]).as_dtype(Dtype::Float32).expect("a cast"), noise(&[2, 8])];
+            same(summed(&sum[0], &sum[1], None).expect("summed"), summed_steps, &sum[..2]);
+            same(summed(&sum[0], &sum[1], Some(&sum[2])).expect("summed"), summed_steps, &sum);
         }
     }
 }

@@ -82,18 +82,22 @@ impl Moe {
     pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
             let Choice { indices, weights, .. } = self.gate.choose(x, taps)?;
-            let routed = if self.gathers(x, &indices, taps) {
-                self.gathered(x, &indices, &weights, taps)?
+            let gathers = self.gathers(x, &indices, taps);
+            let shared = |x| self.shared_experts.as_ref().map(|shared| shared.forward(x, taps)).transpose();
+            if gathers && self.planted.is_empty() && runtime::is_gpu() && indices.dim(0) <= FEW_TOKENS {
+                let outputs = self.gathered(x, &indices, taps)?;
+                let shared = shared(x)?.map(|y| y.reshape(&[indices.dim(0), x.dim(2)])).transpose()?;
+                return Ok(fused::summed(&outputs, &weights, shared.as_ref())?.reshape(x.shape())?);
+            }
+            let routed = if gathers {
+                let sum = weighted(&self.gathered(x, &indices, taps)?, &weights)?.sum_axis(1, false)?;
+                sum.as_dtype(x.dtype())?.reshape(x.shape())?
             } else {
                 self.routed(x, &indices, &weights, taps)?
             };
-            Ok(match &self.shared_experts {
-                Some(shared) if self.planted.has(GraphFault::SharedExpertsMissing) => {
-                    shared.forward(x, taps)?;
-                    routed
-                }
-                Some(shared) => routed.add(shared.forward(x, taps)?)?,
-                None => routed,
+            Ok(match shared(x)? {
+                Some(shared) if !self.planted.has(GraphFault::SharedExpertsMissing) => routed.add(shared)?,
+                _ => routed,
             })
         })
     }
@@ -110,8 +114,8 @@ impl Moe {
         is_there && !in_order && !is_heard && (self.stacks.always || (is_small && is_ready))
     }
 
-    /// Every row by its experts' matrices, gathered; the release's result in the same steps, without its loop.
-    fn gathered(&self, x: &Array, indices: &Array, weights: &Array, taps: &Taps) -> Result<Array> {
+    /// Every row by its experts' matrices, gathered, without the release's loop: \[T, k, hidden\].
+    fn gathered(&self, x: &Array, indices: &Array, taps: &Taps) -> Result<Array> {
         let (tokens, chosen, hidden) = (indices.dim(0), indices.dim(1), x.dim(2));
         // int32 and never negative: the same bits.
         let experts = indices.view_dtype(Dtype::Uint32)?;
@@ -127,13 +131,7 @@ impl Moe {
             let sorted = rows.reshape(&[-1, 1, hidden])?.take_axis(tokens, 0)?;
             self.by_stacks(&sorted, &flat.take_axis(&order, 0)?, true, taps)?.take_axis(back, 0)?
         };
-        let outputs = outputs.reshape(&[tokens, chosen, hidden])?;
-        if self.planted.is_empty() && runtime::is_gpu() && tokens <= FEW_TOKENS {
-            return Ok(fused::summed(&outputs, weights)?.reshape(x.shape())?);
-        }
-        let outputs = outputs.as_dtype(Dtype::Float32)?;
-        let sum = outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(1, false)?;
-        Ok(sum.as_dtype(x.dtype())?.reshape(x.shape())?)
+        Ok(outputs.reshape(&[tokens, chosen, hidden])?)
     }
 
     fn by_stacks(&self, rows: &Array, experts: &Array, sorted: bool, taps: &Taps) -> Result<Array> {
@@ -183,10 +181,8 @@ impl Moe {
         }
         let outputs = ops::concatenate(&outputs, 0)?;
         let outputs = outputs.take_axis(Array::from_slice(&places, &[tokens, chosen]), 0)?;
-        // The release sums in the router's float32 and rounds once.
-        let outputs = outputs.as_dtype(Dtype::Float32)?;
         let unweighted = self.planted.has(GraphFault::ExpertsUnweighted) || self.planted.has(GraphFault::GatesOnInput);
-        let weighted = if unweighted { outputs } else { outputs.multiply(weights.expand_dims(-1)?)? };
+        let weighted = if unweighted { outputs.as_dtype(Dtype::Float32)? } else { weighted(&outputs, weights)? };
         if self.planted.by(Variant::ExpertsBackwards) {
             let each = (0..chosen).rev().map(|j| weighted.try_index((.., j)));
             let sum = each.reduce(|sum, next| sum?.add(next?)).transpose()?.unwrap_or(weighted);
@@ -194,6 +190,11 @@ impl Moe {
         }
         Ok(weighted.sum_axis(1, false)?.as_dtype(x.dtype())?.reshape(x.shape())?)
     }
+}
+
+/// Results \[T, k, hidden\] times their weights \[T, k\]: the release sums in the router's float32 and rounds once.
+fn weighted(outputs: &Array, weights: &Array) -> Result<Array> {
+    Ok(outputs.as_dtype(Dtype::Float32)?.multiply(weights.expand_dims(-1)?)?)
 }
 
 impl Module for Moe {

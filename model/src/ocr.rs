@@ -321,7 +321,7 @@ impl DeepseekOcr {
         if self.planted.has(GraphFault::PositionsFromOne) {
             ids.iter_mut().for_each(|id| *id += 1);
         }
-        let positions = self.rotary.positions(&Array::from_slice(&ids, &[sequences, tokens]))?;
+        let positions = self.rotary.positions_of_each(&ids, sequences);
         positions.seeing(cache.and_then(KvCache::mask)).of_dtype(self.dtype)
     }
 

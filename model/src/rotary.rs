@@ -32,18 +32,26 @@ impl RotaryEmbedding {
         Self { site, inverse_frequencies: (0..head_dim / 2).map(frequency).collect(), planted }
     }
 
-    /// Tables for position ids \[B, T\].
+    /// Tables for position ids \[B, T\], read from the device.
     ///
     /// # Errors
     /// MLX's.
     pub fn positions(&self, ids: &Array) -> Result<Positions> {
-        let list = ids.as_dtype(Dtype::Int32)?;
-        let list = list.contiguous()?;
-        let list: Vec<i32> = list.try_as_slice::<i32>()?.to_vec();
+        let list = ids.as_dtype(Dtype::Int32)?.contiguous()?;
+        Ok(self.tables(list.try_as_slice::<i32>()?, ids))
+    }
+
+    /// Tables for position ids \[sequences, T\] that the host knows: the device is not waited for.
+    pub fn positions_of_each(&self, list: &[i32], sequences: i32) -> Positions {
+        let tokens = list.len() as i32 / sequences.max(1);
+        self.tables(list, &Array::from_slice(list, &[sequences, tokens]))
+    }
+
+    fn tables(&self, list: &[i32], ids: &Array) -> Positions {
         let mut values = Vec::with_capacity(list.len() * self.inverse_frequencies.len() * 2);
         let mut table = |f: fn(f64) -> f64| {
             values.clear();
-            for &position in &list {
+            for &position in list {
                 let start = values.len();
                 let angles = self.inverse_frequencies.iter().map(|frequency| frequency * position as f32);
                 values.extend(angles.map(|angle| f(f64::from(angle)) as f32));
@@ -53,7 +61,7 @@ impl RotaryEmbedding {
             Array::from_slice(&values, &[ids.dim(0), ids.dim(1), 2 * self.inverse_frequencies.len() as i32])
         };
         let (cos, sin) = (table(f64::cos), table(f64::sin));
-        Ok(Positions { ids: ids.clone(), cos, sin, by_head: None, mask: None, planted: self.planted })
+        Positions { ids: ids.clone(), cos, sin, by_head: None, mask: None, planted: self.planted }
     }
 
     /// Shows the taps of PyTorch's module, which is given the values only for their dtype.
@@ -90,11 +98,19 @@ pub struct Positions {
     ids: Array,
     cos: Array,
     sin: Array,
-    /// Both as \[B, 1, T, head_dim\] in the dtype of the activations, made once for all layers.
-    by_head: Option<(Array, Array)>,
+    /// Made once for all layers, \[B, 1, T, head_dim\] in the dtype of the activations.
+    by_head: Option<ByHead>,
     /// Which places the tokens see, where it is not all before them.
     mask: Option<Array>,
     planted: Planted,
+}
+
+/// Cosines and sines, and sines of which the first half is negated.
+#[derive(Debug, Clone)]
+struct ByHead {
+    cos: Array,
+    sin: Array,
+    turning: Array,
 }
 
 impl Positions {
@@ -110,7 +126,10 @@ impl Positions {
     /// MLX's.
     pub fn of_dtype(self, dtype: Dtype) -> Result<Self> {
         let table = |t: &Array| -> Result<Array> { Ok(t.as_dtype(dtype)?.expand_dims(1)?) };
-        let by_head = Some((table(&self.cos)?, table(&self.sin)?));
+        let half = self.sin.dim(2) / 2;
+        let signs: Vec<f32> = (0..2 * half).map(|at| if at < half { -1.0 } else { 1.0 }).collect();
+        let turning = table(&self.sin.multiply(Array::from_slice(&signs, &[2 * half]))?)?;
+        let by_head = Some(ByHead { cos: table(&self.cos)?, sin: table(&self.sin)?, turning });
         Ok(Self { by_head, ..self })
     }
 
@@ -133,13 +152,13 @@ impl Positions {
             return self.rotate_neighbours(x);
         }
         let table = |t: &Array| -> Result<Array> { Ok(t.as_dtype(x.dtype())?.expand_dims(1)?) };
-        let (cos, sin) = match &self.by_head {
-            Some((cos, sin)) if cos.dtype() == x.dtype() => (cos.clone(), sin.clone()),
-            _ => (table(&self.cos)?, table(&self.sin)?),
+        let (cos, sin) = match self.by_head.as_ref().filter(|tables| tables.cos.dtype() == x.dtype()) {
+            Some(tables) if self.planted.is_empty() && x.dim(2) == 1 && runtime::is_gpu() => {
+                return fused::rotated(x, &tables.cos, &tables.turning);
+            }
+            Some(tables) => (tables.cos.clone(), tables.sin.clone()),
+            None => (table(&self.cos)?, table(&self.sin)?),
         };
-        if self.planted.is_empty() && x.dim(2) == 1 && runtime::is_gpu() {
-            return fused::rotated(x, &cos, &sin);
-        }
         let half = x.dim(3) / 2;
         let (first, second) = (x.try_index((.., .., .., ..half))?, x.try_index((.., .., .., half..))?);
         let reversed = self.planted.has(GraphFault::RopeReversed);
