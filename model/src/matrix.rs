@@ -82,17 +82,18 @@ impl Matrix {
         }
     }
 
-    /// Every \[.., m, in\] of `x` by the matrix that `experts` names (uint32, broadcast against `x`'s leading axes): \[…, m, out\].
-    /// `sorted`: the numbers never fall.
-    pub(crate) fn gather(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
+    /// Every \[m, in\] of `x` by the matrix that `experts` names: \[…, m, out\]. `rows` says which of `x` is meant, by its number (both
+    /// uint32, of one shape); without it they come one after the other, and the experts' numbers never fall.
+    pub(crate) fn gather(&self, x: &Array, experts: &Array, rows: Option<&Array>) -> Result<Array> {
+        let sorted = rows.is_none();
         match self {
             Self::Floats(weight) => {
                 let turned = weight.to(x.dtype())?.swap_axes(-1, -2)?;
-                Ok(ops::gather_mm(x, turned, None, experts, sorted)?)
+                Ok(ops::gather_mm(x, turned, rows, experts, sorted)?)
             }
             Self::Packed(p) => {
                 let (scales, biases) = (p.scales.as_dtype(x.dtype())?, p.biases.as_dtype(x.dtype())?);
-                Ok(ops::gather_qmm(x, &p.codes, scales, &biases, None, experts, true, p.group_size, p.bits, sorted)?)
+                Ok(ops::gather_qmm(x, &p.codes, scales, &biases, rows, experts, true, p.group_size, p.bits, sorted)?)
             }
         }
     }
