@@ -88,6 +88,14 @@ fn every_planted_fault_is_caught_in_its_place_and_no_variant_is_accused() {
             ("SAM's eps ten times larger", "epsilon is 1e-5 and should be 1e-6"),
             ("tanh GELU for CLIP's quick_gelu", "the activation is GeluTanh and should be QuickGelu"),
             ("patch kernel: blue, green, red", "the kernel's input channels are reversed"),
+            (
+                "CLIP's position table half a pixel off",
+                "the position table is resampled bicubic half a pixel off and should be bicubic with antialias",
+            ),
+            (
+                "SAM's position table without antialias",
+                "the position table is resampled bicubic without antialias and should be bicubic with antialias",
+            ),
             ("head rows off by one", "axis 2 is off by one: it comes one too late"),
             ("the projector's bias dropped", "a bias is missing or wrong: off by one number per channel"),
         ] {

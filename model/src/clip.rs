@@ -49,7 +49,7 @@ impl ClipEncoder {
     /// When the features do not fit the width.
     pub fn forward(&self, pixels: &Array, features: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[pixels, features], || {
-            let x = self.embeddings.forward(pixels, features, taps)?;
+            let x = self.embeddings.forward(pixels, features, self.embeddings.resampling, taps)?;
             if self.planted.has(GraphFault::PreNormMissing) {
                 return self.transformer.forward(&x, taps);
             }
@@ -99,12 +99,11 @@ impl Embeddings {
     fn load(scope: &Scope, config: &ClipConfig) -> Self {
         let (width, patch, positions) = (config.width, config.patch_size, config.num_positions());
         let planted = scope.planted();
-        let resampling = if planted.has(GraphFault::ClipTableWithoutAntialias) {
-            Bicubic::Plain
-        } else if planted.has(GraphFault::ClipTableAlignsCorners) {
-            Bicubic::AlignCorners
-        } else {
-            Bicubic::Antialias
+        let resampling = match planted {
+            p if p.has(GraphFault::ClipTableWithoutAntialias) => Bicubic::Plain,
+            p if p.has(GraphFault::ClipTableAlignsCorners) => Bicubic::AlignCorners,
+            p if p.has(GraphFault::ClipTableHalfAPixelOff) => Bicubic::WholePixels,
+            _ => Bicubic::Antialias,
         };
         Self {
             site: scope.site().with_layouts(TorchLayout::Nchw, TorchLayout::Same),
@@ -117,7 +116,7 @@ impl Embeddings {
         }
     }
 
-    fn forward(&self, pixels: &Array, features: &Array, taps: &Taps) -> Result<Array> {
+    fn forward(&self, pixels: &Array, features: &Array, resampling: Bicubic, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[pixels, features], || {
             let (batch, grid, width) = (features.dim(0), features.dim(1), features.dim(3));
             let transposed = self.planted.has(GraphFault::SamFeaturesTransposed);
@@ -128,15 +127,15 @@ impl Embeddings {
             let class_last = self.planted.has(GraphFault::ClassTokenLast);
             let x = ops::concatenate(&if class_last { [patches, class] } else { [class, patches] }, 1)?;
             if self.planted.has(GraphFault::ClipPositionsMissing) {
-                let none = self.positions(grid, &x, taps)?.multiply(scalar(0.0, x.dtype())?)?;
+                let none = self.positions(grid, &x, resampling, taps)?.multiply(scalar(0.0, x.dtype())?)?;
                 return Ok(x.add(none)?);
             }
-            Ok(x.add(self.positions(grid, &x, taps)?)?)
+            Ok(x.add(self.positions(grid, &x, resampling, taps)?)?)
         })
     }
 
     /// The table for a grid of `grid`², class row first: \[1, grid² + 1, width\] (`get_abs_pos`).
-    fn positions(&self, grid: i32, x: &Array, taps: &Taps) -> Result<Array> {
+    fn positions(&self, grid: i32, x: &Array, resampling: Bicubic, taps: &Taps) -> Result<Array> {
         let ids: Vec<i32> = (0..self.num_positions).collect();
         let ids = Array::from_slice(&ids, &[1, self.num_positions]);
         let table = self.position_embedding.forward(&ids, x.dtype(), taps)?;
@@ -149,7 +148,7 @@ impl Embeddings {
         // The fault takes the table's memory for one with channels first and resamples what it finds there.
         let scrambled = self.planted.has(GraphFault::ClipTableScrambled);
         let rows = if scrambled { rows.reshape(&[1, width, edge, edge])?.transpose_axes(&[0, 2, 3, 1])? } else { rows };
-        let rows = bicubic_table(&rows, grid, self.resampling, self.planted, x.dtype())?;
+        let rows = bicubic_table(&rows, grid, resampling, self.planted, x.dtype())?;
         let rows = if scrambled { rows.transpose_axes(&[0, 3, 1, 2])? } else { rows };
         let rows = rows.reshape(&[1, grid * grid, width])?;
         Ok(ops::concatenate(&[class, rows], 1)?)
@@ -164,12 +163,21 @@ impl Module for Embeddings {
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
         self.site.isolated(inputs, |x| {
             let (pixels, features) = two(&self.site, x)?;
-            self.forward(pixels, features, taps)
+            self.forward(pixels, features, self.resampling, taps)
         })
     }
 
     fn children(&self) -> Vec<&dyn Module> {
         vec![&self.position_embedding]
+    }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        self.resampling.others(|mode| {
+            self.site.isolated(inputs, |x| {
+                let (pixels, features) = two(&self.site, x)?;
+                self.forward(pixels, features, mode, &Taps::none())
+            })
+        })
     }
 }
 

@@ -74,6 +74,7 @@ impl Matrix {
     /// x Wᵀ: \[…, in\] → \[…, out\].
     pub(crate) fn product(&self, planted: Planted, x: &Array) -> Result<Array> {
         match self {
+            Self::Floats(weight) if planted.is_empty() => Ok(ops::matmul(x, weight.turned(x.dtype())?)?),
             Self::Floats(weight) => kernels::product(planted, x, &weight.to(x.dtype())?),
             Self::Packed(p) => {
                 let (scales, biases) = (p.scales.as_dtype(x.dtype())?, p.biases.as_dtype(x.dtype())?);
@@ -87,10 +88,7 @@ impl Matrix {
     pub(crate) fn gather(&self, x: &Array, experts: &Array, rows: Option<&Array>) -> Result<Array> {
         let sorted = rows.is_none();
         match self {
-            Self::Floats(weight) => {
-                let turned = weight.to(x.dtype())?.swap_axes(-1, -2)?;
-                Ok(ops::gather_mm(x, turned, rows, experts, sorted)?)
-            }
+            Self::Floats(weight) => Ok(ops::gather_mm(x, weight.turned(x.dtype())?, rows, experts, sorted)?),
             Self::Packed(p) => {
                 let (scales, biases) = (p.scales.as_dtype(x.dtype())?, p.biases.as_dtype(x.dtype())?);
                 Ok(ops::gather_qmm(x, &p.codes, scales, &biases, rows, experts, true, p.group_size, p.bits, sorted)?)

@@ -324,12 +324,11 @@ impl MoeGate {
 
     /// x Wᵀ in float32: \[T, experts\].
     fn logits(&self, rows: &Array) -> Result<Array> {
-        let weight = self.weight.to(Dtype::Float32)?;
         if self.planted.has(GraphFault::RouterInBf16) {
             let low = |x: &Array| x.as_dtype(Dtype::Bfloat16);
-            return Ok(ops::matmul(low(rows)?, low(&weight)?.t())?.as_dtype(Dtype::Float32)?);
+            return Ok(ops::matmul(low(rows)?, low(&self.weight.to(Dtype::Float32)?)?.t())?.as_dtype(Dtype::Float32)?);
         }
-        Ok(ops::matmul(rows, weight.t())?)
+        Ok(ops::matmul(rows, self.weight.turned(Dtype::Float32)?)?)
     }
 
     /// Scores with those outside the best `topk_group` groups set to 0; a group is as good as its best expert.

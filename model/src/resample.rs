@@ -9,7 +9,7 @@ use mlx_rs::{Array, Dtype, ops};
 
 use crate::{
     error::Result,
-    fault::{GraphFault, Planted, Variant},
+    fault::{Planted, Variant},
 };
 
 /// Catmull-Rom's parameter, which PyTorch uses where it antialiases (-0.75 elsewhere).
@@ -24,6 +24,57 @@ pub enum Bicubic {
     Plain,
     /// `antialias=False, align_corners=True`: only a planted fault asks for it.
     AlignCorners,
+    /// Without antialias, each result where its index times the scale is: half a pixel off. Only a planted fault asks for it.
+    WholePixels,
+}
+
+impl Bicubic {
+    /// The ways a port resamples, in words.
+    const ALL: [(Self, &str); 4] = [
+        (Self::Antialias, "bicubic with antialias"),
+        (Self::Plain, "bicubic without antialias"),
+        (Self::AlignCorners, "bicubic with aligned corners"),
+        (Self::WholePixels, "bicubic half a pixel off"),
+    ];
+
+    /// What a module with such a table would have returned by each of the other ways, with the mistake in words.
+    pub(crate) fn others(self, apply: impl Fn(Self) -> Result<Array>) -> Result<Vec<(String, Array)>> {
+        others(self, &Self::ALL, apply)
+    }
+}
+
+/// LinearMode resampling; the release's is `align_corners=False`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinearMode {
+    /// `F.interpolate(mode="linear")`.
+    HalfPixels,
+    /// `align_corners=True`: only a planted fault asks for it.
+    AlignCorners,
+    /// Each result where its index times the scale is: only a planted fault asks for it.
+    WholePixels,
+}
+
+impl LinearMode {
+    const ALL: [(Self, &str); 3] = [
+        (Self::HalfPixels, "linear"),
+        (Self::AlignCorners, "linear with aligned corners"),
+        (Self::WholePixels, "linear half a pixel off"),
+    ];
+
+    /// As [`Bicubic::others`].
+    pub(crate) fn others(self, apply: impl Fn(Self) -> Result<Array>) -> Result<Vec<(String, Array)>> {
+        others(self, &Self::ALL, apply)
+    }
+}
+
+fn others<M: Copy + PartialEq>(
+    own: M,
+    all: &[(M, &str)],
+    apply: impl Fn(M) -> Result<Array>,
+) -> Result<Vec<(String, Array)>> {
+    let named = all.iter().find(|(mode, _)| *mode == own).map_or("", |(_, name)| name);
+    let cause = |name: &str| format!("the position table is resampled {named} and should be {name}");
+    all.iter().filter(|(mode, _)| *mode != own).map(|(mode, name)| Ok((cause(name), apply(*mode)?))).collect()
 }
 
 /// Resamples a table \[1, n, n, C\] to \[1, m, m, C\] in float32, then returns it in `dtype`.
@@ -39,6 +90,7 @@ pub fn bicubic_table(table: &Array, size: i32, mode: Bicubic, planted: Planted, 
         Bicubic::Antialias => antialias_weights(n as usize, size as usize),
         Bicubic::Plain => plain_weights(n as usize, size as usize, half_pixel_centres),
         Bicubic::AlignCorners => plain_weights(n as usize, size as usize, corners),
+        Bicubic::WholePixels => plain_weights(n as usize, size as usize, whole_pixels),
     };
     let weights = Array::from_slice(&weights, &[size, n]);
     let table = table.as_dtype(Dtype::Float32)?.reshape(&[n, n, channels])?;
@@ -52,17 +104,20 @@ pub fn bicubic_table(table: &Array, size: i32, mode: Bicubic, planted: Planted, 
     Ok(rows.reshape(&[1, size, size, channels])?.as_dtype(dtype)?)
 }
 
-/// Resamples rows \[n, C\] to \[m, C\]: `F.interpolate(mode="linear")`, half-pixel centres.
+/// Resamples rows \[n, C\] to \[m, C\].
 ///
 /// # Errors
 /// MLX's.
-pub fn linear_rows(rows: &Array, size: i32, planted: Planted, dtype: Dtype) -> Result<Array> {
+pub fn linear_rows(rows: &Array, size: i32, mode: LinearMode, dtype: Dtype) -> Result<Array> {
     let n = rows.dim(0);
     if n == size {
         return Ok(rows.as_dtype(dtype)?);
     }
-    let align = planted.has(GraphFault::SamRelativeTableAlignsCorners);
-    let source = if align { corners } else { unfused_half_pixel_centres };
+    let source = match mode {
+        LinearMode::HalfPixels => unfused_half_pixel_centres,
+        LinearMode::AlignCorners => corners,
+        LinearMode::WholePixels => whole_pixels,
+    };
     let weights = Array::from_slice(&linear_weights(n as usize, size as usize, source), &[size, n]);
     Ok(ops::matmul(weights, rows.as_dtype(Dtype::Float32)?)?.as_dtype(dtype)?)
 }
@@ -101,6 +156,10 @@ fn unfused_half_pixel_centres(i: usize, n: usize, m: usize) -> f32 {
 
 fn corners(i: usize, n: usize, m: usize) -> f32 {
     i as f32 * (n as f32 - 1.0) / (m as f32 - 1.0).max(1.0)
+}
+
+fn whole_pixels(i: usize, n: usize, m: usize) -> f32 {
+    i as f32 * n as f32 / m as f32
 }
 
 /// Row-major \[m, n\] weights of bicubic interpolation without antialias: four taps, edges repeated.

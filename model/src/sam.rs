@@ -60,6 +60,11 @@ impl SamEncoder {
     /// # Errors
     /// When the images are not square, not of three channels, or smaller than a patch.
     pub fn forward(&self, pixels: &Array, taps: &Taps) -> Result<Array> {
+        self.forward_with(pixels, self.resampling(), taps)
+    }
+
+    /// With the position table resampled in a given way.
+    fn forward_with(&self, pixels: &Array, resampling: Bicubic, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[pixels], || {
             let [_, height, width, 3] = *pixels.shape() else {
                 return Err(Error::input(self.site.path(), "pixels [N, S, S, 3]", format!("{:?}", pixels.shape())));
@@ -68,7 +73,9 @@ impl SamEncoder {
                 return Err(Error::input(self.site.path(), "square images", format!("{height}×{width}")));
             }
             let x = self.patch_embed.forward(pixels, taps)?;
-            let mut x = x.add(self.positions(&x)?)?;
+            // The table for the grid of x, [1, g, g, width] (`get_abs_pos_sam`).
+            let table = bicubic_table(self.pos_embed.stored(), x.dim(1), resampling, self.planted, x.dtype())?;
+            let mut x = x.add(table)?;
             for block in &self.blocks {
                 x = block.forward(&x, taps)?;
             }
@@ -77,16 +84,13 @@ impl SamEncoder {
         })
     }
 
-    /// The position table for the grid of x: \[1, g, g, width\] (`get_abs_pos_sam`).
-    fn positions(&self, x: &Array) -> Result<Array> {
-        let mode = if self.planted.has(GraphFault::SamTableWithoutAntialias) {
-            Bicubic::Plain
-        } else if self.planted.has(GraphFault::SamTableAlignsCorners) {
-            Bicubic::AlignCorners
-        } else {
-            Bicubic::Antialias
-        };
-        bicubic_table(self.pos_embed.stored(), x.dim(1), mode, self.planted, x.dtype())
+    fn resampling(&self) -> Bicubic {
+        match self.planted {
+            p if p.has(GraphFault::SamTableWithoutAntialias) => Bicubic::Plain,
+            p if p.has(GraphFault::SamTableAlignsCorners) => Bicubic::AlignCorners,
+            p if p.has(GraphFault::SamTableHalfAPixelOff) => Bicubic::WholePixels,
+            _ => Bicubic::Antialias,
+        }
     }
 }
 
@@ -104,6 +108,11 @@ impl Module for SamEncoder {
         all.extend(self.blocks.iter().map(|b| b as &dyn Module));
         all.extend([&self.neck as &dyn Module, &self.net_2, &self.net_3]);
         all
+    }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        self.resampling()
+            .others(|mode| self.site.isolated(inputs, |x| self.forward_with(one(&self.site, x)?, mode, &Taps::none())))
     }
 }
 

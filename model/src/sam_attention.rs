@@ -16,7 +16,7 @@ use crate::{
     kernels::{self, Mask, scalar},
     lanes,
     layers::{Linear, Param, one},
-    resample::linear_rows,
+    resample::{LinearMode, linear_rows},
     tap::{Module, Operation, Site, Taps},
     weights::Scope,
 };
@@ -56,13 +56,18 @@ impl Attention {
     /// # Errors
     /// When the width does not fit.
     pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+        self.forward_with(x, self.resampling(), taps)
+    }
+
+    /// With the relative positions' tables resampled in a given way.
+    fn forward_with(&self, x: &Array, resampling: LinearMode, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
             let (batch, h, w, width) = (x.dim(0), x.dim(1), x.dim(2), x.dim(3));
             let qkv = self.qkv.forward(x, taps)?.reshape(&[batch, h * w, 3, self.heads, self.head_dim])?;
             let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
             let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
             let (q, k, v) = (q?, k?, v?);
-            let positions = self.positions(&q, h, w)?;
+            let positions = self.positions(&q, (h, w), resampling)?;
             let out = self.attend((&q, &k, &v), &positions)?;
             let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, h, w, width])?;
             self.proj.forward(&out, taps)
@@ -98,11 +103,19 @@ impl Attention {
         Ok(ops::concatenate(&each, 1)?.reshape(q.shape())?)
     }
 
+    fn resampling(&self) -> LinearMode {
+        match self.planted {
+            p if p.has(GraphFault::SamRelativeTableAlignsCorners) => LinearMode::AlignCorners,
+            p if p.has(GraphFault::SamRelativeTableHalfAPixelOff) => LinearMode::WholePixels,
+            _ => LinearMode::HalfPixels,
+        }
+    }
+
     /// What the relative positions give, from q \[B, heads, h·w, d\].
-    fn positions(&self, q: &Array, h: i32, w: i32) -> Result<Positions> {
+    fn positions(&self, q: &Array, (h, w): (i32, i32), resampling: LinearMode) -> Result<Positions> {
         let (batch, heads) = (q.dim(0), q.dim(1));
-        let rows = relative_rows(self.rel_pos_h.stored(), h, self.planted, q.dtype())?;
-        let cols = relative_rows(self.rel_pos_w.stored(), w, self.planted, q.dtype())?;
+        let rows = relative_rows(self.rel_pos_h.stored(), h, (resampling, self.planted), q.dtype())?;
+        let cols = relative_rows(self.rel_pos_w.stored(), w, (resampling, self.planted), q.dtype())?;
         let mut q = q.reshape(&[batch * heads, h, w, self.head_dim])?;
         if self.planted.has(GraphFault::SamRelativePositionsMissing) {
             q = q.multiply(scalar(0.0, q.dtype())?)?;
@@ -158,11 +171,21 @@ impl Module for Attention {
     fn operations(&self) -> Vec<Operation> {
         vec![Operation::Attention { head_dim: self.head_dim }]
     }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        self.resampling()
+            .others(|mode| self.site.isolated(inputs, |x| self.forward_with(one(&self.site, x)?, mode, &Taps::none())))
+    }
 }
 
 /// The table's row for every pair of places on one axis, \[size, size, d\]: `get_rel_pos`, for queries and keys alike.
-fn relative_rows(table: &Array, size: i32, planted: Planted, dtype: Dtype) -> Result<Array> {
-    let rows = linear_rows(table, 2 * size - 1, planted, dtype)?;
+fn relative_rows(
+    table: &Array,
+    size: i32,
+    (resampling, planted): (LinearMode, Planted),
+    dtype: Dtype,
+) -> Result<Array> {
+    let rows = linear_rows(table, 2 * size - 1, resampling, dtype)?;
     let sign = if planted.has(GraphFault::SamRelativePositionsReversed) { -1 } else { 1 };
     let distances: Vec<i32> = (0..size).flat_map(|q| (0..size).map(move |k| sign * (q - k) + size - 1)).collect();
     Ok(rows.take_axis(Array::from_slice(&distances, &[size, size]), 0)?)

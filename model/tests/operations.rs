@@ -6,7 +6,7 @@ use std::{collections::HashMap, path::Path};
 use mlx_rs::{Array, Dtype};
 use mlxport_model::{
     fault::Planted,
-    resample::{Bicubic, bicubic_table, linear_rows},
+    resample::{Bicubic, LinearMode, bicubic_table, linear_rows},
     sam_attention::Windows,
 };
 
@@ -60,7 +60,7 @@ fn relative_positions_are_resized_and_looked_up_as_pytorch_does() {
     let all = recorded();
     for (name, size) in [("127to40", 40), ("15to5", 5), ("27to14", 14)] {
         let (rows, want) = (&all[&format!("rel_pos/{name}/in")], &all[&format!("rel_pos/{name}/out")]);
-        let rows = linear_rows(rows, 2 * size - 1, Planted::default(), Dtype::Float32).expect("resized");
+        let rows = linear_rows(rows, 2 * size - 1, LinearMode::HalfPixels, Dtype::Float32).expect("resized");
         let places: Vec<i32> = (0..size).flat_map(|q| (0..size).map(move |k| q - k + size - 1)).collect();
         let got = rows.take_axis(Array::from_slice(&places, &[size, size]), 0).expect("looked up");
         assert!(distance(&got, want) <= TOLERANCE, "{name}: {:e}", distance(&got, want));

@@ -31,6 +31,9 @@ fn sam(facts: &Facts) -> Vec<Mutant> {
         fault("SAM's position table with aligned corners", blocks.clone(), GraphFault::SamTableAlignsCorners)
             .between("model.sam_model")
             .unless(fixed, NOT_RESAMPLED),
+        fault("SAM's position table half a pixel off", blocks.clone(), GraphFault::SamTableHalfAPixelOff)
+            .between("model.sam_model")
+            .unless(fixed, NOT_RESAMPLED),
         fault("relative positions missing", attention(0), GraphFault::SamRelativePositionsMissing),
         fault("relative positions with key minus query", attention(0), GraphFault::SamRelativePositionsReversed),
         fault("relative positions from scaled queries", attention(0), GraphFault::SamRelativePositionsScaled),
@@ -38,6 +41,13 @@ fn sam(facts: &Facts) -> Vec<Mutant> {
             "relative positions resized with aligned corners",
             attention(block(false)),
             GraphFault::SamRelativeTableAlignsCorners,
+        )
+        .impossible_if(facts.sam_block(false).is_none(), "every block has windows")
+        .unless(fixed, NOT_RESAMPLED),
+        fault(
+            "relative positions resized half a pixel off",
+            attention(block(false)),
+            GraphFault::SamRelativeTableHalfAPixelOff,
         )
         .impossible_if(facts.sam_block(false).is_none(), "every block has windows")
         .unless(fixed, NOT_RESAMPLED),
@@ -63,6 +73,8 @@ fn clip(facts: &Facts) -> Vec<Mutant> {
         fault("CLIP's position table without antialias", embeddings, GraphFault::ClipTableWithoutAntialias)
             .unless(fixed, NOT_RESAMPLED),
         fault("CLIP's position table with aligned corners", embeddings, GraphFault::ClipTableAlignsCorners)
+            .unless(fixed, NOT_RESAMPLED),
+        fault("CLIP's position table half a pixel off", embeddings, GraphFault::ClipTableHalfAPixelOff)
             .unless(fixed, NOT_RESAMPLED),
         fault("CLIP's position table resampled as if channels came first", embeddings, GraphFault::ClipTableScrambled)
             .unless(fixed, NOT_RESAMPLED),

@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 use mlxport_fixtures::Tensor;
 use mlxport_model::{
     fault::Planted,
-    resample::{Bicubic, bicubic_table, linear_rows},
+    resample::{Bicubic, LinearMode, bicubic_table, linear_rows},
     sam_attention::Windows,
     tap::Operation,
     unfold::{Columns, Unfold},
@@ -109,7 +109,7 @@ fn clip_table(x: &Array, n: i32, size: i32) -> Result<Array> {
 
 /// `get_rel_pos`: rows resized to the longer side, then looked up: \[n, C\] → \[queries, keys, C\].
 fn relative(x: &Array, queries: i32, keys: i32) -> Result<Array> {
-    let rows = linear_rows(x, 2 * queries.max(keys) - 1, Planted::default(), Dtype::Float32)?;
+    let rows = linear_rows(x, 2 * queries.max(keys) - 1, LinearMode::HalfPixels, Dtype::Float32)?;
     let ratio = |a: i32, b: i32| (f64::from(a) / f64::from(b)).max(1.0) as f32;
     let (by_query, by_key) = (ratio(keys, queries), ratio(queries, keys));
     let place = |q: i32, k: i32| (q as f32 * by_query - k as f32 * by_key + (keys - 1) as f32 * by_key) as i32;
