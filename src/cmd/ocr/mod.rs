@@ -45,7 +45,7 @@ use read::Read;
 use results::Results;
 use sources::Kind;
 
-use crate::{exit, output::to_stdout};
+use crate::{cmd::reading::refuse_other_token_counts, exit, output::to_stdout};
 
 /// How long to wait for a page before looking whether to stop.
 const A_MOMENT: Duration = Duration::from_millis(100);
@@ -73,6 +73,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("--together: expected images, found documents: {}", documents.join(", "));
     }
     args.prompt(if args.together { sources.len() } else { 1 })?;
+    refuse_other_token_counts(&args.model)?;
     let tokenizer = args.tokenizer.clone().unwrap_or_else(|| args.model.join("tokenizer.json"));
     let prompter = Arc::new(Prompter::open(&tokenizer)?);
     let stop = stop_when_asked().context("listening for signals")?;

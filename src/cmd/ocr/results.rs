@@ -95,6 +95,8 @@ impl<'a> Results<'a> {
             Ok(read) => {
                 if let Some(out) = &self.args.out {
                     write(out, self.args, &read, &ready)?;
+                    let note = read.note_of_figure().filter(|_| self.args.format == Format::Markdown);
+                    note.into_iter().for_each(|note| self.progress.note(&note));
                 }
                 self.read(turn, read)?;
             }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use mlxport_ocr::{
-    formats,
+    formats, geometry,
     grounding::{cuts, with_boxes},
 };
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub const MARKDOWN: &str = "result.mmd";
 pub const WRITTEN: &str = "result_ori.mmd";
 /// The page with its boxes drawn.
 pub const BOXES: &str = "result_with_boxes.jpg";
+/// The geometric figure that its text describes, plotted.
+pub const GEOMETRY: &str = "geo.jpg";
 /// The pictures cut out of it.
 pub const IMAGES: &str = "images";
 /// What `--json` says of the page.
@@ -115,6 +117,9 @@ fn folder(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result
     fs::write(stage.path().join(MARKDOWN), &read.found.text)?;
     fs::write(stage.path().join(WRITTEN), &read.written)?;
     fs::write(stage.path().join(BOXES), with_boxes(page, &read.found.references).to_jpeg()?)?;
+    if let Some(Ok(figure)) = &read.figure {
+        fs::write(stage.path().join(GEOMETRY), geometry::plot(figure).to_jpeg()?)?;
+    }
     let mut record = json::page(read);
     record["prompt"] = ready.prompt.as_str().into();
     record["mode"] = args.mode().name().into();

@@ -1,0 +1,22 @@
+//! The model of `ocr` and `serve`: one whose pages have as many tokens as the release counts for them.
+
+use std::path::Path;
+
+use mlxport_model::config::Config;
+
+/// Refuses, by its config alone, a model whose projector makes other than (side ÷ 64)² tokens of a view. The release counts a page's places
+/// in the prompt so whatever the projector (`infer` of `modeling_deepseekocr.py`), and fails where features and places differ in number.
+///
+/// # Errors
+/// With the fields that say so; and where config.json cannot be used.
+pub fn refuse_other_token_counts(model: &Path) -> anyhow::Result<()> {
+    let found = Config::load(model)?.projector_config.changes_token_count();
+    anyhow::ensure!(
+        found.is_empty(),
+        "{}: {}; expected a projector that keeps the number of a page's tokens, by which its places in the prompt are counted: `ocr` and \
+         `serve` cannot use such a model, `mlxport parity` can",
+        model.join("config.json").display(),
+        found.join("; ")
+    );
+    Ok(())
+}
