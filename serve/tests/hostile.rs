@@ -118,8 +118,8 @@ fn a_long_prompt_holds_up_neither_texts_nor_goodbyes_nor_the_end() {
     let mut under_way = served.begin(&endless());
     wait_for("a text", || served.seen.side_by_side.load(SeqCst) == 1);
     let begun = |count: usize| served.seen.begun.load(SeqCst) == count;
-    // Two thousand pieces at least, of two milliseconds each.
-    let long = asking(&"word ".repeat(2000));
+    // As many pieces as tokens, of some milliseconds each.
+    let long = asking(&"word ".repeat(600));
     let leaves = served.begin(&long);
     wait_for("a prompt being read", || begun(2));
     let made = served.metric("mlxport_completion_tokens_total");

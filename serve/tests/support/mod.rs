@@ -18,7 +18,7 @@ use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, ServeE
 use serde_json::{Value, json};
 
 /// A prompt of more tokens takes its time.
-pub const LONG: usize = 1000;
+pub const LONG: usize = 500;
 /// What ends a text.
 pub const END: i32 = 1;
 /// How long anything here may take before a test fails.
@@ -47,7 +47,7 @@ pub struct Seen {
 }
 
 /// Says its prompt, token by token, and ends. A prompt that begins with `endless` is said again and again, slowly; one that begins with
-/// `refuse` is refused; with `broken`, it breaks. One with more than 1000 tokens is read in so many pieces, slowly.
+/// `refuse` is refused; with `broken`, it breaks. One with more than `LONG` tokens is read in so many pieces, slowly.
 struct Echo {
     seen: Arc<Seen>,
     texts: Vec<Text>,
@@ -100,7 +100,7 @@ impl Generator for Echo {
     fn advance(&mut self) -> Result<bool, GeneratorError> {
         let Some((text, pieces)) = self.joining.take() else { panic!("no prompt was begun") };
         if pieces > 1 {
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(5));
             self.joining = Some((text, pieces - 1));
             return Ok(false);
         }

@@ -51,9 +51,10 @@ impl Read {
         let name = self.place.name();
         match self.figure.as_ref()? {
             Ok(figure) if figure.left_out == 0 => None,
-            Ok(figure) => {
-                Some(format!("{name}: {} parts of its figure could not be read: not in {GEOMETRY}", figure.left_out))
-            }
+            Ok(figure) => Some(format!(
+                "{name}: parts of its figure that cannot be read and are not in {GEOMETRY}: {}",
+                figure.left_out
+            )),
             Err(error) => Some(format!(
                 "{name}: mentions line_type, but is no figure: no {GEOMETRY}, the text is as it was: {error}"
             )),

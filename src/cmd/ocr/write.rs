@@ -173,3 +173,52 @@ pub fn sweep(out: &Path) {
         half(&folder);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use mlxport_ocr::{Page, Prompter};
+
+    use super::*;
+    use crate::cmd::ocr::sources::Kind;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// What becomes of a page of which the model says `text`: its folder, and what is noted.
+    fn written(text: &str) -> anyhow::Result<(tempfile::TempDir, Option<String>)> {
+        let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("ocr/testdata/tokenizer.json");
+        let prompter = Prompter::open(&tokenizer)?;
+        let tokens = prompter.encode(text, &[])?.0.into_iter().skip(1).map(i32::try_from).collect::<Result<_, _>>()?;
+        let page = Page::new(60, 40, vec![200; 60 * 40 * 3]).context("a page")?;
+        let place = Place::of_image("a.png");
+        let read = Read::new(&prompter, place.clone(), &page, tokens, 1.0)?;
+        let inputs = mlxport_ocr::prepare(&prompter, "<image>", std::slice::from_ref(&page), mlxport_ocr::Mode::Tiny)?;
+        let ready = Ready { place, kind: Kind::Image, page, prompt: "<image>".to_owned(), inputs };
+        let out = tempfile::tempdir()?;
+        write(out.path(), &Line::parse_from(["ocr", "a.png", "--model", "m"]).args, &read, &ready)?;
+        Ok((out, read.note_of_figure()))
+    }
+
+    #[test]
+    fn a_figure_is_plotted_and_what_is_none_is_noted() -> anyhow::Result<()> {
+        let figure = "{'Line': {'line': ['(0, 0) -- (3, 4)', 'A -- B'], 'line_type': ['--', '--'], 'line_endpoint': ['A: (0, 0)']}}";
+        let (out, note) = written(figure)?;
+        let folder = out.path().join("a.png");
+        assert_eq!(fs::read_to_string(folder.join(MARKDOWN))?, figure, "the text is as it was");
+        let plot = mlxport_ocr::open(&folder.join(GEOMETRY))?;
+        assert_eq!((plot.width(), plot.height()), (600, 600));
+        assert!(note.is_some_and(|note| note.starts_with("a.png: parts of its figure") && note.ends_with(": 1")));
+        let call = "__import__('os').system('echo line_type')";
+        let (out, note) = written(call)?;
+        assert!(!out.path().join("a.png").join(GEOMETRY).exists());
+        assert_eq!(fs::read_to_string(out.path().join("a.png").join(MARKDOWN))?, call);
+        assert!(note.is_some_and(|note| note.contains("no geo.jpg") && note.contains("byte 0: expected a value")));
+        let (out, note) = written("a text")?;
+        assert!(!out.path().join("a.png").join(GEOMETRY).exists() && note.is_none());
+        Ok(())
+    }
+}
