@@ -15,14 +15,14 @@ use mlxport_model::{
     decoding::{Engine, NoRepeatNgram, Options, Sampling},
     runtime::{self, Place},
 };
-use mlxport_ocr::{Inputs, Mode, Prompter, page::MAX_PIXELS};
+use mlxport_ocr::{Inputs, Mode, page::MAX_PIXELS};
 use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, Server, Settings};
 
 use crate::{
     cmd::{
         ocr::{Device, END_OF_SENTENCE_ID, given},
         preprocess::ModeName,
-        reading::refuse_other_token_counts,
+        reading::{refuse_other_token_counts, tokenizer},
     },
     output::to_stdout,
 };
@@ -137,8 +137,7 @@ fn size(text: &str) -> Result<usize, String> {
 /// When model, tokenizer, device, key or address cannot be used.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     refuse_other_token_counts(&args.model)?;
-    let tokenizer = args.tokenizer.clone().unwrap_or_else(|| args.model.join("tokenizer.json"));
-    let prompter = Prompter::open(&tokenizer)?;
+    let prompter = tokenizer(&args.model, args.tokenizer.as_ref())?;
     let place = match args.device {
         Device::Cpu => Place::Cpu,
         Device::Gpu => Place::Gpu,

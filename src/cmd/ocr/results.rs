@@ -13,7 +13,7 @@ use super::{
     read::Read,
     write::{Place, write},
 };
-use crate::output::to_stdout;
+use crate::output::{to_stdout, told};
 
 /// Results so far.
 pub struct Results<'a> {
@@ -75,7 +75,7 @@ impl<'a> Results<'a> {
     /// # Errors
     /// When stdout cannot be written.
     pub fn failed(&mut self, turn: usize, name: String, error: anyhow::Error) -> anyhow::Result<()> {
-        self.progress.note(&format!("error: {name}: {error:#}"));
+        self.progress.note(&format!("error: {name}: {}", told(&error)));
         self.progress.page(false);
         self.outcome.failed.push((name, error));
         self.print(turn, None)
