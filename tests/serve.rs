@@ -159,6 +159,14 @@ fn the_server_says_what_ocr_writes() {
     under_way.read_exact(&mut [0; 64]).expect("it has begun");
     assert_eq!(served.stop(), Some(0), "a clean end");
     assert!(answer(under_way).contains("data: [DONE]"), "what was under way is finished");
+
+    // The same prompt read piece by piece, beside another text; in bfloat16 its tokens may be others.
+    let mut served = serve(&model, &["--prompt-chunk", "16"]);
+    let beside = served.begin(&reading("gray.png", json!({})));
+    let pieces = served.whole(&reading_all(&["small.png", "gray.png"], json!({ "max_tokens": 2 })));
+    assert_eq!((read(&pieces), &pieces["usage"]["completion_tokens"]), (read(&both), &json!(2)));
+    assert!(answer(beside).starts_with("HTTP/1.1 200"));
+    assert_eq!(served.stop(), Some(0));
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub fn refuse_other_token_counts(model: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(
         found.is_empty(),
         "{}: {}; expected a projector that keeps the number of a page's tokens, by which its places in the prompt are counted: `ocr` and \
-         `serve` cannot use such a model, `mlxport parity` can",
+         `serve` cannot use such a model, `mlxport parity` can check it",
         model.join("config.json").display(),
         found.join("; ")
     );
