@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => cmd::compare::run(&args),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", output::told(&error));
         exit::code_of(&error)
     })
 }

@@ -34,6 +34,25 @@ fn tokens_and_logits_are_pytorchs_however_they_are_computed() {
     }
 }
 
+/// `windowed` was recorded with the release's own vLLM processor (`process/ngram_norepeat.py`): 2 tokens, in a window of 10, one exempt.
+#[test]
+fn the_windowed_rule_is_that_of_the_releases_serving_code() {
+    let dir = converted("tiny-small", "mlx-vlm");
+    let model = dir.path().join("model");
+    let run = |more: &[&str]| decode(&model, &fixture("tiny-small"), more);
+    let rule = ["--no-repeat-ngram", "2", "--window", "10", "--exempt", "269"];
+    let (code, object) = run(&rule);
+    let reference = &object["reference"];
+    assert_eq!((code, reference["run"].as_str()), (0, Some("windowed")), "{object:#}");
+    assert_eq!((reference["equal_prefix"].as_u64(), &object["tokens"]), (Some(48), &reference["tokens"]));
+    for other in [&["--no-repeat-ngram", "2", "--exempt", "269"][..], &rule[..4], &rule[..2], &[]] {
+        let (code, object) = run(&[other, &["--steps", "48"]].concat());
+        assert_eq!(code, 0, "{other:?}");
+        assert_ne!(object["tokens"], reference["tokens"], "{other:?}: each part of the rule makes a difference");
+        assert_eq!(object["reference"].is_null(), !other.is_empty(), "{other:?}");
+    }
+}
+
 #[test]
 fn other_rules_are_decoded_but_not_compared() {
     let dir = converted("tiny-small", "mlx-vlm");

@@ -4,6 +4,10 @@
 mod support;
 #[path = "support/tensors.rs"]
 mod tensors;
+#[path = "support/vocabulary.rs"]
+mod vocabulary;
+#[path = "../ocr/testdata/pdf.rs"]
+mod written;
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +18,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{checkpoint_copy, code, convert, edit_config, mlxport, stderr};
-
-/// Tokens of the release's vocabulary.
-const VOCABULARY: usize = 129_280;
+use support::{code, converted, mlxport, stderr};
+use vocabulary::{VOCABULARY, data, model_with};
+use written::pdf_of;
 
 /// The model of all tests here.
 static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -27,28 +30,14 @@ static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
     dir.join("model")
 });
 
-fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("ocr/testdata").join(name)
-}
-
-/// `tiny-small` with as many tokens as the release. Those it has are embedded again and again; only they are ever said, so that no
-/// two tokens are equally likely.
+/// Those tokens that `tiny-small` has are embedded again and again; only they are ever said, so that no two tokens are equally likely.
 fn model(dir: &Path, head: f32) {
-    let checkpoint = dir.join("checkpoint");
-    checkpoint_copy("tiny-small", &checkpoint);
-    for pointer in ["/vocab_size", "/language_config/vocab_size"] {
-        edit_config(&checkpoint.join("config.json"), pointer, VOCABULARY.into());
-    }
-    let path = checkpoint.join("model.safetensors");
-    let mut all = tensors::read(&path);
-    all.get_mut("model.embed_tokens.weight").expect("there").repeat_rows(VOCABULARY);
-    let last = all.get_mut("lm_head.weight").expect("there");
-    last.zero_rows_up_to(VOCABULARY);
-    if !head.is_finite() {
-        last.bytes = last.bytes.chunks_exact(4).flat_map(|_| head.to_le_bytes()).collect();
-    }
-    tensors::write(&path, &all);
-    convert(&checkpoint, &dir.join("model"), "mlx-vlm");
+    model_with(dir, |last| {
+        last.zero_rows_up_to(VOCABULARY);
+        if !head.is_finite() {
+            last.bytes = last.bytes.chunks_exact(4).flat_map(|_| head.to_le_bytes()).collect();
+        }
+    });
 }
 
 /// Arguments of a run on `inputs`.
@@ -73,31 +62,9 @@ fn object(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("one object: {error}: {}", stderr(output)))
 }
 
-/// A document of these objects, whose catalogue is the first.
-fn pdf_of(objects: &[String]) -> Vec<u8> {
-    let (mut file, mut table) = ("%PDF-1.4\n".to_owned(), String::new());
-    for (at, object) in objects.iter().enumerate() {
-        table.push_str(&format!("{:010} 00000 n \n", file.len()));
-        file.push_str(&format!("{} 0 obj\n{object}\nendobj\n", at + 1));
-    }
-    let (start, size) = (file.len(), objects.len() + 1);
-    file.push_str(&format!("xref\n0 {size}\n0000000000 65535 f \n{table}"));
-    file.push_str(&format!("trailer\n<</Size {size}/Root 1 0 R>>\nstartxref\n{start}\n%%EOF\n"));
-    file.into_bytes()
-}
-
 /// A document of one page for each contents, 100 × 100 points.
 fn pdf(pages: &[&str]) -> Vec<u8> {
-    let count = pages.len();
-    let kids: Vec<String> = (0..count).map(|at| format!("{} 0 R", 3 + 2 * at)).collect();
-    let list = format!("<</Type/Pages/Count {count}/Kids[{}]>>", kids.join(" "));
-    let mut objects = vec!["<</Type/Catalog/Pages 2 0 R>>".to_owned(), list];
-    for (at, contents) in pages.iter().enumerate() {
-        let own = 4 + 2 * at;
-        objects.push(format!("<</Type/Page/Parent 2 0 R/MediaBox[0 0 100 100]/Contents {own} 0 R/Resources<<>>>>"));
-        objects.push(format!("<</Length {}>>\nstream\n{contents}\nendstream", contents.len()));
-    }
-    pdf_of(&objects)
+    written::pdf(pages, [100, 100], "")
 }
 
 /// A document of one page that draws a form, which draws the next one twice, and so on: 2⁴⁰ of the last, which takes months.
@@ -367,6 +334,22 @@ fn images_of_one_prompt_the_prompts_by_name_and_the_evaluations_files() {
     assert!(stderr(&other).contains("small.png: done before, with another prompt or mode"), "{}", stderr(&other));
     let again = ocr(&[&small], &[&evaluated[..], &["--json"]].concat());
     assert_eq!(object(&again)["done_before"], json!(["small.png"]));
+}
+
+#[test]
+fn a_projector_that_makes_fewer_tokens_of_a_page_is_refused_before_anything_is_read() {
+    let dir = converted("tiny-squares", "mlx-vlm");
+    let model = dir.path().join("model");
+    std::fs::remove_file(model.join("model.safetensors")).expect("weights are not asked for");
+    let (page, model, nothing) = (data("pages/small.png"), model.to_string_lossy().into_owned(), "none.json");
+    for args in [vec!["ocr", &page.to_string_lossy()], vec!["serve", "--port", "0"]] {
+        let output = mlxport(args.iter().copied().chain(["--model", &model, "--tokenizer", nothing]));
+        assert_eq!(code(&output), 2, "{args:?}");
+        let told = stderr(&output);
+        for part in ["config.json: projector_config.downsample_ratio = 3", "expected", "`mlxport parity`"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
 }
 
 #[test]

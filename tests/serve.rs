@@ -80,9 +80,17 @@ fn answer(mut stream: TcpStream) -> String {
 }
 
 fn reading(page: &str, more: Value) -> Value {
-    let url =
-        format!("data:image/png;base64,{}", STANDARD.encode(std::fs::read(data("pages").join(page)).expect("a page")));
-    let parts = json!([{ "type": "image_url", "image_url": { "url": url } }, { "type": "text", "text": "Free OCR. " }]);
+    reading_all(&[page], more)
+}
+
+/// All pages in one prompt.
+fn reading_all(pages: &[&str], more: Value) -> Value {
+    let image = |page: &&str| {
+        let url = STANDARD.encode(std::fs::read(data("pages").join(page)).expect("a page"));
+        json!({ "type": "image_url", "image_url": { "url": format!("data:image/png;base64,{url}") } })
+    };
+    let text = json!({ "type": "text", "text": "Free OCR. " });
+    let parts: Vec<Value> = pages.iter().map(image).chain([text]).collect();
     let mut body = json!({ "model": "model", "messages": [{ "role": "user", "content": parts }], "max_tokens": 24 });
     for (name, value) in more.as_object().expect("an object") {
         body[name] = value.clone();
@@ -90,36 +98,41 @@ fn reading(page: &str, more: Value) -> Value {
     body
 }
 
+/// What `mlxport ocr` says of these pages in one prompt.
+fn written(model: &Path, pages: &[&str]) -> Value {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let prompt = format!("{}Free OCR. ", "<image>\n".repeat(pages.len()));
+    let mut args: Vec<String> = pages.iter().map(|page| text(&data("pages").join(page))).collect();
+    args.extend(["--model".to_owned(), text(model), "--tokenizer".to_owned(), text(&data("tokenizer.json"))]);
+    args.extend(
+        ["--mode", "tiny", "--together", "--prompt", &prompt, "--max-tokens", "24", "--json"].map(str::to_owned),
+    );
+    let output = mlxport(std::iter::once("ocr".to_owned()).chain(args));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    object["pages"][0].clone()
+}
+
 #[test]
 fn the_server_says_what_ocr_writes() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let model = model(dir.path());
-    let (page, tokenizer) = (data("pages/small.png"), data("tokenizer.json"));
-    let texts = |path: &Path| path.to_string_lossy().into_owned();
-    let output = mlxport([
-        "ocr",
-        &texts(&page),
-        "--model",
-        &texts(&model),
-        "--tokenizer",
-        &texts(&tokenizer),
-        "--mode",
-        "tiny",
-        "--prompt",
-        "<image>\nFree OCR. ",
-        "--max-tokens",
-        "24",
-        "--json",
-    ]);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
-    let (text, tokens) = (&object["pages"][0]["text"], object["pages"][0]["tokens"].as_array().expect("tokens").len());
-    assert!(text.as_str().is_some_and(|text| text.len() > 20) && tokens > 1, "{object}");
+    let (one, two) = (written(&model, &["small.png"]), written(&model, &["small.png", "gray.png"]));
+    let (text, tokens) = (&one["text"], one["tokens"].as_array().expect("tokens").len());
+    assert!(text.as_str().is_some_and(|text| text.len() > 20) && tokens > 1, "{one}");
 
     let mut served = serve(&model, &[]);
     let markdown = served.whole(&reading("small.png", json!({ "format": "markdown" })));
     assert_eq!(&markdown["choices"][0]["message"]["content"], text);
     assert_eq!(markdown["usage"]["completion_tokens"], json!(tokens));
+    let both = served.whole(&reading_all(&["small.png", "gray.png"], json!({ "format": "markdown" })));
+    assert_ne!(two["text"], *text, "two images are another page");
+    assert_eq!(both["choices"][0]["message"]["content"], two["text"], "two images in one prompt");
+    let read = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().expect("a number");
+    // The second one's 8 rows of 8 tokens, their ends, its separator, and the line feed behind it.
+    assert_eq!(read(&both) - read(&markdown), 8 * 9 + 1 + 1);
+    let turned = served.whole(&reading_all(&["gray.png", "small.png"], json!({ "format": "markdown" })));
+    assert_ne!(turned["choices"][0]["message"]["content"], two["text"], "the order counts");
     let plain = served.whole(&reading("small.png", json!({})));
     let plain = plain["choices"][0]["message"]["content"].as_str().expect("a text");
     assert_eq!(mlxport_ocr::grounding::markdown(plain).text, text.as_str().expect("a text"));
@@ -146,6 +159,14 @@ fn the_server_says_what_ocr_writes() {
     under_way.read_exact(&mut [0; 64]).expect("it has begun");
     assert_eq!(served.stop(), Some(0), "a clean end");
     assert!(answer(under_way).contains("data: [DONE]"), "what was under way is finished");
+
+    // The same prompt read piece by piece, beside another text; in bfloat16 its tokens may be others.
+    let mut served = serve(&model, &["--prompt-chunk", "16"]);
+    let beside = served.begin(&reading("gray.png", json!({})));
+    let pieces = served.whole(&reading_all(&["small.png", "gray.png"], json!({ "max_tokens": 2 })));
+    assert_eq!((read(&pieces), &pieces["usage"]["completion_tokens"]), (read(&both), &json!(2)));
+    assert!(answer(beside).starts_with("HTTP/1.1 200"));
+    assert_eq!(served.stop(), Some(0));
 }
 
 #[test]

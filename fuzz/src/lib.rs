@@ -12,7 +12,7 @@ pub mod targets;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. `seeds/NAME` holds its seeds, `findings/NAME` the inputs that once failed.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     ("header", targets::header::run),
     ("index", targets::index::run),
     ("pickle", targets::pickle::run),
@@ -28,4 +28,6 @@ pub const TARGETS: [Target; 15] = [
     ("grounding", targets::grounding::run),
     ("page", targets::page::run),
     ("ledger", targets::ledger::run),
+    ("geometry", targets::geometry::run),
+    ("request", targets::request::run),
 ];

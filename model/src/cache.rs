@@ -48,6 +48,11 @@ impl KvCache {
         self.layers.get_mut(index)
     }
 
+    /// All that is held, to be evaluated.
+    pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
+        self.layers.iter().filter_map(|layer| layer.held.as_ref()).flat_map(|(keys, values)| [keys, values])
+    }
+
     /// Positions of the next `tokens` tokens, sequence after sequence.
     pub(crate) fn next_positions(&self, tokens: i32) -> Vec<i32> {
         let held = self.tokens();

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub use packing::Packing;
 
-use crate::projectors::{ProjectorType, Widths};
+pub use crate::projectors::ProjectorConfig;
 
 /// Everything that decides shapes and arithmetic of the model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -228,54 +228,6 @@ impl SamConfig {
     /// The window of block `index` in patches; `None` where it attends over the whole image.
     pub fn window(&self, index: i32) -> Option<i32> {
         (!self.global_attn_indexes.contains(&index) && self.window_size > 0).then_some(self.window_size)
-    }
-}
-
-/// The projector (`MlpProjector` of `deepencoder.py`); fields that a type does not have are absent.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct ProjectorConfig {
-    /// Which of the builder's; `linear` in the release.
-    pub projector_type: ProjectorType,
-    /// CLIP width + SAM output channels; for `hybrid_split_feature_mlp_gelu` the widths of the two parts they are cut into.
-    pub input_dim: Widths,
-    /// Decoder width.
-    pub n_embed: i32,
-    /// Linear layers.
-    #[serde(default = "one")]
-    pub depth: i32,
-    /// Hidden width ÷ `n_embed`.
-    #[serde(default = "one")]
-    pub mlp_ratio: i32,
-    /// Edge of the squares of tokens that become one.
-    #[serde(default)]
-    pub downsample_ratio: Option<i32>,
-    /// The first part's share of the decoder's width.
-    #[serde(default)]
-    pub channel_div: Option<f64>,
-    /// Whether squares of four tokens are pooled first.
-    #[serde(default)]
-    pub token_pooling: bool,
-    /// Whether high and low features are fused first: not in a whole model.
-    #[serde(default)]
-    pub conv_fusion_high_low_features: bool,
-}
-
-fn one() -> i32 {
-    1
-}
-
-impl ProjectorConfig {
-    /// Features per token that go in.
-    pub fn width(&self) -> i32 {
-        match self.input_dim {
-            Widths::One(width) => width,
-            Widths::Two([high, low]) => high.saturating_add(low),
-        }
-    }
-
-    /// Of the decoder's width, the part that the first features are projected to (`int(n_embed * channel_div)`).
-    pub fn high_width(&self) -> i32 {
-        (f64::from(self.n_embed) * self.channel_div.unwrap_or(0.5)) as i32
     }
 }
 

@@ -173,10 +173,19 @@ impl DeepseekOcr {
         let mut last = None;
         for (start, end) in chunks(tokens, chunk.unwrap_or(tokens).max(1)) {
             let part = embeddings.try_index((.., start..end))?;
-            last = Some(self.hidden(&part, Some(&mut *cache), &taps)?);
+            last = Some(self.read(&part, cache)?);
         }
-        let hidden = last.unwrap_or(embeddings);
-        self.head(&hidden.try_index((.., -1..))?, &taps)
+        self.last_logits(&last.unwrap_or(embeddings))
+    }
+
+    /// What the layers make of a part of the decoder's input \[1, T, hidden\] that follows what `cache` holds: the same shape.
+    pub(crate) fn read(&self, part: &Array, cache: &mut KvCache) -> Result<Array> {
+        self.hidden(part, Some(cache), &Taps::none())
+    }
+
+    /// Logits \[1, 1, vocab\], float32, of the last of \[1, T, hidden\].
+    pub(crate) fn last_logits(&self, hidden: &Array) -> Result<Array> {
+        self.head(&hidden.try_index((.., -1..))?, &Taps::none())
     }
 
     /// A picture as rows of the decoder's input, \[n, hidden\]: what stands in the places of its image tokens.
@@ -190,15 +199,23 @@ impl DeepseekOcr {
 
     /// The decoder's input \[1, T, hidden\]: the tokens' embeddings, image features in their places.
     fn inputs_embeds(&self, prompt: &Prompt, more: &[Image], taps: &Taps) -> Result<Array> {
-        let embeddings = self.embed(&prompt.input_ids, taps)?;
         if !more.is_empty() {
             let each = prompt.image.iter().chain(more).map(|image| self.image_rows(image));
-            let rows = ops::concatenate(&each.collect::<Result<Vec<_>>>()?, 0)?;
-            return merge(&embeddings, &rows, &prompt.images_seq_mask);
+            return self.embeddings_with(prompt, &each.collect::<Result<Vec<_>>>()?);
         }
+        let embeddings = self.embed(&prompt.input_ids, taps)?;
         let Some(image) = &prompt.image else { return Ok(embeddings) };
         let (tiles, global) = self.encode(image, taps)?;
         self.place(&embeddings, tiles.as_ref(), image, &global, &prompt.images_seq_mask)
+    }
+
+    /// The decoder's input \[1, T, hidden\], where the prompt's pictures are there as rows (see [`Self::image_rows`]), in order.
+    pub(crate) fn embeddings_with(&self, prompt: &Prompt, rows: &[Array]) -> Result<Array> {
+        let embeddings = self.embed(&prompt.input_ids, &Taps::none())?;
+        if rows.is_empty() {
+            return Ok(embeddings);
+        }
+        merge(&embeddings, &ops::concatenate(rows, 0)?, &prompt.images_seq_mask)
     }
 
     /// Logits \[1, n, vocab\], float32, of `ids` that follow what `cache` holds.

@@ -114,11 +114,11 @@ fn in_torch(columns: Columns, edge: i32) -> TorchLayout {
 
 impl Parts {
     fn load(scope: &Scope, config: &ProjectorConfig) -> Option<Self> {
-        let Widths::Two([width, rest]) = config.input_dim else { return None };
+        let Some(Widths::Two([width, rest])) = config.input_dim else { return None };
         let high = config.high_width();
         Some(Self {
             high: Linear::load(&scope.child("high_up_proj"), width, high, true),
-            low: Linear::load(&scope.child("low_up_proj"), rest, config.n_embed - high, true),
+            low: Linear::load(&scope.child("low_up_proj"), rest, config.output() - high, true),
             width,
         })
     }
@@ -127,7 +127,7 @@ impl Parts {
 impl Layers {
     /// `unfolded` is how PyTorch has what an unfold made, if there was one.
     fn load(scope: &Scope, config: &ProjectorConfig, unfolded: TorchLayout) -> Self {
-        let (width, out, depth) = (config.width(), config.n_embed, config.depth);
+        let (width, out, depth) = (config.width(), config.output(), config.depth);
         let linear = |at: i32, input: i32, output: i32| Linear::load(&scope.child(at.to_string()), input, output, true);
         let gelu = |at: i32| Step::Activation(Activation::new(&scope.child(at.to_string()), Operation::Gelu));
         let mut steps = Vec::new();

@@ -22,16 +22,15 @@ use crate::{
 /// What `nn.LayerNorm` adds to the variance where nothing is said.
 pub(crate) const LAYER_NORM_EPS: f32 = 1e-5;
 
-/// The builder's config. Unknown fields are an error: what is not known cannot be checked.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProjectorSpec {
-    /// Which of the eight.
+/// The builder's config (`projector_config`); fields that a type does not have are absent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ProjectorConfig {
+    /// Which of the eight; `linear` in the release.
     pub projector_type: ProjectorType,
-    /// Width of the input; two where high and low features stand side by side.
+    /// Width of the input: in a whole model CLIP width + SAM output channels. Two where high and low features stand side by side.
     #[serde(default)]
     pub input_dim: Option<Widths>,
-    /// Width of the output.
+    /// Width of the output: in a whole model the decoder's.
     #[serde(default)]
     pub n_embed: Option<i32>,
     /// Linear layers.
@@ -49,16 +48,48 @@ pub struct ProjectorSpec {
     /// Whether squares of four tokens are pooled first.
     #[serde(default)]
     pub token_pooling: bool,
-    /// Whether high and low features are fused first.
+    /// Whether high and low features are fused first: not in a whole model.
     #[serde(default)]
     pub conv_fusion_high_low_features: bool,
-    /// The config class's name; means nothing here.
-    #[serde(default)]
-    pub model_type: Option<String>,
+    /// Fields that mean nothing here: the config class's name, and what nobody knows.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, serde_json::Value>,
 }
 
 fn one() -> i32 {
     1
+}
+
+impl ProjectorConfig {
+    /// Features per token that go in; 0 where nothing is said.
+    pub fn width(&self) -> i32 {
+        match self.input_dim {
+            Some(Widths::One(width)) => width,
+            Some(Widths::Two([high, low])) => high.saturating_add(low),
+            None => 0,
+        }
+    }
+
+    /// Features per token that come out; 0 where nothing is said.
+    pub fn output(&self) -> i32 {
+        self.n_embed.unwrap_or(0)
+    }
+
+    /// Of the output's width, the part that the first features are projected to (`int(n_embed * channel_div)`).
+    pub fn high_width(&self) -> i32 {
+        (f64::from(self.output()) * self.channel_div.unwrap_or(0.5)) as i32
+    }
+
+    /// Fields of `config.json` by which a view has other than (side ÷ 64)² tokens: empty for the release.
+    #[must_use]
+    pub fn changes_token_count(&self) -> Vec<String> {
+        let ratio = self.downsample_ratio.unwrap_or(1);
+        let by_ratio = (self.projector_type.downsamples() && ratio != 1)
+            .then(|| format!("projector_config.downsample_ratio = {ratio}: {ratio} × {ratio} tokens become one"));
+        let by_pooling =
+            self.token_pooling.then(|| "projector_config.token_pooling = true: 2 × 2 tokens become one".to_owned());
+        by_ratio.into_iter().chain(by_pooling).collect()
+    }
 }
 
 /// One width or two.
@@ -103,7 +134,7 @@ impl ProjectorType {
 /// A projector with its weights, by the checkpoint's names (`layers.0.weight`, `high_up_proj.bias`, …).
 #[derive(Debug)]
 pub struct Projector {
-    spec: ProjectorSpec,
+    config: ProjectorConfig,
     columns: Columns,
     weights: BTreeMap<String, Array>,
     used: RefCell<BTreeMap<String, Operation>>,
@@ -112,22 +143,22 @@ pub struct Projector {
 impl Projector {
     /// A projector whose unfolded columns stand as `columns` says, in its weights too.
     #[must_use]
-    pub fn new(spec: ProjectorSpec, weights: BTreeMap<String, Array>, columns: Columns) -> Self {
-        Self { spec, columns, weights, used: RefCell::default() }
+    pub fn new(config: ProjectorConfig, weights: BTreeMap<String, Array>, columns: Columns) -> Self {
+        Self { config, columns, weights, used: RefCell::default() }
     }
 
     /// The weights whose columns (or, of a norm, whose elements) follow an unfold: their names, and the edge of its kernel.
     #[must_use]
-    pub fn unfolded(spec: &ProjectorSpec) -> Vec<(&'static str, i32)> {
-        let ratio = spec.downsample_ratio.unwrap_or(1);
-        let mut all: Vec<(&str, i32)> = match spec.projector_type {
+    pub fn unfolded(config: &ProjectorConfig) -> Vec<(&'static str, i32)> {
+        let ratio = config.downsample_ratio.unwrap_or(1);
+        let mut all: Vec<(&str, i32)> = match config.projector_type {
             ProjectorType::DownsampleMlpGelu => vec![("layers.0.weight", ratio)],
             ProjectorType::NormlayerDownsampleMlpGelu => {
                 vec![("layers.0.weight", ratio), ("layers.0.bias", ratio), ("layers.1.weight", ratio)]
             }
             _ => Vec::new(),
         };
-        if spec.token_pooling {
+        if config.token_pooling {
             all.push(("token_pooling_layer.weight", 2));
         }
         all
@@ -140,33 +171,35 @@ impl Projector {
     /// When a weight is missing or input, weights and config do not fit.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         let mut x = x.clone();
-        if self.spec.token_pooling {
+        if self.config.token_pooling {
             x = self.linear("token_pooling_layer", &fours(&x, self.columns)?)?;
         }
-        if self.spec.conv_fusion_high_low_features {
+        if self.config.conv_fusion_high_low_features {
             self.expect(x.ndim() == 4 && x.dim(1) == 2, "[N, 2, T, input_dim]", &x)?;
             let high = self.linear("fusion_layer", &x.try_index((.., 0))?)?;
             x = high.add(x.try_index((.., 1))?)?;
         }
-        match self.spec.projector_type {
+        match self.config.projector_type {
             ProjectorType::Identity => Ok(x),
             ProjectorType::Linear => self.linear("layers", &x),
-            ProjectorType::MlpGelu => self.perceptron("layers", 0, self.spec.depth, x),
-            ProjectorType::DownsampleMlpGelu => self.perceptron("layers", 0, self.spec.depth.max(2), self.squares(&x)?),
+            ProjectorType::MlpGelu => self.perceptron("layers", 0, self.config.depth, x),
+            ProjectorType::DownsampleMlpGelu => {
+                self.perceptron("layers", 0, self.config.depth.max(2), self.squares(&x)?)
+            }
             ProjectorType::NormlayerDownsampleMlpGelu => {
                 let x = self.norm("layers.0", &self.squares(&x)?)?;
-                self.perceptron("layers", 1, self.spec.depth.max(2), x)
+                self.perceptron("layers", 1, self.config.depth.max(2), x)
             }
             ProjectorType::LowHighHybridSplitMlpGelu => {
                 let (high, low) = self.apart(&x)?;
                 self.joined(&high, &low)
             }
             ProjectorType::HybridSplitFeatureMlpGelu => {
-                let Some(Widths::Two([width, _])) = self.spec.input_dim else {
+                let Some(Widths::Two([width, _])) = self.config.input_dim else {
                     return Err(Error::input(
                         "projector",
                         "input_dim: two widths",
-                        format!("{:?}", self.spec.input_dim),
+                        format!("{:?}", self.config.input_dim),
                     ));
                 };
                 self.expect((0..=x.dim(-1)).contains(&width), "features at least as wide as the high ones", &x)?;
@@ -193,7 +226,7 @@ impl Projector {
         let used = self.used.borrow();
         let layer = |name: &str| name.rsplit_once('.').map_or(name.to_owned(), |(layer, _)| layer.to_owned());
         // Sequential lists built twice from the same modules: the checkpoint holds them under both names.
-        let shared = self.spec.projector_type == ProjectorType::LowHighSplitMlpGelu;
+        let shared = self.config.projector_type == ProjectorType::LowHighSplitMlpGelu;
         let known = |name: &str| used.contains_key(&layer(name)) || shared && name.starts_with("layers.");
         self.weights.keys().map(String::as_str).filter(|name| !known(name)).collect()
     }
@@ -211,7 +244,7 @@ impl Projector {
 
     /// GELU and a linear layer, `depth` − 1 times.
     fn activated(&self, name: &str, x: Array) -> Result<Array> {
-        (1..self.spec.depth).try_fold(x, |x, i| self.linear(&format!("{name}.{}", 2 * i - 1), &self.gelu(&x)?))
+        (1..self.config.depth).try_fold(x, |x, i| self.linear(&format!("{name}.{}", 2 * i - 1), &self.gelu(&x)?))
     }
 
     /// `count` linear layers with GELU between, the first at place `first`.
@@ -221,7 +254,7 @@ impl Projector {
     }
 
     fn squares(&self, x: &Array) -> Result<Array> {
-        let ratio = self.spec.downsample_ratio.filter(|ratio| *ratio > 0);
+        let ratio = self.config.downsample_ratio.filter(|ratio| *ratio > 0);
         let ratio = ratio.ok_or_else(|| Error::input("projector", "a positive downsample_ratio", "none"))?;
         squares(x, ratio, self.columns)
     }
@@ -247,7 +280,7 @@ impl Projector {
         let fits = weight.shape() == [x.dim(-1)] && bias.shape() == [x.dim(-1)];
         self.expect(fits, &format!("{name}: as many weights as features"), x)?;
         self.note(name, Operation::LayerNorm { width: x.dim(-1) });
-        let places = self.spec.downsample_ratio.map_or(1, |ratio| ratio * ratio);
+        let places = self.config.downsample_ratio.map_or(1, |ratio| ratio * ratio);
         kernels::layer_norm_in_groups(x, weight, bias, LAYER_NORM_EPS, places)
     }
 
@@ -261,7 +294,7 @@ impl Projector {
     }
 
     fn expect(&self, fits: bool, expected: &str, x: &Array) -> Result<()> {
-        let found = || format!("{:?} of {:?}", x.shape(), self.spec.projector_type);
+        let found = || format!("{:?} of {:?}", x.shape(), self.config.projector_type);
         if fits { Ok(()) } else { Err(Error::input("projector", expected, found())) }
     }
 }

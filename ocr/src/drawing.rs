@@ -148,7 +148,7 @@ impl Row {
 }
 
 /// A character's rows from the top, the leftmost pixel in the lowest bit.
-fn letter(character: char) -> [u8; LETTER] {
+pub(crate) fn letter(character: char) -> [u8; LETTER] {
     let found = BASIC_FONTS.get(character).or_else(|| LATIN_FONTS.get(character));
     found.or_else(|| GREEK_FONTS.get(character)).or_else(|| HIRAGANA_FONTS.get(character)).unwrap_or(UNKNOWN)
 }

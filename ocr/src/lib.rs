@@ -7,6 +7,7 @@ pub mod conversation;
 mod drawing;
 mod error;
 pub mod formats;
+pub mod geometry;
 pub mod grounding;
 #[cfg(feature = "prompts")]
 pub mod inputs;

@@ -159,34 +159,16 @@ impl<'a> Drawer<'a> {
 }
 
 #[cfg(test)]
+#[path = "../testdata/pdf.rs"]
+#[allow(dead_code, reason = "the binary's tests use the rest")]
+mod written;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A document of one page for each contents, 200 × 100 points.
     fn pdf(pages: &[&str], page_entries: &str) -> Vec<u8> {
-        let count = pages.len();
-        let kids: Vec<String> = (0..count).map(|at| format!("{} 0 R", 3 + 2 * at)).collect();
-        let mut objects = vec![
-            "<</Type/Catalog/Pages 2 0 R>>".to_owned(),
-            format!("<</Type/Pages/Count {count}/Kids[{}]>>", kids.join(" ")),
-        ];
-        for (at, contents) in pages.iter().enumerate() {
-            let font = "<</Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>";
-            objects.push(format!(
-                "<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/Contents {} 0 R/Resources{font}{page_entries}>>",
-                4 + 2 * at
-            ));
-            objects.push(format!("<</Length {}>>\nstream\n{contents}\nendstream", contents.len()));
-        }
-        let (mut file, mut table) = ("%PDF-1.4\n".to_owned(), String::new());
-        for (at, object) in objects.iter().enumerate() {
-            table.push_str(&format!("{:010} 00000 n \n", file.len()));
-            file.push_str(&format!("{} 0 obj\n{object}\nendobj\n", at + 1));
-        }
-        let (start, size) = (file.len(), objects.len() + 1);
-        file.push_str(&format!("xref\n0 {size}\n0000000000 65535 f \n{table}"));
-        file.push_str(&format!("trailer\n<</Size {size}/Root 1 0 R>>\nstartxref\n{start}\n%%EOF\n"));
-        file.into_bytes()
+        written::pdf(pages, [200, 100], page_entries)
     }
 
     fn pixel(page: &Page, x: usize, y: usize) -> [u8; 3] {

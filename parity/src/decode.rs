@@ -1,12 +1,15 @@
 //! Decoding a recording's prompt, judged by the tokens and logits that PyTorch recorded (`decode.json`, `decode.safetensors`).
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use mlx_rs::Dtype;
 use mlxport_fixtures::{Data, Fixture, Kind, TensorFile, read_limited};
 use mlxport_model::{
     DeepseekOcr, LoadOptions,
-    decoding::{Options, generate},
+    decoding::{NoRepeatNgram, Options, generate},
     runtime::{self, Place},
     tap::Operation,
 };
@@ -80,7 +83,32 @@ pub struct Agreement {
 #[derive(Debug, Deserialize)]
 struct Recorded {
     no_repeat_ngram_size: usize,
+    /// Of the release's serving code: how many of the tokens made are searched. None: transformers' rule, all of the text.
+    #[serde(default)]
+    window: Option<usize>,
+    /// Of the release's serving code: what may repeat all the same.
+    #[serde(default)]
+    exempt: BTreeSet<i32>,
     tokens: Vec<i32>,
+    /// Whether the logits were recorded, too.
+    #[serde(default = "yes")]
+    logits: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Recorded {
+    fn is_by(&self, rule: Option<&NoRepeatNgram>) -> bool {
+        match rule {
+            None => self.no_repeat_ngram_size == 0,
+            Some(rule) => {
+                let same_exempt = self.exempt.iter().copied().eq(rule.exempt.iter().copied().collect::<BTreeSet<_>>());
+                (self.no_repeat_ngram_size, self.window) == (rule.size, rule.window) && same_exempt
+            }
+        }
+    }
 }
 
 /// Decodes and compares.
@@ -118,21 +146,18 @@ fn no_reference(dir: &Path) -> String {
     format!("{}: decode.json holds no run by these rules; say how many tokens to make with --steps N", dir.display())
 }
 
-/// The recorded run by the same rules, where there is one: greedy, without window and exempt tokens.
+/// The recorded run by the same rules, where there is one: greedy.
 fn recorded(dir: &Path, options: &Options) -> Result<Option<(String, Recorded)>> {
     let path = dir.join("decode.json");
-    let comparable = options.sampling.temperature <= 0.0
-        && options.stop.is_empty()
-        && options.no_repeat.as_ref().is_none_or(|rule| rule.window.is_none() && rule.exempt.is_empty());
+    let comparable = options.sampling.temperature <= 0.0 && options.stop.is_empty();
     if !comparable || !path.exists() {
         return Ok(None);
     }
     let wrong = |what: String| Error::Mismatch(format!("{}: {what}", path.display()));
     let bytes = read_limited(&path, MAX_JSON_BYTE_LEN).map_err(|e| wrong(e.to_string()))?;
-    let runs: std::collections::BTreeMap<String, Recorded> = serde_json::from_slice(&bytes)
+    let runs: BTreeMap<String, Recorded> = serde_json::from_slice(&bytes)
         .map_err(|e| wrong(format!("expected runs with no_repeat_ngram_size and tokens: {e}")))?;
-    let size = options.no_repeat.as_ref().map_or(0, |rule| rule.size);
-    Ok(runs.into_iter().find(|(_, run)| run.no_repeat_ngram_size == size))
+    Ok(runs.into_iter().find(|(_, run)| run.is_by(options.no_repeat.as_ref())))
 }
 
 fn judge(
@@ -156,7 +181,7 @@ fn judge(
         tokens: run.tokens,
     };
     let path = fixture.dir().join("decode.safetensors");
-    if !path.exists() || comparable == 0 {
+    if !run.logits || !path.exists() || comparable == 0 {
         return Ok(agreement);
     }
     let recorded = logits(&path, &agreement.run, comparable, rows[0].len())?;

@@ -6,6 +6,7 @@ use mlx_rs::Array;
 use mlxport_convert::{Request, WriteOptions, prepare};
 use mlxport_model::{
     DeepseekOcr, LoadOptions, Prompt,
+    decoding::{Engine, Options},
     image::{Image, TileGrid},
     runtime::{self, Place},
     tap::Taps,
@@ -85,6 +86,21 @@ fn pictures_of_one_prompt_fill_its_places_in_order() {
     let got = together([image(), other()]);
     assert!(distance(&got, &want) <= 4e-6, "{:e}", distance(&got, &want));
     assert!(distance(&together([other(), image()]), &want) > 1e-3, "the order counts");
+    // The same through the engine: in one go, and picture by picture, then some tokens at a time.
+    let options = |chunk| Options { max_tokens: 5, chunk, ..Options::default() };
+    let mut made = Vec::new();
+    for chunk in [None, Some(1), Some(4), Some(5)] {
+        let mut engine = Engine::new(&model);
+        if chunk.is_none() {
+            engine.join_with(0, &given(&both, image()), &[other()], options(chunk)).expect("joins");
+        } else {
+            engine.begin(0, given(&both, image()), vec![other()], options(chunk));
+            while engine.advance().expect("a piece").is_none() {}
+        }
+        let step = |_| engine.step().expect("a step")[0].token;
+        made.push((0..5).map(step).collect::<Vec<_>>());
+    }
+    assert!(made[1..].iter().all(|tokens| *tokens == made[0]), "{made:?}");
     let mut cache = model.new_cache();
     let refused = model.prefill_with(&given(&both, image()), &[image(), other()], &mut cache, None);
     assert!(refused.expect_err("three for two").to_string().contains("21 places"));

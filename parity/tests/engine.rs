@@ -68,6 +68,29 @@ fn together(model: &DeepseekOcr, texts: &[(Prompt, Options)]) -> Vec<Vec<i32>> {
     made
 }
 
+/// The same, each prompt read in pieces of `chunk` tokens, one piece between two steps.
+fn in_pieces(model: &DeepseekOcr, texts: &[(Prompt, Options)], chunk: i32) -> Vec<Vec<i32>> {
+    let mut engine = Engine::new(model);
+    let mut made = vec![Vec::new(); texts.len()];
+    for (id, (prompt, options)) in texts.iter().enumerate() {
+        engine.begin(id, prompt.clone(), Vec::new(), Options { chunk: Some(chunk), ..options.clone() });
+    }
+    let (mut read, mut pieces, mut meanwhile) = (Vec::new(), 0, 0);
+    while read.len() < texts.len() || engine.texts() > 0 {
+        pieces += usize::from(read.len() < texts.len());
+        read.extend(engine.advance().expect("a piece"));
+        for token in engine.step().expect("a step") {
+            meanwhile += usize::from(read.len() < texts.len());
+            made[token.id].push(token.token);
+        }
+    }
+    assert_eq!(read, (0..texts.len()).collect::<Vec<_>>(), "in the order of their beginning");
+    let wanted: usize = texts.iter().map(|(prompt, _)| prompt.input_ids.len().div_ceil(chunk as usize)).sum();
+    assert_eq!(pieces, wanted);
+    assert!(meanwhile > 0, "texts under way go on while prompts are read");
+    made
+}
+
 fn one_by_one(model: &DeepseekOcr, texts: &[(Prompt, Options)]) -> Vec<Vec<i32>> {
     texts.iter().map(|(prompt, options)| generate(model, prompt, options, |_| true).expect("made")).collect()
 }
@@ -78,6 +101,9 @@ fn texts_made_together_are_the_texts_made_alone() {
     let plain = model(None, false);
     let want = one_by_one(&plain, &texts);
     assert_eq!(together(&plain, &texts), want);
+    for chunk in [1, 3, 64] {
+        assert_eq!(in_pieces(&plain, &texts, chunk), want, "{chunk} tokens at a time");
+    }
     let fused = model(Some(Variant::Fused), false);
     assert_eq!((together(&fused, &texts), one_by_one(&fused, &texts)), (want.clone(), want.clone()));
     // A stop token ends its text only.
@@ -109,4 +135,15 @@ fn a_text_can_be_ended_before_its_time() {
     let rest: Vec<i32> = (1..14).map(|_| engine.step().expect("a step")[0].token).collect();
     assert_eq!((rest.as_slice(), engine.texts()), (&want[1][1..], 0));
     assert!(engine.step().expect("nothing to do").is_empty());
+    // One whose prompt is being read, and one whose prompt does not fit.
+    let in_twos = |text: usize| (texts[text].0.clone(), Options { chunk: Some(2), ..texts[text].1.clone() });
+    let (prompt, options) = in_twos(0);
+    engine.begin(7, prompt, Vec::new(), options);
+    assert_eq!(engine.advance().expect("a piece"), None);
+    assert!(engine.leave(7).expect("leaves") && !engine.leave(7).expect("is gone"));
+    assert_eq!(engine.advance().expect("nothing to read"), None);
+    let (mut prompt, options) = in_twos(1);
+    prompt.input_ids.push(i32::MAX);
+    engine.begin(8, prompt, Vec::new(), options);
+    assert!(engine.advance().is_err() && engine.advance().expect("dropped").is_none() && engine.texts() == 0);
 }

@@ -10,22 +10,36 @@
 //! Everything is bounded: connections, headers, bodies and their time, pixels, waiting requests, texts side by side, tokens. A client that
 //! goes away drops its end of the events, and the worker ends its text at the next step.
 
+#[cfg(feature = "server")]
 mod answer;
+#[cfg(feature = "server")]
 mod chat;
 mod error;
+#[cfg(feature = "server")]
 mod generator;
+#[cfg(feature = "server")]
 mod http;
+mod making;
 mod messages;
+#[cfg(feature = "server")]
 mod metrics;
 mod options;
 mod request;
+#[cfg(feature = "server")]
 mod server;
 mod settings;
+#[cfg(feature = "server")]
 mod sse;
+#[cfg(feature = "server")]
 mod text;
+#[cfg(feature = "server")]
 mod worker;
 
 pub use error::ServeError;
-pub use generator::{Generator, GeneratorError, Made, Making, NoRepeat};
+#[cfg(feature = "server")]
+pub use generator::{Generator, GeneratorError, Made};
+pub use making::{Making, NoRepeat};
+pub use request::{Checked, check};
+#[cfg(feature = "server")]
 pub use server::{Server, Stopper};
 pub use settings::{Limits, Log, Settings};

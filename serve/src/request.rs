@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::{ApiError, Problem},
-    generator::{Making, NoRepeat},
+    making::{Making, NoRepeat},
     messages::{self, Conversation},
     options::{Fields, shown},
     settings::Settings,
@@ -39,6 +39,7 @@ const IGNORED: [&str; 7] =
 
 /// What a client asks for.
 #[derive(Debug, PartialEq)]
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only a server answers"))]
 pub(crate) struct Asked {
     pub conversation: Conversation,
     pub mode: Mode,
@@ -83,6 +84,30 @@ pub(crate) fn read(body: &[u8], settings: &Settings) -> Result<Asked, ApiError> 
     let mut problems: Vec<Problem> = fields.problems;
     let conversation = messages::read(object.get("messages"), settings.limits.images, &mut problems);
     if problems.is_empty() { Ok(Asked { conversation, ..asked }) } else { Err(ApiError::problems(problems)) }
+}
+
+/// What a body comes to, for those who only check bodies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// The prompt, with one `<image>` for each image.
+    pub prompt: String,
+    /// Image files' bytes, in order; not yet decoded.
+    pub images: Vec<Vec<u8>>,
+    /// How the text is made.
+    pub making: Making,
+    /// What ends the text.
+    pub stops: Vec<String>,
+}
+
+/// Reads a body as the server does, without one.
+///
+/// # Errors
+/// The status and the object that a client would get.
+pub fn check(body: &[u8], settings: &Settings) -> Result<Checked, (u16, Value)> {
+    let Asked { conversation, making, stops, .. } =
+        read(body, settings).map_err(|error| (error.status, error.object()))?;
+    let images = conversation.images.into_iter().map(|(_, bytes)| bytes).collect();
+    Ok(Checked { prompt: conversation.prompt, images, making, stops })
 }
 
 fn model(fields: &mut Fields, settings: &Settings) -> Result<(), ApiError> {

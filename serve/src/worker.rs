@@ -14,7 +14,8 @@ use tokio::sync::{
 
 use crate::{
     error::ApiError,
-    generator::{Generator, GeneratorError, Made, Making},
+    generator::{Generator, GeneratorError, Made},
+    making::Making,
     metrics::{Counted, Metrics},
     server::House,
     settings::Log,
@@ -75,10 +76,11 @@ pub(crate) fn work(
     prompter: &Prompter,
 ) {
     let waiting = VecDeque::new();
-    let mut worker = Worker { generator, house, prompter, waiting, running: Vec::new(), next_id: 0 };
+    let mut worker = Worker { generator, house, prompter, waiting, joining: None, running: Vec::new(), next_id: 0 };
     while worker.hear(jobs) {
         worker.dismiss();
-        worker.join_next();
+        worker.begin_next();
+        worker.advance();
         worker.step();
     }
 }
@@ -88,6 +90,8 @@ struct Worker<'a> {
     house: &'a House,
     prompter: &'a Prompter,
     waiting: VecDeque<Job>,
+    /// Whose prompt is being read, with the room its inputs take.
+    joining: Option<(Running<'a>, OwnedSemaphorePermit)>,
     running: Vec<Running<'a>>,
     next_id: usize,
 }
@@ -95,7 +99,7 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     /// Takes what has come; waits for it where there is nothing to do. False: nobody asks any more, and all is done.
     fn hear(&mut self, jobs: &mut UnboundedReceiver<Job>) -> bool {
-        if self.running.is_empty() && self.waiting.is_empty() {
+        if self.is_idle() && self.waiting.is_empty() {
             match jobs.blocking_recv() {
                 Some(job) => self.waiting.push_back(job),
                 None => return false,
@@ -107,46 +111,66 @@ impl<'a> Worker<'a> {
         true
     }
 
-    /// Joins one job, if there is one and room for it: one between two steps, so that texts under way go on.
-    fn join_next(&mut self) {
-        if self.running.len() < self.house.settings.limits.batch
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.joining.is_none()
+    }
+
+    /// Begins to read one job's prompt, if there is one and room for it.
+    fn begin_next(&mut self) {
+        if self.joining.is_none()
+            && self.running.len() < self.house.settings.limits.batch
             && let Some(job) = self.waiting.pop_front()
         {
-            self.join(job);
+            self.begin(job);
         }
     }
 
-    fn join(&mut self, job: Job) {
-        let (metrics, id) = (&self.house.metrics, self.next_id);
+    fn begin(&mut self, job: Job) {
+        let id = self.next_id;
         self.next_id += 1;
         let Job { inputs, making, stops, events, place, room } = job;
-        let prompt_tokens = inputs.input_ids.len();
-        let mut running = Running {
+        let running = Running {
             id,
             text: Text::new(self.prompter, stops),
             events,
-            prompt_tokens,
+            prompt_tokens: inputs.input_ids.len(),
             made: 0,
             begun: Instant::now(),
             _place: place,
-            _counted: Counted::new(&metrics.running),
+            _counted: Counted::new(&self.house.metrics.running),
         };
         if self.house.is_cut() {
-            return self.fail(&mut running, ApiError::stopping(), "cancelled");
+            return self.fail(&running, ApiError::stopping(), "cancelled");
         }
-        let joined = self.generator.join(id, &inputs, &making);
-        drop((inputs, room));
-        match joined {
-            Ok(()) => {
-                metrics.prompt_tokens.fetch_add(prompt_tokens as u64, Relaxed);
+        match self.generator.begin(id, &inputs, &making) {
+            Ok(()) => self.joining = Some((running, room)),
+            Err(error) => self.unusable(&running, error),
+        }
+    }
+
+    /// Reads a piece of the prompt that was begun: one between two steps, so that texts under way go on, and those who went away and the server's
+    /// end are seen.
+    fn advance(&mut self) {
+        let Some((running, room)) = self.joining.take() else { return };
+        match self.generator.advance() {
+            Ok(false) => self.joining = Some((running, room)),
+            Ok(true) => {
+                self.house.metrics.prompt_tokens.fetch_add(running.prompt_tokens as u64, Relaxed);
                 let _ = running.events.send(Event::Begun);
                 self.running.push(running);
             }
-            Err(GeneratorError::Refused(reason)) => {
-                self.fail(&mut running, ApiError::request(400, Some("unusable_prompt"), reason), "failed");
+            Err(error) => self.unusable(&running, error),
+        }
+    }
+
+    /// A prompt that cannot be used; or it broke the generator, and then all texts.
+    fn unusable(&mut self, running: &Running, error: GeneratorError) {
+        match error {
+            GeneratorError::Refused(reason) => {
+                self.fail(running, ApiError::request(400, Some("unusable_prompt"), reason), "failed");
             }
-            Err(GeneratorError::Failed(reason)) => {
-                self.fail(&mut running, ApiError::server(500, Some("model_failed"), reason.clone()), "failed");
+            GeneratorError::Failed(reason) => {
+                self.fail(running, ApiError::server(500, Some("model_failed"), reason.clone()), "failed");
                 self.fail_all(&ApiError::server(500, Some("model_failed"), reason), "failed");
             }
         }
@@ -157,6 +181,10 @@ impl<'a> Worker<'a> {
         self.waiting.retain(|job| !job.events.is_closed());
         if self.house.is_cut() {
             return self.fail_all(&ApiError::stopping(), "cancelled");
+        }
+        if let Some((gone, _room)) = self.joining.take_if(|(joining, _)| joining.events.is_closed()) {
+            self.ended(&gone, "cancelled");
+            self.leave(gone.id);
         }
         let mut at = 0;
         while at < self.running.len() {
@@ -190,9 +218,9 @@ impl<'a> Worker<'a> {
         let (text, met) = match pushed {
             Ok(pushed) => pushed,
             Err(error) => {
-                let mut running = self.running.swap_remove(at);
+                let running = self.running.swap_remove(at);
                 self.leave(running.id);
-                return self.fail(&mut running, ApiError::server(500, None, error.to_string()), "failed");
+                return self.fail(&running, ApiError::server(500, None, error.to_string()), "failed");
             }
         };
         running.say(text);
@@ -224,16 +252,17 @@ impl<'a> Worker<'a> {
     }
 
     fn fail_all(&mut self, error: &ApiError, finish: &'static str) {
-        if self.running.is_empty() && finish == "cancelled" {
+        if self.is_idle() && finish == "cancelled" {
             return;
         }
         self.generator.reset();
-        for mut running in std::mem::take(&mut self.running) {
-            self.fail(&mut running, error.clone(), finish);
+        let joining = self.joining.take().map(|(running, _room)| running);
+        for running in std::mem::take(&mut self.running).into_iter().chain(joining) {
+            self.fail(&running, error.clone(), finish);
         }
     }
 
-    fn fail(&self, running: &mut Running, error: ApiError, finish: &'static str) {
+    fn fail(&self, running: &Running, error: ApiError, finish: &'static str) {
         self.ended(running, finish);
         let _ = running.events.send(Event::Failed(error));
     }

@@ -113,6 +113,29 @@ fn who_goes_away_ends_its_text() {
 }
 
 #[test]
+fn a_long_prompt_holds_up_neither_texts_nor_goodbyes_nor_the_end() {
+    let mut served = serve(Limits { grace: Duration::from_millis(200), ..limits() });
+    let mut under_way = served.begin(&endless());
+    wait_for("a text", || served.seen.side_by_side.load(SeqCst) == 1);
+    let begun = |count: usize| served.seen.begun.load(SeqCst) == count;
+    // As many pieces as tokens, of some milliseconds each.
+    let long = asking(&"word ".repeat(600));
+    let leaves = served.begin(&long);
+    wait_for("a prompt being read", || begun(2));
+    let made = served.metric("mlxport_completion_tokens_total");
+    wait_for("more tokens meanwhile", || served.metric("mlxport_completion_tokens_total") > made + 10);
+    drop(leaves);
+    wait_for("its client's going away being seen", || served.seen.left.load(SeqCst) == 1);
+    let mut stays = served.begin(&long);
+    wait_for("the next prompt being read", || begun(3));
+    served.stopper.stop();
+    served.end().expect("a clean end");
+    assert_eq!(served.seen.side_by_side.load(SeqCst), 1, "no long prompt was read to its end");
+    assert_eq!(reply(&mut stays).error(), (503, "server_error".into(), "shutting_down".into()));
+    assert!(reply(&mut under_way).body.contains("\"code\":\"shutting_down\""));
+}
+
+#[test]
 fn told_to_stop_it_finishes_what_is_under_way() {
     let mut served = serve(limits());
     let mut under_way = served.begin(&asking_with("endless words", json!({ "max_tokens": 100 })));

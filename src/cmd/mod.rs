@@ -13,6 +13,7 @@ pub mod ocr;
 pub mod parity;
 mod parts;
 pub mod preprocess;
+mod reading;
 pub mod report;
 pub mod serve;
 pub mod variants;

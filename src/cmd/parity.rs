@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// What stands on stdout where there is no record.
 pub(super) fn error_object(error: &anyhow::Error) -> String {
-    format!("{}\n", serde_json::json!({ "schema": SCHEMA, "ok": false, "error": format!("{error:#}") }))
+    format!("{}\n", serde_json::json!({ "schema": SCHEMA, "ok": false, "error": crate::output::told(error) }))
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {

@@ -15,13 +15,14 @@ use mlxport_model::{
     decoding::{Engine, NoRepeatNgram, Options, Sampling},
     runtime::{self, Place},
 };
-use mlxport_ocr::{Inputs, Mode, Prompter, page::MAX_PIXELS};
+use mlxport_ocr::{Inputs, Mode, page::MAX_PIXELS};
 use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, Server, Settings};
 
 use crate::{
     cmd::{
         ocr::{Device, END_OF_SENTENCE_ID, given},
         preprocess::ModeName,
+        reading::{refuse_other_token_counts, tokenizer},
     },
     output::to_stdout,
 };
@@ -74,6 +75,9 @@ struct Bounds {
     /// Texts made side by side
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     batch: usize,
+    /// Tokens of a new prompt that are read between two steps of the texts under way; 0: the whole prompt at once
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_most_a_million)]
+    prompt_chunk: usize,
     /// Requests that wait for them; more are told to come back (429)
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_most_a_million)]
     queue: usize,
@@ -132,8 +136,8 @@ fn size(text: &str) -> Result<usize, String> {
 /// # Errors
 /// When model, tokenizer, device, key or address cannot be used.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let tokenizer = args.tokenizer.clone().unwrap_or_else(|| args.model.join("tokenizer.json"));
-    let prompter = Prompter::open(&tokenizer)?;
+    refuse_other_token_counts(&args.model)?;
+    let prompter = tokenizer(&args.model, args.tokenizer.as_ref())?;
     let place = match args.device {
         Device::Cpu => Place::Cpu,
         Device::Gpu => Place::Gpu,
@@ -155,7 +159,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let object = serde_json::json!({ "schema": 1, "ok": true, "address": address, "model": name });
         to_stdout(&format!("{object}\n"))?;
     }
-    let mut texts = Texts { engine: Engine::new(&model), model: &model };
+    let chunk = (args.bounds.prompt_chunk > 0).then_some(i32::try_from(args.bounds.prompt_chunk)?);
+    let mut texts = Texts { engine: Engine::new(&model), model: &model, chunk };
     server.run(&mut texts, true)?;
     note("ended");
     Ok(ExitCode::SUCCESS)
@@ -239,14 +244,21 @@ fn shown(line: &Log) -> String {
 struct Texts<'a> {
     model: &'a DeepseekOcr,
     engine: Engine<'a>,
+    /// Tokens of a prompt that are read between two steps.
+    chunk: Option<i32>,
 }
 
 impl Generator for Texts<'_> {
-    fn join(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
+    fn begin(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
         let (prompt, more) = given(inputs).map_err(|error| GeneratorError::Refused(format!("{error:#}")))?;
-        self.engine.join_with(id, &prompt, &more, options(making)).map_err(|error| match error {
+        self.engine.begin(id, prompt, more, Options { chunk: self.chunk, ..options(making) });
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<bool, GeneratorError> {
+        self.engine.advance().map(|read| read.is_some()).map_err(|error| match error {
             Error::Input { .. } => GeneratorError::Refused(error.to_string()),
-            other => GeneratorError::Failed(other.to_string()),
+            other => failed(other),
         })
     }
 

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tokens of the release's vocabulary.
-const VOCABULARY: usize = 129_280;
+pub const VOCABULARY: usize = 129_280;
 
 /// A file of the recorded preprocessing: pages, the tokenizer.
 pub fn data(name: &str) -> PathBuf {
@@ -18,6 +18,11 @@ pub fn data(name: &str) -> PathBuf {
 
 /// `tiny-small` with as many tokens as the release: its own rows again and again.
 pub fn model(dir: &Path) -> PathBuf {
+    model_with(dir, |head| head.repeat_rows(VOCABULARY))
+}
+
+/// The same, whose head is made as long as the vocabulary by `grow`.
+pub fn model_with(dir: &Path, grow: impl FnOnce(&mut tensors::Owned)) -> PathBuf {
     let checkpoint = dir.join("checkpoint");
     checkpoint_copy("tiny-small", &checkpoint);
     for pointer in ["/vocab_size", "/language_config/vocab_size"] {
@@ -25,9 +30,8 @@ pub fn model(dir: &Path) -> PathBuf {
     }
     let path = checkpoint.join("model.safetensors");
     let mut all = tensors::read(&path);
-    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
-        all.get_mut(name).expect("there").repeat_rows(VOCABULARY);
-    }
+    all.get_mut("model.embed_tokens.weight").expect("there").repeat_rows(VOCABULARY);
+    grow(all.get_mut("lm_head.weight").expect("there"));
     tensors::write(&path, &all);
     let target = dir.join("model");
     convert(&checkpoint, &target, "mlx-vlm");

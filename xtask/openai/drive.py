@@ -111,6 +111,11 @@ def texts(client, data):
     expect("markdown", create(**asked, extra_body=extra).choices[0].message.content, text.strip())
     serving = {"skip_special_tokens": False, "vllm_xargs": {"ngram_size": 30, "window_size": 90, "whitelist_token_ids": [128821]}}
     create(**asked, extra_body=serving)
+    both = create(**{**asked, "messages": reading(page(data), page(data, "gray.png"))})
+    expect("the tokens of another image", both.usage.prompt_tokens > whole.usage.prompt_tokens + 64, True)
+    expect("two images are another page", both.choices[0].message.content != text, True)
+    turned = create(**{**asked, "messages": reading(page(data, "gray.png"), page(data))})
+    expect("turned, they are yet another", turned.choices[0].message.content != both.choices[0].message.content, True)
     alone = create(model="small", messages=[{"role": "user", "content": "hello"}], max_completion_tokens=2)
     expect("a text without an image", alone.usage.completion_tokens, 2)
 

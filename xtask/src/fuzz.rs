@@ -17,7 +17,7 @@ use crate::cargo;
 use report::Outcome;
 
 /// Every target, as `fuzz/src/lib.rs` lists them.
-pub const TARGETS: [&str; 15] = [
+pub const TARGETS: [&str; 17] = [
     "header",
     "index",
     "pickle",
@@ -33,6 +33,8 @@ pub const TARGETS: [&str; 15] = [
     "grounding",
     "page",
     "ledger",
+    "geometry",
+    "request",
 ];
 
 /// Seconds that each target gets in `cargo xtask test`.

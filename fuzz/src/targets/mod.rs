@@ -3,6 +3,7 @@
 pub mod config;
 pub mod expression;
 pub mod fixture_manifest;
+pub mod geometry;
 pub mod grounding;
 pub mod header;
 pub mod index;
@@ -15,3 +16,4 @@ pub mod plan;
 pub mod recipe;
 pub mod renames;
 pub mod report;
+pub mod request;

@@ -92,10 +92,13 @@ impl ProjectorConfig {
                 ),
             ),
             (
-                matches!(self.input_dim, Widths::Two(_)) == is_split && self.width() == features,
-                format!("input_dim = {:?}: expected CLIP width + SAM channels = {features}", self.input_dim),
+                matches!(self.input_dim, Some(Widths::Two(_))) == is_split && self.width() == features,
+                format!("input_dim = {}: expected CLIP width + SAM channels = {features}", shown(self.input_dim)),
             ),
-            (kind == Identity || self.n_embed == hidden, "n_embed must be hidden_size".to_owned()),
+            (
+                self.n_embed.is_some() && (kind == Identity || self.output() == hidden),
+                format!("n_embed = {}: expected hidden_size = {hidden}", shown(self.n_embed)),
+            ),
             (kind != Identity || features == hidden, format!("identity: expected {features} features = hidden_size")),
             (within(self.depth, 1 << 10), format!("depth = {}: expected 1 to 1024", self.depth)),
             (within(self.mlp_ratio, 1 << 6), format!("mlp_ratio = {}: expected 1 to 64", self.mlp_ratio)),
@@ -106,13 +109,18 @@ impl ProjectorConfig {
                 format!("downsample_ratio = {:?}: expected a small number of tokens", self.downsample_ratio),
             ),
             (
-                !is_split || (1..self.n_embed).contains(&self.high_width()),
+                !is_split || (1..self.output()).contains(&self.high_width()),
                 format!("channel_div = {:?}: expected a share of n_embed", self.channel_div),
             ),
             (!(is_split && self.token_pooling), "token_pooling needs one input_dim".to_owned()),
         ];
         rules.into_iter().filter_map(|(holds, text)| (!holds).then(|| format!("projector_config: {text}"))).collect()
     }
+}
+
+/// A field's value, or that it is not there.
+fn shown(value: Option<impl std::fmt::Debug>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| format!("{value:?}"))
 }
 
 impl LanguageConfig {
@@ -223,6 +231,26 @@ mod tests {
             ("/language_config/num_attention_heads", 0.into()),
         ]);
         assert!(found.len() >= 3, "{found:?}");
+    }
+
+    #[test]
+    fn a_projector_says_what_it_needs_and_whether_it_keeps_the_number_of_tokens() {
+        let projector = |fields: serde_json::Value| ("/projector_config", fields);
+        let found = violations(&[projector(serde_json::json!({"projector_type": "linear"}))]);
+        for part in ["input_dim = none", "n_embed = none"] {
+            assert!(found.iter().any(|v| v.contains(part)), "{part}: {found:?}");
+        }
+        let fewer = |fields: serde_json::Value| {
+            let config: ProjectorConfig = serde_json::from_value(fields).expect("a projector");
+            config.changes_token_count().join("; ")
+        };
+        assert_eq!(fewer(serde_json::json!({"projector_type": "linear", "downsample_ratio": 2})), "", "not used");
+        assert_eq!(fewer(serde_json::json!({"projector_type": "downsample_mlp_gelu", "downsample_ratio": 1})), "");
+        let both = serde_json::json!({
+            "projector_type": "normlayer_downsample_mlp_gelu", "downsample_ratio": 2, "token_pooling": true
+        });
+        let found = fewer(both);
+        assert!(found.contains("downsample_ratio = 2") && found.contains("token_pooling = true"), "{found}");
     }
 
     #[test]

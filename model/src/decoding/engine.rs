@@ -1,16 +1,18 @@
 //! Several texts decoded together: every step makes one token of each, whenever each began (continuous batching over one cache).
 //!
 //! ```text
-//! join: prompt ─ prefill ─ its keys and values behind the others', its logits row behind theirs
+//! join: prompt ─ prefill, whole or piece by piece between steps ─ its keys and values behind the others', its logits row behind theirs
 //! step: logits [B, vocab] ─ forbidden ones out ─ best ─ ids [B] ─ model ─ next logits      (begun before the ids are read)
 //! ```
 //!
 //! The device is given the next step before the host has seen the last one's tokens, so neither waits for the other; only a token that a
 //! rule forbids or a seed draws must be known first, and it is, one step later.
 
+use std::collections::VecDeque;
+
 use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp, transforms::async_eval};
 
-use super::{Options, Sampler, Sampling};
+use super::{Options, Sampler, Sampling, joining::Joining};
 use crate::{
     cache::KvCache,
     error::{Error, Result},
@@ -22,6 +24,8 @@ use crate::{
 pub struct Engine<'a> {
     model: &'a DeepseekOcr,
     texts: Vec<Text>,
+    /// Prompts being read, in the order of their beginning.
+    joining: VecDeque<Joining>,
     cache: KvCache,
     /// What every text's next token is chosen by, \[B, vocab\] float32.
     logits: Option<Array>,
@@ -51,10 +55,10 @@ pub struct Made {
 impl<'a> Engine<'a> {
     /// Nothing to make yet.
     pub fn new(model: &'a DeepseekOcr) -> Self {
-        Self { model, texts: Vec::new(), cache: model.new_cache(), logits: None }
+        Self { model, texts: Vec::new(), joining: VecDeque::new(), cache: model.new_cache(), logits: None }
     }
 
-    /// Texts being made.
+    /// Texts being made; prompts being read are none yet.
     pub fn texts(&self) -> usize {
         self.texts.len()
     }
@@ -76,8 +80,45 @@ impl<'a> Engine<'a> {
         if options.max_tokens == 0 {
             return Ok(());
         }
-        let mut cache = self.model.new_cache();
-        let logits = rows(&self.model.prefill_with(prompt, more, &mut cache, options.chunk)?)?;
+        let mut joining = Joining::new(self.model, id, prompt.clone(), more.to_vec(), options);
+        loop {
+            if let Some(logits) = joining.advance(self.model)? {
+                return self.take_in(joining, &logits);
+            }
+        }
+    }
+
+    /// As [`Engine::join_with`], but reads nothing yet: [`Engine::advance`] does, piece by piece.
+    pub fn begin(&mut self, id: usize, prompt: Prompt, more: Vec<Image>, options: Options) {
+        if options.max_tokens > 0 {
+            self.joining.push_back(Joining::new(self.model, id, prompt, more, options));
+        }
+    }
+
+    /// Reads the next piece of the prompt that was begun first: one of its pictures, or `options.chunk` tokens. Returns its id once all of it is
+    /// read: its text then takes part in every step. What the piece computes is there when this returns.
+    ///
+    /// # Errors
+    /// When prompt, pictures and model do not fit: the prompt is dropped, and the other texts are unharmed.
+    pub fn advance(&mut self) -> Result<Option<usize>> {
+        let Some(mut joining) = self.joining.pop_front() else { return Ok(None) };
+        match joining.advance(self.model)? {
+            Some(logits) => {
+                let id = joining.id;
+                self.take_in(joining, &logits)?;
+                Ok(Some(id))
+            }
+            None => {
+                self.joining.push_front(joining);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A prompt that was read becomes a text; `logits` are its last token's.
+    fn take_in(&mut self, joining: Joining, logits: &Array) -> Result<()> {
+        let Joining { id, options, prompt, cache, .. } = joining;
+        let logits = rows(logits)?;
         match &self.logits {
             Some(others) => {
                 self.logits = Some(ops::concatenate(&[others, &logits], 0)?);
@@ -85,23 +126,24 @@ impl<'a> Engine<'a> {
             }
             None => (self.logits, self.cache) = (Some(logits), cache),
         }
-        let sampler = Sampler::new(options.sampling.clone());
-        let tokens = prompt.input_ids.clone();
+        let (sampler, tokens) = (Sampler::new(options.sampling.clone()), prompt.input_ids);
         self.texts.push(Text { id, start: tokens.len(), tokens, options, sampler });
         Ok(())
     }
 
-    /// Ends a text before its time; false where it is not there.
+    /// Ends a text before its time, or drops its prompt; false where it is not there.
     ///
     /// # Errors
     /// MLX's.
     pub fn leave(&mut self, id: usize) -> Result<bool> {
+        let prompts = self.joining.len();
+        self.joining.retain(|joining| joining.id != id);
         let kept: Vec<usize> = (0..self.texts.len()).filter(|&at| self.texts[at].id != id).collect();
         let was_there = kept.len() < self.texts.len();
         if was_there {
             self.keep(&kept)?;
         }
-        Ok(was_there)
+        Ok(was_there || self.joining.len() < prompts)
     }
 
     /// Makes one token of every text.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 /// No token that would complete an n-gram which the text already holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoRepeatNgram {
-    /// n; 1 forbids every token already said.
+    /// n; 1 forbids every token already said (where the release's windowed rule, whose prefix is then the whole text, forbids nothing).
     pub size: usize,
     /// How many of the last tokens are searched. None: all, the prompt included, as transformers does. Some: those generated, as
     /// serving does.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use mlx_rs::{Array, Dtype, ops};
 use mlxport_fixtures::{Data, Tensor, read_limited};
 use mlxport_model::{
-    projectors::{Projector, ProjectorSpec},
+    projectors::{Projector, ProjectorConfig},
     unfold::Columns,
 };
 use mlxport_verdict::{Failure, ReferenceKind, TapRecord};
@@ -34,7 +34,7 @@ struct Case {
 /// What a case reads from the tensors' file.
 struct Loaded {
     name: String,
-    spec: ProjectorSpec,
+    config: ProjectorConfig,
     input: Tensor,
     out: Tensor,
     truth: Option<Tensor>,
@@ -70,13 +70,17 @@ pub(super) fn judge(dir: &Path, bench: &mut Bench) -> Result<Vec<TapRecord>> {
 
 fn load(case: Case, reader: &mut Reader) -> Option<Loaded> {
     let name = case.case;
-    let spec: ProjectorSpec = match serde_json::from_value(case.config) {
-        Ok(spec) => spec,
+    let config: ProjectorConfig = match serde_json::from_value(case.config) {
+        Ok(config) => config,
         Err(error) => {
             reader.violations.push(format!("projectors.json: {name}: {error}"));
             return None;
         }
     };
+    // What is not known cannot be checked; the config class's name means nothing here.
+    for unknown in config.others.keys().filter(|field| *field != "model_type") {
+        reader.violations.push(format!("projectors.json: {name}: unknown field `{unknown}`"));
+    }
     let prefix = format!("{name}/weight/");
     let names = reader.file.names();
     let weights = names.iter().filter_map(|full| Some((full.clone(), full.strip_prefix(&prefix)?.to_owned())));
@@ -91,12 +95,12 @@ fn load(case: Case, reader: &mut Reader) -> Option<Loaded> {
     for extra in mine.filter(|full| !known.contains(full)) {
         reader.violations.push(format!("{extra}: expected in/0, out, truth and weight/… of a case"));
     }
-    Some(Loaded { name, spec, input: input?, out: out?, truth, weights })
+    Some(Loaded { name, config, input: input?, out: out?, truth, weights })
 }
 
 fn run(case: &Loaded, layout: &str, columns: Columns, bench: &mut Bench) -> Result<TapRecord> {
     let mut weights = BTreeMap::new();
-    let unfolded = Projector::unfolded(&case.spec);
+    let unfolded = Projector::unfolded(&case.config);
     for (name, tensor) in &case.weights {
         let array = host::array(tensor, Dtype::Float32)?;
         let kernel = unfolded.iter().find(|(unfolded, _)| unfolded == name).map(|(_, kernel)| *kernel);
@@ -106,7 +110,7 @@ fn run(case: &Loaded, layout: &str, columns: Columns, bench: &mut Bench) -> Resu
         };
         weights.insert(name.clone(), array);
     }
-    let projector = Projector::new(case.spec.clone(), weights, columns);
+    let projector = Projector::new(case.config.clone(), weights, columns);
     // A single-precision run of float64 inputs would not be PyTorch's: they are recorded in float32.
     if !matches!(case.input.data, Data::F32(_)) {
         return Err(Error::Mismatch(format!("{}/in/0: expected float32", case.name)));

@@ -17,6 +17,8 @@ use mlxport_ocr::{IMAGE_TOKEN_ID, Inputs, Mode, Prompter};
 use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, ServeError, Server, Settings, Stopper};
 use serde_json::{Value, json};
 
+/// A prompt of more tokens takes its time.
+pub const LONG: usize = 500;
 /// What ends a text.
 pub const END: i32 = 1;
 /// How long anything here may take before a test fails.
@@ -34,6 +36,8 @@ pub fn prompter() -> Prompter {
 /// What the generator saw, for the test to look at.
 #[derive(Default)]
 pub struct Seen {
+    /// Prompts that were begun.
+    pub begun: AtomicUsize,
     pub joined: Mutex<Vec<(Vec<i64>, usize, Making)>>,
     pub left: AtomicUsize,
     pub resets: AtomicUsize,
@@ -43,10 +47,12 @@ pub struct Seen {
 }
 
 /// Says its prompt, token by token, and ends. A prompt that begins with `endless` is said again and again, slowly; one that begins with
-/// `refuse` is refused; with `broken`, it breaks.
+/// `refuse` is refused; with `broken`, it breaks. One with more than `LONG` tokens is read in so many pieces, slowly.
 struct Echo {
     seen: Arc<Seen>,
     texts: Vec<Text>,
+    /// A prompt being read, and the pieces it has left.
+    joining: Option<(Text, usize)>,
     endless: Vec<i64>,
     refuse: Vec<i64>,
     broken: Vec<i64>,
@@ -64,12 +70,19 @@ struct Text {
 impl Echo {
     fn new(seen: Arc<Seen>, prompter: &Prompter) -> Self {
         let ids = |word: &str| prompter.encode(word, &[]).expect("ids").0;
-        Self { seen, texts: Vec::new(), endless: ids("endless"), refuse: ids("refuse"), broken: ids("broken") }
+        Self {
+            seen,
+            texts: Vec::new(),
+            joining: None,
+            endless: ids("endless"),
+            refuse: ids("refuse"),
+            broken: ids("broken"),
+        }
     }
 }
 
 impl Generator for Echo {
-    fn join(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
+    fn begin(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
         let ids = &inputs.input_ids;
         if ids.starts_with(&self.refuse) {
             return Err(GeneratorError::Refused("not this one".into()));
@@ -78,13 +91,27 @@ impl Generator for Echo {
         let says = ids[1..].iter().filter(|id| **id != IMAGE_TOKEN_ID).map(|id| i32::try_from(*id).expect("an id"));
         let (is_endless, is_broken) = (ids.starts_with(&self.endless), ids.starts_with(&self.broken));
         let text = Text { id, says: says.collect(), at: 0, most: making.max_tokens, is_endless, is_broken };
+        let pieces = if ids.len() > LONG { ids.len() } else { 1 };
+        assert!(self.joining.replace((text, pieces)).is_none(), "one prompt at a time");
+        self.seen.begun.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<bool, GeneratorError> {
+        let Some((text, pieces)) = self.joining.take() else { panic!("no prompt was begun") };
+        if pieces > 1 {
+            std::thread::sleep(Duration::from_millis(5));
+            self.joining = Some((text, pieces - 1));
+            return Ok(false);
+        }
         self.texts.push(text);
         self.seen.side_by_side.fetch_max(self.texts.len(), SeqCst);
-        Ok(())
+        Ok(true)
     }
 
     fn leave(&mut self, id: usize) -> Result<(), GeneratorError> {
         self.texts.retain(|text| text.id != id);
+        self.joining.take_if(|(text, _)| text.id == id);
         self.seen.left.fetch_add(1, SeqCst);
         Ok(())
     }
@@ -109,6 +136,7 @@ impl Generator for Echo {
 
     fn reset(&mut self) {
         self.texts.clear();
+        self.joining = None;
         self.seen.resets.fetch_add(1, SeqCst);
     }
 }

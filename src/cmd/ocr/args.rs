@@ -33,7 +33,7 @@ pub struct Args {
     #[command(flatten)]
     pub asked: Asked,
     /// Where results go; pages that are there are not done again. Each page: DIR/PAGE/result.mmd (Markdown), result_ori.mmd (as
-    /// the model wrote it), images/N.jpg, result_with_boxes.jpg, page.json
+    /// the model wrote it), images/N.jpg, result_with_boxes.jpg, page.json; geo.jpg where the text describes a geometric figure
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// What is written: pages as Markdown with pictures, or DIR/NAME.md and NAME_det.md as the release's evaluation has them

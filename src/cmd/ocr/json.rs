@@ -4,6 +4,7 @@ use mlxport_ocr::grounding::PixelBox;
 use serde_json::{Value, json};
 
 use super::{Outcome, read::Read};
+use crate::output::told;
 
 /// A page: text, references with their boxes in the model's units (0 to 999) and in pixels, tokens.
 pub fn page(read: &Read) -> Value {
@@ -40,7 +41,7 @@ pub fn size(record: &[u8]) -> anyhow::Result<[usize; 2]> {
 
 /// The whole run.
 pub fn run(outcome: &Outcome) -> Value {
-    let failed = outcome.failed.iter().map(|(name, error)| json!({ "page": name, "error": format!("{error:#}") }));
+    let failed = outcome.failed.iter().map(|(name, error)| json!({ "page": name, "error": told(error) }));
     json!({
         "schema": 1,
         "ok": outcome.failed.is_empty() && !outcome.interrupted,

@@ -30,7 +30,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use mlxport_model::{LoadOptions, ocr::DeepseekOcr, runtime};
-use mlxport_ocr::Prompter;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -45,7 +44,11 @@ use read::Read;
 use results::Results;
 use sources::Kind;
 
-use crate::{exit, output::to_stdout};
+use crate::{
+    cmd::reading::{refuse_other_token_counts, tokenizer},
+    exit,
+    output::to_stdout,
+};
 
 /// How long to wait for a page before looking whether to stop.
 const A_MOMENT: Duration = Duration::from_millis(100);
@@ -73,8 +76,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("--together: expected images, found documents: {}", documents.join(", "));
     }
     args.prompt(if args.together { sources.len() } else { 1 })?;
-    let tokenizer = args.tokenizer.clone().unwrap_or_else(|| args.model.join("tokenizer.json"));
-    let prompter = Arc::new(Prompter::open(&tokenizer)?);
+    refuse_other_token_counts(&args.model)?;
+    let prompter = Arc::new(tokenizer(&args.model, args.tokenizer.as_ref())?);
     let stop = stop_when_asked().context("listening for signals")?;
     runtime::use_device(args.place()).context("this MLX cannot run there")?;
     let options = match args.dtype {

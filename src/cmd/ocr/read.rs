@@ -2,10 +2,11 @@
 
 use mlxport_ocr::{
     Page, Prompter, formats,
+    geometry::{Figure, GeometryError, figure, is_figure},
     grounding::{Markdown, PixelBox, markdown},
 };
 
-use super::write::Place;
+use super::write::{GEOMETRY, Place};
 
 /// A page, read.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Read {
     pub boxes: Vec<Vec<Option<PixelBox>>>,
     /// The page's sides in pixels.
     pub size: [usize; 2],
+    /// The geometric figure that its Markdown describes, where it looks like one.
+    pub figure: Option<Result<Figure, GeometryError>>,
     /// How long it took from its prompt to its last token; beside others it shares the device.
     pub seconds: f64,
 }
@@ -39,6 +42,22 @@ impl Read {
         let found = markdown(&written);
         let boxes = found.references.iter().map(|reference| reference.each_on(page)).collect();
         let (ended, size) = (formats::ended(&written), [page.width(), page.height()]);
-        Ok(Self { place, written, found, tokens, ended, boxes, size, seconds })
+        let figure = is_figure(&found.text).then(|| figure(&found.text));
+        Ok(Self { place, written, found, tokens, ended, boxes, size, figure, seconds })
+    }
+
+    /// What is to be said of its figure, if anything.
+    pub fn note_of_figure(&self) -> Option<String> {
+        let name = self.place.name();
+        match self.figure.as_ref()? {
+            Ok(figure) if figure.left_out == 0 => None,
+            Ok(figure) => Some(format!(
+                "{name}: parts of its figure that cannot be read and are not in {GEOMETRY}: {}",
+                figure.left_out
+            )),
+            Err(error) => Some(format!(
+                "{name}: mentions line_type, but is no figure: no {GEOMETRY}, the text is as it was: {error}"
+            )),
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     read::Read,
     write::{Place, write},
 };
-use crate::output::to_stdout;
+use crate::output::{to_stdout, told};
 
 /// Results so far.
 pub struct Results<'a> {
@@ -75,7 +75,7 @@ impl<'a> Results<'a> {
     /// # Errors
     /// When stdout cannot be written.
     pub fn failed(&mut self, turn: usize, name: String, error: anyhow::Error) -> anyhow::Result<()> {
-        self.progress.note(&format!("error: {name}: {error:#}"));
+        self.progress.note(&format!("error: {name}: {}", told(&error)));
         self.progress.page(false);
         self.outcome.failed.push((name, error));
         self.print(turn, None)
@@ -95,6 +95,8 @@ impl<'a> Results<'a> {
             Ok(read) => {
                 if let Some(out) = &self.args.out {
                     write(out, self.args, &read, &ready)?;
+                    let note = read.note_of_figure().filter(|_| self.args.format == Format::Markdown);
+                    note.into_iter().for_each(|note| self.progress.note(&note));
                 }
                 self.read(turn, read)?;
             }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use mlxport_ocr::{
-    formats,
+    formats, geometry,
     grounding::{cuts, with_boxes},
 };
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub const MARKDOWN: &str = "result.mmd";
 pub const WRITTEN: &str = "result_ori.mmd";
 /// The page with its boxes drawn.
 pub const BOXES: &str = "result_with_boxes.jpg";
+/// The geometric figure that its text describes, plotted.
+pub const GEOMETRY: &str = "geo.jpg";
 /// The pictures cut out of it.
 pub const IMAGES: &str = "images";
 /// What `--json` says of the page.
@@ -115,6 +117,9 @@ fn folder(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result
     fs::write(stage.path().join(MARKDOWN), &read.found.text)?;
     fs::write(stage.path().join(WRITTEN), &read.written)?;
     fs::write(stage.path().join(BOXES), with_boxes(page, &read.found.references).to_jpeg()?)?;
+    if let Some(Ok(figure)) = &read.figure {
+        fs::write(stage.path().join(GEOMETRY), geometry::plot(figure).to_jpeg()?)?;
+    }
     let mut record = json::page(read);
     record["prompt"] = ready.prompt.as_str().into();
     record["mode"] = args.mode().name().into();
@@ -166,5 +171,54 @@ pub fn sweep(out: &Path) {
     // A document's files are put together in its own folder.
     for folder in half(out) {
         half(&folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use mlxport_ocr::{Page, Prompter};
+
+    use super::*;
+    use crate::cmd::ocr::sources::Kind;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// What becomes of a page of which the model says `text`: its folder, and what is noted.
+    fn written(text: &str) -> anyhow::Result<(tempfile::TempDir, Option<String>)> {
+        let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("ocr/testdata/tokenizer.json");
+        let prompter = Prompter::open(&tokenizer)?;
+        let tokens = prompter.encode(text, &[])?.0.into_iter().skip(1).map(i32::try_from).collect::<Result<_, _>>()?;
+        let page = Page::new(60, 40, vec![200; 60 * 40 * 3]).context("a page")?;
+        let place = Place::of_image("a.png");
+        let read = Read::new(&prompter, place.clone(), &page, tokens, 1.0)?;
+        let inputs = mlxport_ocr::prepare(&prompter, "<image>", std::slice::from_ref(&page), mlxport_ocr::Mode::Tiny)?;
+        let ready = Ready { place, kind: Kind::Image, page, prompt: "<image>".to_owned(), inputs };
+        let out = tempfile::tempdir()?;
+        write(out.path(), &Line::parse_from(["ocr", "a.png", "--model", "m"]).args, &read, &ready)?;
+        Ok((out, read.note_of_figure()))
+    }
+
+    #[test]
+    fn a_figure_is_plotted_and_what_is_none_is_noted() -> anyhow::Result<()> {
+        let figure = "{'Line': {'line': ['(0, 0) -- (3, 4)', 'A -- B'], 'line_type': ['--', '--'], 'line_endpoint': ['A: (0, 0)']}}";
+        let (out, note) = written(figure)?;
+        let folder = out.path().join("a.png");
+        assert_eq!(fs::read_to_string(folder.join(MARKDOWN))?, figure, "the text is as it was");
+        let plot = mlxport_ocr::open(&folder.join(GEOMETRY))?;
+        assert_eq!((plot.width(), plot.height()), (600, 600));
+        assert!(note.is_some_and(|note| note.starts_with("a.png: parts of its figure") && note.ends_with(": 1")));
+        let call = "__import__('os').system('echo line_type')";
+        let (out, note) = written(call)?;
+        assert!(!out.path().join("a.png").join(GEOMETRY).exists());
+        assert_eq!(fs::read_to_string(out.path().join("a.png").join(MARKDOWN))?, call);
+        assert!(note.is_some_and(|note| note.contains("no geo.jpg") && note.contains("byte 0: expected a value")));
+        let (out, note) = written("a text")?;
+        assert!(!out.path().join("a.png").join(GEOMETRY).exists() && note.is_none());
+        Ok(())
     }
 }

@@ -1,0 +1,50 @@
+//! The body of a request to `mlxport serve`. Input: the body.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use mlxport_ocr::{IMAGE_TOKEN, Mode};
+use mlxport_serve::{Limits, Settings, check};
+
+/// The most bytes of a body here.
+const LONGEST: usize = 64 << 10;
+/// How many problems an error names, each of at most a few hundred bytes.
+const LONGEST_MESSAGE: usize = 64 << 10;
+
+/// Reads a body: whatever it asks for is within the limits, or told in the shape that clients know.
+pub fn run(data: &[u8]) {
+    if data.len() > LONGEST {
+        return;
+    }
+    let settings = Settings {
+        address: (Ipv4Addr::LOCALHOST, 0).into(),
+        model: "m".to_owned(),
+        api_key: None,
+        mode: Mode::Tiny,
+        no_repeat_ngram: 20,
+        end_ids: vec![1],
+        limits: Limits { images: 3, max_tokens: 100, ..Limits::default() },
+        log: Arc::new(|_| ()),
+    };
+    match check(data, &settings) {
+        Ok(asked) => {
+            // Two texts put together may make one more, which is refused when the prompt is encoded.
+            assert!(asked.prompt.matches(IMAGE_TOKEN).count() >= asked.images.len(), "a place for each image");
+            assert!(asked.images.len() <= 3 && asked.images.iter().map(Vec::len).sum::<usize>() <= data.len());
+            let making = &asked.making;
+            assert!((1..=100).contains(&making.max_tokens), "{making:?}");
+            assert!((0.0..=2.0).contains(&making.temperature) && (0.0..=1.0).contains(&making.top_p), "{making:?}");
+            if let Some(rule) = &making.no_repeat {
+                assert!((1..=1024).contains(&rule.size) && rule.window != Some(0), "{rule:?}");
+                assert!(rule.exempt.iter().all(|id| *id >= 0), "{rule:?}");
+            }
+            assert!(asked.stops.len() <= 4 && asked.stops.iter().all(|stop| !stop.is_empty()));
+        }
+        Err((status, object)) => {
+            assert!([400, 404].contains(&status), "{status}");
+            let error = object.get("error").and_then(|error| error.as_object()).expect("an error");
+            assert!(["message", "type", "param", "code"].iter().all(|name| error.contains_key(*name)), "{object}");
+            let message = error["message"].as_str().expect("a message");
+            assert!(!message.is_empty() && message.len() <= LONGEST_MESSAGE, "{} bytes", message.len());
+        }
+    }
+}
