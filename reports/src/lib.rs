@@ -15,6 +15,7 @@ mod junit;
 mod ledger;
 mod markdown;
 mod mutation;
+mod page;
 mod system;
 mod terminal;
 mod words;

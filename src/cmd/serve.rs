@@ -21,6 +21,7 @@ use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, Server
 use crate::{
     cmd::{
         ocr::{Device, END_OF_SENTENCE_ID, given},
+        parity::error_object,
         preprocess::ModeName,
     },
     output::to_stdout,
@@ -132,6 +133,32 @@ fn size(text: &str) -> Result<usize, String> {
 /// # Errors
 /// When model, tokenizer, device, key or address cannot be used.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let ready = ready(args);
+    if let (true, Err(error)) = (args.json, &ready) {
+        to_stdout(&error_object(error))?;
+    }
+    let Ready { model, server, name } = ready?;
+    let address = server.address();
+    note(&format!("{name} at http://{address}/v1 (SIGINT or SIGTERM ends it)"));
+    if args.json {
+        let object = serde_json::json!({ "schema": 1, "ok": true, "address": address, "model": name });
+        to_stdout(&format!("{object}\n"))?;
+    }
+    let mut texts = Texts { engine: Engine::new(&model), model: &model };
+    server.run(&mut texts, true)?;
+    note("ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A model, and a server that listens for it.
+struct Ready {
+    model: DeepseekOcr,
+    server: Server,
+    /// What requests call the model.
+    name: String,
+}
+
+fn ready(args: &Args) -> anyhow::Result<Ready> {
     let tokenizer = args.tokenizer.clone().unwrap_or_else(|| args.model.join("tokenizer.json"));
     let prompter = Prompter::open(&tokenizer)?;
     let place = match args.device {
@@ -150,15 +177,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "warning: {address} is no loopback address: the model answers everyone {who}, and nothing is encrypted"
         ));
     }
-    note(&format!("{name} at http://{address}/v1 (SIGINT or SIGTERM ends it)"));
-    if args.json {
-        let object = serde_json::json!({ "schema": 1, "ok": true, "address": address, "model": name });
-        to_stdout(&format!("{object}\n"))?;
-    }
-    let mut texts = Texts { engine: Engine::new(&model), model: &model };
-    server.run(&mut texts, true)?;
-    note("ended");
-    Ok(ExitCode::SUCCESS)
+    Ok(Ready { model, server, name })
 }
 
 /// People's text goes to stderr; who closed it is not told.

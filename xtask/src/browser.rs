@@ -24,11 +24,22 @@ const FIXTURE: &str = "fixtures/data/tiny-gundam";
 /// As many taps as the largest page is measured with.
 const MANY: usize = 2000;
 
-/// Makes the reports and looks at them.
+/// Builds what makes the reports, makes them and looks at them.
 ///
 /// # Errors
 /// Everything that does not hold, by page.
 pub fn run() -> Result<()> {
+    // With the features of the whole workspace, as `cargo test` has them: so neither has to build anew what the other has built.
+    let arguments = ["build", "--quiet", "--locked", "--workspace", "--bin", "mlxport", "--example", "repeated"];
+    succeed(cargo::command().args(arguments))?;
+    look()
+}
+
+/// Makes reports with the binary and the example that lie in cargo's debug folder, and looks at them: building them is the caller's.
+///
+/// # Errors
+/// Everything that does not hold, by page.
+pub fn look() -> Result<()> {
     let folder = cargo::target_folder(&cargo::metadata(&cargo::host_triple()?)?)?.join("browser");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -51,8 +62,8 @@ pub fn run() -> Result<()> {
 
 /// Pages by name: a pass, a failure (a wrong epsilon in SAM), and the failure's taps again and again.
 fn reports(folder: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
-    succeed(cargo::command().args(["build", "--quiet", "--locked", "--bin", "mlxport"]))?;
-    let binary = folder.parent().unwrap_or(folder).join("debug/mlxport");
+    let built = folder.parent().unwrap_or(folder).join("debug");
+    let binary = built.join("mlxport");
     let model = folder.join("model");
     let mlxport = |arguments: &[&Path], expected: u8| -> Result<()> {
         let mut command = Command::new(&binary);
@@ -75,8 +86,8 @@ fn reports(folder: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     parity(&pass, 0)?;
     spoil(&model.join("config.json"))?;
     parity(&fail, 1)?;
-    let example = ["run", "--quiet", "--locked", "--package", "mlxport-reports", "--example", "repeated", "--"];
-    succeed(cargo::command().args(example).arg(fail.join("record.json")).arg(MANY.to_string()).arg(&many))?;
+    let mut repeated = Command::new(built.join("examples/repeated"));
+    succeed(repeated.arg(fail.join("record.json")).arg(MANY.to_string()).arg(&many))?;
     Ok([("pass", pass), ("fail", fail), ("2,000 taps", many)].map(|(name, dir)| (name, dir.join("report.html"))).into())
 }
 

@@ -45,7 +45,7 @@ use read::Read;
 use results::Results;
 use sources::Kind;
 
-use crate::{exit, output::to_stdout};
+use crate::{cmd::parity::error_object, exit, output::to_stdout};
 
 /// How long to wait for a page before looking whether to stop.
 const A_MOMENT: Duration = Duration::from_millis(100);
@@ -66,6 +66,14 @@ pub struct Outcome {
 /// # Errors
 /// When model, tokenizer or device cannot be used, or the output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let outcome = read(args);
+    if let (true, Err(error)) = (args.json, &outcome) {
+        to_stdout(&error_object(error))?;
+    }
+    outcome
+}
+
+fn read(args: &Args) -> anyhow::Result<ExitCode> {
     let sources = sources::sources(&args.inputs, args.format)?;
     let documents: Vec<&str> =
         sources.iter().filter(|source| source.kind == Kind::Document).map(|source| source.name.as_str()).collect();
