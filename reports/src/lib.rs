@@ -40,6 +40,8 @@ pub use write::{write_mutation_report, write_report, write_text};
 pub type Result<T> = std::result::Result<T, ReportError>;
 
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod schema_tests;

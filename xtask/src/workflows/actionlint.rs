@@ -76,7 +76,8 @@ fn checked_all(said: &str) -> Result<()> {
 fn install() -> Result<()> {
     let wanted = FILES.map(|name| fs::read(source().join(name)).unwrap_or_default());
     // npm copies neither file anywhere: the copies are what was installed from.
-    if FILES.map(|name| fs::read(folder().join(name)).unwrap_or_default()) == wanted && folder().join(PROGRAM).is_file() {
+    if FILES.map(|name| fs::read(folder().join(name)).unwrap_or_default()) == wanted && folder().join(PROGRAM).is_file()
+    {
         return Ok(());
     }
     let work = folder().with_extension("unfinished");
