@@ -23,6 +23,9 @@ const HARNESS: &str = include_str!("browser/harness.js");
 const FIXTURE: &str = "fixtures/data/tiny-gundam";
 /// As many taps as the largest page is measured with.
 const MANY: usize = 2000;
+/// How every page is looked at.
+const LOOKS: [chromium::Look; 2] =
+    [chromium::Look { dark: false, width: 1280 }, chromium::Look { dark: true, width: 420 }];
 
 /// Builds what makes the reports, makes them and looks at them.
 ///
@@ -48,14 +51,22 @@ pub fn look() -> Result<()> {
     let reports = reports(&folder)?;
     let mut wrong = Vec::new();
     for (name, page) in &reports {
-        for look in [chromium::Look { dark: false, width: 1280 }, chromium::Look { dark: true, width: 420 }] {
-            let found = looked_at(&folder, name, page, look)?;
+        let copy = with_harness(&folder, name, page)?;
+        // Side by side: a browser mostly waits for its own processes.
+        let (folder, copy) = (folder.as_path(), copy.as_path());
+        let found = std::thread::scope(|scope| {
+            let threads = LOOKS.map(|look| scope.spawn(move || looked_at(folder, name, copy, look)));
+            threads.map(|thread| thread.join().unwrap_or_else(|_| bail!("{name}: looking at it broke down")))
+        });
+        for (look, found) in LOOKS.into_iter().zip(found) {
+            let found = found?;
             eprintln!("   {name}, {} px, {}: {} checks", look.width, look.scheme(), found.checks);
             wrong.extend(found.wrong.into_iter().map(|text| format!("{name} ({} px): {text}", look.width)));
         }
-        let milliseconds = opened(&folder, name, page)?;
-        eprintln!("   {name}: loaded and laid out in {milliseconds:.0} ms");
     }
+    let (name, page) = &reports[reports.len() - 1];
+    let milliseconds = opened(&folder, &with_harness(&folder, name, page)?)?;
+    eprintln!("   {name}: loaded and laid out in {milliseconds:.0} ms");
     ensure!(wrong.is_empty(), "{} checks failed:\n  {}", wrong.len(), wrong.join("\n  "));
     Ok(())
 }
@@ -107,11 +118,10 @@ struct Found {
     milliseconds: f64,
 }
 
-/// Runs the harness to its end, and reads Chromium's log of the network.
-fn looked_at(folder: &Path, name: &str, page: &Path, look: chromium::Look) -> Result<Found> {
-    let copy = with_harness(folder, name, page)?;
-    let log = folder.join("network.json");
-    let dom = chromium::dom(&copy, folder, &log, Some(look))?;
+/// Runs the harness in a copy of the page to its end, and reads Chromium's log of the network.
+fn looked_at(folder: &Path, name: &str, copy: &Path, look: chromium::Look) -> Result<Found> {
+    let log = folder.join(format!("network-{}.json", look.scheme()));
+    let dom = chromium::dom(copy, folder, &log, Some(look))?;
     let mut found = read_harness(&dom).with_context(|| name.to_owned())?;
     found.wrong.extend(chromium::requests(&fs::read_to_string(&log)?).into_iter().map(|url| format!("fetched {url}")));
     ensure!(found.checks > 20, "{name}: only {} checks were made", found.checks);
@@ -119,9 +129,8 @@ fn looked_at(folder: &Path, name: &str, page: &Path, look: chromium::Look) -> Re
 }
 
 /// How long the page takes until it is loaded and laid out, by the browser's real clock.
-fn opened(folder: &Path, name: &str, page: &Path) -> Result<f64> {
-    let copy = with_harness(folder, name, page)?;
-    let dom = chromium::dom(&copy, folder, &folder.join("network.json"), None)?;
+fn opened(folder: &Path, copy: &Path) -> Result<f64> {
+    let dom = chromium::dom(copy, folder, &folder.join("network.json"), None)?;
     Ok(harness_object(&dom)?["milliseconds"].as_f64().unwrap_or(f64::NAN))
 }
 
