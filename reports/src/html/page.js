@@ -219,7 +219,8 @@
     if (follows) follow(here); else stand(to);
   });
   if (measured.length > 0) {
-    const keys = '← → along the taps, ↑ ↓ the same tap in the other mode, Enter: its details';
+    const two = new Set(taps.map(tap => tap.mode)).size > 1;
+    const keys = `← → along the taps, ${two ? '↑ ↓ the same tap in the other mode, ' : ''}Enter: its details`;
     under.textContent = `Point at a dot, or by keyboard: ${keys}.`;
     const said = {tabindex: 0, role: 'application', 'aria-roledescription': 'chart', 'aria-label': `${chart.getAttribute('aria-label')} ${keys}.`};
     for (const [name, value] of Object.entries(said)) chart.setAttribute(name, value);
