@@ -1,5 +1,7 @@
 //! `mlxport compare`: a recording judged by another. Alike passes, whatever differs is named, and what cannot be judged ends with 2.
 
+#[path = "support/schemas.rs"]
+mod schemas;
 mod support;
 #[path = "support/tensors.rs"]
 mod tensors;
@@ -76,7 +78,8 @@ fn compare(reference: &Path, candidate: &Path, more: &[&str]) -> (i32, Value, St
     let mut args = vec!["compare".as_ref(), reference.as_os_str(), candidate.as_os_str(), "--json".as_ref()];
     args.extend(more.iter().map(std::ffi::OsStr::new));
     let output = mlxport(args);
-    let record = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    let record: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    schemas::conforms(if record["error"].is_null() { "record" } else { "error" }, &record);
     (code(&output), record, stderr(&output))
 }
 

@@ -1,5 +1,7 @@
 //! The tolerance lockfile end to end: made with a reason, judged by, never loosened behind anyone's back.
 
+#[path = "support/schemas.rs"]
+mod schemas;
 mod support;
 
 use std::{
@@ -37,6 +39,7 @@ impl Home {
     fn lock(&self) {
         let output = self.parity(false, &["--tolerances", "mlxport.lock.json", "--update", "--reason", "first"]);
         assert_eq!(code(&output), 0, "{}", stderr(&output));
+        schemas::conforms("lock", &read(&self.at("mlxport.lock.json")));
     }
 
     /// Multiplies every locked tolerance.

@@ -1,6 +1,8 @@
 //! `mlxport ocr`, end to end: a small random model with the release's vocabulary reads pages. Its text is noise; what is checked is that
 //! every page comes out, once, whole, the same each time, and that what cannot be read is told.
 
+#[path = "support/schemas.rs"]
+mod schemas;
 mod support;
 #[path = "support/tensors.rs"]
 mod tensors;
@@ -58,8 +60,12 @@ fn ocr(inputs: &[&Path], more: &[&str]) -> Output {
     mlxport(arguments(inputs, more))
 }
 
+/// What `--json` printed, which must be as published.
 fn object(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("one object: {error}: {}", stderr(output)))
+    let object = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("one object: {error}: {}", stderr(output)));
+    schemas::conforms("ocr", &object);
+    object
 }
 
 /// A document of one page for each contents, 100 × 100 points.
@@ -134,7 +140,9 @@ fn pages_come_out_whole_once_and_the_same_each_time() {
         assert_eq!(Some(text.as_str()), page["text"].as_str());
         assert!(fs::read(folder.join("result_with_boxes.jpg")).expect("boxes").starts_with(&[0xFF, 0xD8]));
         let record = fs::read(folder.join("page.json")).expect("page.json");
-        assert_eq!(serde_json::from_slice::<Value>(&record).expect("JSON")["tokens"], page["tokens"]);
+        let record: Value = serde_json::from_slice(&record).expect("JSON");
+        schemas::conforms("page", &record);
+        assert_eq!((&record["tokens"], record["mode"].as_str()), (&page["tokens"], Some("tiny")));
     }
     assert_eq!(fs::read_dir(&out).expect("listed").count(), 2, "nothing half-written lies about");
     fs::remove_file(pages.join("broken.png")).expect("removed");
@@ -313,8 +321,9 @@ fn images_of_one_prompt_the_prompts_by_name_and_the_evaluations_files() {
         tokens(&[&small, &gray], &["--together", "--task", "free-ocr"])["tokens"],
         tokens(&[&small, &gray], &["--together", "--prompt", "<image>\n<image>\nFree OCR."])["tokens"]
     );
-    let wrong = ocr(&[&small, &gray], &["--together", "--prompt", "<image>\nWhat?"]);
+    let wrong = ocr(&[&small, &gray], &["--together", "--prompt", "<image>\nWhat?", "--json"]);
     assert_eq!(code(&wrong), 2);
+    assert_eq!(object(&wrong)["ok"], false, "without a result, the object says why");
     assert!(stderr(&wrong).contains("found 1 for 2 images"), "{}", stderr(&wrong));
     let same = [
         ["--task", "figure", "--template", "plain"],

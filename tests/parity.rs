@@ -48,7 +48,37 @@ fn a_projector_of_another_type_passes_in_both_layouts() {
             tap["mode"] == "isolated" && tap["point"].as_str().is_some_and(|point| point.starts_with("model.projector"))
         });
         assert_eq!(isolated.count(), 8, "six steps, the sequence and the whole");
+        if layout == "mlx-vlm" {
+            as_stored(&record);
+        }
     }
+}
+
+/// The record that the reports are reviewed on (`reports/testdata/`) is still what a run writes: the same points, the same keys, of the same
+/// files. Figures are each machine's own.
+fn as_stored(record: &serde_json::Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reports/testdata/pass.json");
+    let stored: serde_json::Value = serde_json::from_slice(&std::fs::read(path).expect("stored")).expect("JSON");
+    let keys = |value: &serde_json::Value| -> Vec<String> {
+        value.as_object().into_iter().flat_map(|object| object.keys().cloned()).collect()
+    };
+    assert_eq!(keys(record), keys(&stored));
+    for part in ["summary", "environment", "tool"] {
+        assert_eq!(keys(&record[part]), keys(&stored[part]), "{part}");
+    }
+    for part in ["schema", "fixture", "model", "modes", "k", "not_compared"] {
+        assert_eq!(record[part], stored[part], "{part}");
+    }
+    let taps = |record: &serde_json::Value| -> Vec<serde_json::Value> {
+        let known = ["point", "call", "kind", "mode", "shape", "dtype", "reference", "status"];
+        // Which taps keep a detail follows from what was measured.
+        let of = |tap: &serde_json::Value| {
+            let kept: Vec<String> = keys(tap).into_iter().filter(|key| key != "detail").collect();
+            serde_json::json!([known.map(|key| tap[key].clone()), kept, keys(&tap["metrics"]), keys(&tap["floors"])])
+        };
+        record["taps"].as_array().expect("taps").iter().map(of).collect()
+    };
+    assert_eq!(taps(record), taps(&stored));
 }
 
 #[test]

@@ -73,5 +73,10 @@ fn what_cannot_be_used_ends_with_2_and_leaves_nothing() {
     assert!(error(&bomb, &[]).contains("broken.png"), "a bomb");
     let folder = preprocess(&[dir.path().to_owned()], &out, &[]);
     assert_eq!(code(&folder), 2, "a directory is no image: {}", stderr(&folder));
-    assert!(error(&sound, &["--prompt", "no place for an image"]).contains("<image>"), "no placeholder");
+    let placeless = ["--prompt", "no place for an image", "--json"];
+    assert!(error(&sound, &placeless).contains("<image>"), "no placeholder");
+    let output = preprocess(std::slice::from_ref(&broken), &out, &placeless);
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    schemas::conforms("preprocess", &object);
+    assert_eq!(object["ok"], false);
 }

@@ -161,6 +161,15 @@ fn what_commands_print_is_as_published() {
     schemas::conforms("convert", &print(&[&"convert", &release, &model], 0));
     schemas::conforms("convert", &print(&[&"convert", &absent, &model], 2));
     schemas::conforms("verify", &print(&[&"verify", &model], 0));
+    let packed = dir.path().join("packed");
+    schemas::conforms(
+        "convert",
+        &print(&[&"convert", &release, &packed, &"--quantize", &"affine", &"--bits", &"8"], 0),
+    );
+    for written in [&model, &packed] {
+        let manifest = std::fs::read_to_string(written.join("mlxport.manifest.json")).expect("a manifest");
+        schemas::conforms("manifest", &object(&manifest));
+    }
     let recording = fixture("tiny-small");
     let parity = [&"parity" as &dyn AsRef<std::ffi::OsStr>, &"--model", &model, &"--fixture", &recording];
     schemas::conforms("record", &print(&[&parity[..], &[&"--select", &"lm_head"]].concat(), 0));

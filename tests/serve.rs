@@ -2,6 +2,8 @@
 //! ends as told.
 #![cfg(unix)]
 
+#[path = "support/schemas.rs"]
+mod schemas;
 mod support;
 #[path = "support/tensors.rs"]
 mod tensors;
@@ -43,6 +45,7 @@ fn serve(model: &Path, more: &[&str]) -> Served {
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     stdout.read_line(&mut line).expect("it says where it is");
     let object: Value = serde_json::from_str(&line).expect("one object");
+    schemas::conforms("serve", &object);
     assert_eq!((&object["ok"], &object["model"]), (&json!(true), &json!("model")), "{object}");
     Served { child, address: object["address"].as_str().expect("an address").to_owned() }
 }
@@ -184,4 +187,7 @@ fn what_cannot_be_served_is_exit_code_2() {
         let output = mlxport(&args);
         assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
     }
+    let output = mlxport(["serve", "--model", &missing, "--json"]);
+    assert_eq!(code(&output), 2);
+    schemas::conforms("serve", &serde_json::from_slice(&output.stdout).expect("one object"));
 }

@@ -3,8 +3,14 @@
 //! plotters knows only fixed colours. So each [`Ink`] is a colour that no chart uses otherwise, and in the finished text it is
 //! replaced by the CSS variable of that name.
 
-use plotters::coord::Shift;
-use plotters::prelude::{DrawingArea, IntoDrawingArea as _, RGBColor, SVGBackend};
+use std::ops::Range;
+
+use plotters::chart::ChartContext;
+use plotters::coord::{Shift, types::RangedCoordf64};
+use plotters::prelude::{
+    Cartesian2d, ChartBuilder, Color as _, DrawingArea, IntoDrawingArea as _, IntoFont as _, RGBColor, SVGBackend,
+};
+use plotters::style::TextStyle;
 
 /// A colour of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +88,43 @@ pub(crate) fn svg((width, height): (u32, u32), label: &str, draw: impl FnOnce(&C
     format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{label}\">{body}")
 }
 
+/// What is drawn on: taps or runs along x, powers of ten along y.
+pub(crate) type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Axes without names along x (`below` pixels are left for them), and a line at each power of ten in `range` (as [`decades`] gives it).
+///
+/// # Errors
+/// When plotters cannot draw them: never, in memory.
+pub(crate) fn axes<'a, 'b>(
+    canvas: &'a Canvas<'b>,
+    x: Range<f64>,
+    range: (i32, i32),
+    below: u32,
+) -> Result<Axes<'a, 'b>, Box<dyn std::error::Error>> {
+    let mut chart = ChartBuilder::on(canvas)
+        .margin(8)
+        .x_label_area_size(below)
+        .y_label_area_size(44)
+        .build_cartesian_2d(x, f64::from(range.0)..f64::from(range.1))?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(Ink::Line.color().mix(0.0))
+        .bold_line_style(Ink::Line.color())
+        .axis_style(Ink::Line.color())
+        .label_style(label_style())
+        .x_labels(0)
+        .y_labels((range.1 - range.0 + 1) as usize)
+        .y_label_formatter(&power)
+        .draw()?;
+    Ok(chart)
+}
+
+/// How names along the axes look.
+pub(crate) fn label_style() -> TextStyle<'static> {
+    ("sans-serif", 11).into_font().color(&Ink::Dim.color())
+}
+
 /// The powers of ten between which all of `values` lie that are finite and above 0; never more than 24 of them, the largest kept,
 /// so that one absurd number leaves the rest readable.
 pub(crate) fn decades(values: impl Iterator<Item = f64>) -> (i32, i32) {
@@ -102,7 +145,7 @@ pub(crate) fn log(value: f64, (low, high): (i32, i32)) -> f64 {
 }
 
 /// `1e-7`: the label of a whole power; nothing for what lies between.
-pub(crate) fn power(log: &f64) -> String {
+fn power(log: &f64) -> String {
     if (log - log.round()).abs() < 1e-6 { format!("1e{}", log.round()) } else { String::new() }
 }
 

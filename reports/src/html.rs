@@ -5,21 +5,18 @@ mod chart;
 mod section;
 mod tree;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 use mlxport_verdict::{Run, TapRecord, TapRef, Verdict};
 
 use crate::facts::{
     last_logits, near_ties, next_steps, only_in_candidate, origin, reasons, system_rows, tap, tolerance_rule,
     verdict_sentence, verdict_word,
 };
+use crate::page::page;
 use crate::system::{ALL, System};
 use crate::words::{clean, clip_end, environment, numbers, ratio, scientific, subject, tap_name};
 
-const STYLE: &str = include_str!("html/page.css");
 const SCRIPT: &str = include_str!("html/page.js");
-/// What the page may do: its own style and script, nothing from anywhere.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 /// How a line about a cause begins.
 const HINT: &str = "likely cause: ";
 /// The table's columns, and whether each holds numbers.
@@ -39,40 +36,26 @@ const COLUMNS: [(&str, bool); 8] = [
 pub fn html(run: &Run) -> String {
     let word = verdict_word(run.summary.verdict);
     let name = clean(&run.fixture.name);
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (word) ": " (name) }
-                style { (PreEscaped(STYLE)) }
-                // Long parts are laid out once, when all of the page is there, not again and again while it comes.
-                noscript { style { ".late{display:block}" } }
-            }
-            body {
-                header {
-                    h1 { span class=(format!("badge {}", tone(run.summary.verdict))) { (word) } (name) }
-                    p { strong { (verdict_sentence(run)) } }
-                    p class="dim" { (environment(run)) }
-                    p class="dim" { (subject(run)) }
-                }
-                main {
-                    (attribution(run))
-                    h2 { "Error against tolerance" }
-                    (chart::chart(run))
-                    (systems(run))
-                    (table(run))
-                    (tree::tree(run))
-                    (coverage(run))
-                }
-                script type="application/json" id="data" { (PreEscaped(section::data(run))) }
-                script { (PreEscaped(SCRIPT)) }
-            }
+    let body = html! {
+        header {
+            h1 { span class=(format!("badge {}", tone(run.summary.verdict))) { (word) } (name) }
+            p { strong { (verdict_sentence(run)) } }
+            p class="dim" { (environment(run)) }
+            p class="dim" { (subject(run)) }
         }
+        main {
+            (attribution(run))
+            h2 { "Error against tolerance" }
+            (chart::chart(run))
+            (systems(run))
+            (table(run))
+            (tree::tree(run))
+            (coverage(run))
+        }
+        script type="application/json" id="data" { (PreEscaped(section::data(run))) }
+        script { (PreEscaped(SCRIPT)) }
     };
-    page.into_string() + "\n"
+    page(&format!("{word}: {name}"), true, &body)
 }
 
 fn tone(verdict: Verdict) -> &'static str {

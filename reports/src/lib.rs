@@ -15,6 +15,7 @@ mod junit;
 mod ledger;
 mod markdown;
 mod mutation;
+mod page;
 mod system;
 mod terminal;
 mod words;
@@ -38,6 +39,8 @@ pub use write::{write_mutation_report, write_report, write_text};
 /// What this crate's fallible functions return.
 pub type Result<T> = std::result::Result<T, ReportError>;
 
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

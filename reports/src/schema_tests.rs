@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use crate::samples;
 
 /// Every schema that others refer to, by the name it is referred to.
-const REFERRED: [(&str, &str); 2] = [
+pub(crate) const REFERRED: [(&str, &str); 2] = [
     ("record.schema.json", include_str!("../../schemas/record.schema.json")),
     ("ledger.schema.json", include_str!("../../schemas/ledger.schema.json")),
 ];
 
-fn validator(text: &str) -> Validator {
+pub(crate) fn validator(text: &str) -> Validator {
     let parse = |text: &str| -> Value { serde_json::from_str(text).expect("a schema is JSON") };
     let registry = REFERRED.iter().fold(Registry::new(), |registry, (name, text)| {
         registry.add(format!("json-schema:///{name}"), parse(text)).expect("a schema")
@@ -24,7 +24,7 @@ fn validator(text: &str) -> Validator {
     jsonschema::options().with_registry(&registry).build(&schema).expect("a sound schema")
 }
 
-fn errors(validator: &Validator, value: &Value) -> Vec<String> {
+pub(crate) fn errors(validator: &Validator, value: &Value) -> Vec<String> {
     validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 

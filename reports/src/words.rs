@@ -143,13 +143,17 @@ pub(crate) fn numbers(tap: &TapRecord) -> Vec<String> {
     if let (Some(metrics), Some(tolerance)) = (&tap.metrics, &tap.tolerance) {
         let times = tap.ratio.map_or_else(String::new, |r| format!(" · {} × tolerance", ratio(r)));
         lines.push(format!("error {} · tolerance {}{times}", scientific(metrics.rel_rms), scientific(tolerance.value)));
+        let (worst, row) = (&metrics.max_abs, &metrics.worst_row);
+        // Of a sample there are no rows: all of it is one.
+        let and_row = match row.row.is_empty() {
+            true => String::new(),
+            false => format!("; worst row {:?}: {}", row.row, scientific(row.rel_l2)),
+        };
         lines.push(format!(
-            "worst element {:?}: off by {} ({} × the reference's RMS); worst row {:?}: {}",
-            metrics.max_abs.coordinate,
-            scientific(metrics.max_abs.value),
-            ratio(metrics.max_abs.over_ref_rms),
-            metrics.worst_row.row,
-            scientific(metrics.worst_row.rel_l2)
+            "worst element {:?}: off by {} ({} × the reference's RMS){and_row}",
+            worst.coordinate,
+            scientific(worst.value),
+            ratio(worst.over_ref_rms),
         ));
     }
     lines.extend(first_difference(tap));

@@ -65,13 +65,22 @@ pub struct Args {
 /// # Errors
 /// When an image, the prompt or the tokenizer cannot be used, or the file or stdout cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let outcome = prepared(args);
+    if let (true, Err(error)) = (args.json, &outcome) {
+        to_stdout(&format!("{}\n", json!({ "schema": SCHEMA, "ok": false, "error": format!("{error:#}") })))?;
+    }
+    to_stdout(&outcome?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the file and returns what is said of it.
+fn prepared(args: &Args) -> anyhow::Result<String> {
     let mode = Mode::from(args.mode);
     let prompter = Prompter::open(&args.tokenizer)?;
     let pages = args.images.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let inputs = prepare(&prompter, &args.asked.prompt(pages.len()), &pages, mode)?;
     inputs.write(&args.out)?;
-    to_stdout(&summary(args, mode, &inputs))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(summary(args, mode, &inputs))
 }
 
 fn summary(args: &Args, mode: Mode, inputs: &Inputs) -> String {

@@ -21,6 +21,7 @@ use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, Server
 use crate::{
     cmd::{
         ocr::{Device, END_OF_SENTENCE_ID, given},
+        parity::error_object,
         preprocess::ModeName,
         reading::{refuse_other_token_counts, tokenizer},
     },
@@ -136,6 +137,33 @@ fn size(text: &str) -> Result<usize, String> {
 /// # Errors
 /// When model, tokenizer, device, key or address cannot be used.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let ready = ready(args);
+    if let (true, Err(error)) = (args.json, &ready) {
+        to_stdout(&error_object(error))?;
+    }
+    let Ready { model, server, name } = ready?;
+    let address = server.address();
+    note(&format!("{name} at http://{address}/v1 (SIGINT or SIGTERM ends it)"));
+    if args.json {
+        let object = serde_json::json!({ "schema": 1, "ok": true, "address": address, "model": name });
+        to_stdout(&format!("{object}\n"))?;
+    }
+    let chunk = (args.bounds.prompt_chunk > 0).then_some(i32::try_from(args.bounds.prompt_chunk)?);
+    let mut texts = Texts { engine: Engine::new(&model), model: &model, chunk };
+    server.run(&mut texts, true)?;
+    note("ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A model, and a server that listens for it.
+struct Ready {
+    model: DeepseekOcr,
+    server: Server,
+    /// What requests call the model.
+    name: String,
+}
+
+fn ready(args: &Args) -> anyhow::Result<Ready> {
     refuse_other_token_counts(&args.model)?;
     let prompter = tokenizer(&args.model, args.tokenizer.as_ref())?;
     let place = match args.device {
@@ -154,16 +182,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "warning: {address} is no loopback address: the model answers everyone {who}, and nothing is encrypted"
         ));
     }
-    note(&format!("{name} at http://{address}/v1 (SIGINT or SIGTERM ends it)"));
-    if args.json {
-        let object = serde_json::json!({ "schema": 1, "ok": true, "address": address, "model": name });
-        to_stdout(&format!("{object}\n"))?;
-    }
-    let chunk = (args.bounds.prompt_chunk > 0).then_some(i32::try_from(args.bounds.prompt_chunk)?);
-    let mut texts = Texts { engine: Engine::new(&model), model: &model, chunk };
-    server.run(&mut texts, true)?;
-    note("ended");
-    Ok(ExitCode::SUCCESS)
+    Ok(Ready { model, server, name })
 }
 
 /// People's text goes to stderr; who closed it is not told.

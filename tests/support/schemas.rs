@@ -22,8 +22,8 @@ fn read(name: &str) -> Value {
 
 fn validator(name: &str) -> Validator {
     let mut registry = Registry::new();
-    for referred in ["record.schema.json", "ledger.schema.json", "convert.schema.json"] {
-        registry = registry.add(format!("{BASE}{referred}"), read(referred)).expect("a schema");
+    for referred in ["record", "ledger", "convert", "error", "page"].map(|name| format!("{name}.schema.json")) {
+        registry = registry.add(format!("{BASE}{referred}"), read(&referred)).expect("a schema");
     }
     let registry = registry.prepare().expect("schemas that refer to each other");
     jsonschema::options().with_registry(&registry).build(&read(name)).expect("a sound schema")

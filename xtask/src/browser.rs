@@ -23,12 +23,26 @@ const HARNESS: &str = include_str!("browser/harness.js");
 const FIXTURE: &str = "fixtures/data/tiny-gundam";
 /// As many taps as the largest page is measured with.
 const MANY: usize = 2000;
+/// How every page is looked at.
+const LOOKS: [chromium::Look; 2] =
+    [chromium::Look { dark: false, width: 1280 }, chromium::Look { dark: true, width: 420 }];
 
-/// Makes the reports and looks at them.
+/// Builds what makes the reports, makes them and looks at them.
 ///
 /// # Errors
 /// Everything that does not hold, by page.
 pub fn run() -> Result<()> {
+    // With the features of the whole workspace, as `cargo test` has them: so neither has to build anew what the other has built.
+    let arguments = ["build", "--quiet", "--locked", "--workspace", "--bin", "mlxport", "--example", "repeated"];
+    succeed(cargo::command().args(arguments))?;
+    look()
+}
+
+/// Makes reports with the binary and the example that lie in cargo's debug folder, and looks at them: building them is the caller's.
+///
+/// # Errors
+/// Everything that does not hold, by page.
+pub fn look() -> Result<()> {
     let folder = cargo::target_folder(&cargo::metadata(&cargo::host_triple()?)?)?.join("browser");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -37,22 +51,30 @@ pub fn run() -> Result<()> {
     let reports = reports(&folder)?;
     let mut wrong = Vec::new();
     for (name, page) in &reports {
-        for look in [chromium::Look { dark: false, width: 1280 }, chromium::Look { dark: true, width: 420 }] {
-            let found = looked_at(&folder, name, page, look)?;
+        let copy = with_harness(&folder, name, page)?;
+        // Side by side: a browser mostly waits for its own processes.
+        let (folder, copy) = (folder.as_path(), copy.as_path());
+        let found = std::thread::scope(|scope| {
+            let threads = LOOKS.map(|look| scope.spawn(move || looked_at(folder, name, copy, look)));
+            threads.map(|thread| thread.join().unwrap_or_else(|_| bail!("{name}: looking at it broke down")))
+        });
+        for (look, found) in LOOKS.into_iter().zip(found) {
+            let found = found?;
             eprintln!("   {name}, {} px, {}: {} checks", look.width, look.scheme(), found.checks);
             wrong.extend(found.wrong.into_iter().map(|text| format!("{name} ({} px): {text}", look.width)));
         }
-        let milliseconds = opened(&folder, name, page)?;
-        eprintln!("   {name}: loaded and laid out in {milliseconds:.0} ms");
     }
+    let (name, page) = &reports[reports.len() - 1];
+    let milliseconds = opened(&folder, &with_harness(&folder, name, page)?)?;
+    eprintln!("   {name}: loaded and laid out in {milliseconds:.0} ms");
     ensure!(wrong.is_empty(), "{} checks failed:\n  {}", wrong.len(), wrong.join("\n  "));
     Ok(())
 }
 
 /// Pages by name: a pass, a failure (a wrong epsilon in SAM), and the failure's taps again and again.
 fn reports(folder: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
-    succeed(cargo::command().args(["build", "--quiet", "--locked", "--bin", "mlxport"]))?;
-    let binary = folder.parent().unwrap_or(folder).join("debug/mlxport");
+    let built = folder.parent().unwrap_or(folder).join("debug");
+    let binary = built.join("mlxport");
     let model = folder.join("model");
     let mlxport = |arguments: &[&Path], expected: u8| -> Result<()> {
         let mut command = Command::new(&binary);
@@ -75,8 +97,8 @@ fn reports(folder: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     parity(&pass, 0)?;
     spoil(&model.join("config.json"))?;
     parity(&fail, 1)?;
-    let example = ["run", "--quiet", "--locked", "--package", "mlxport-reports", "--example", "repeated", "--"];
-    succeed(cargo::command().args(example).arg(fail.join("record.json")).arg(MANY.to_string()).arg(&many))?;
+    let mut repeated = Command::new(built.join("examples/repeated"));
+    succeed(repeated.arg(fail.join("record.json")).arg(MANY.to_string()).arg(&many))?;
     Ok([("pass", pass), ("fail", fail), ("2,000 taps", many)].map(|(name, dir)| (name, dir.join("report.html"))).into())
 }
 
@@ -96,11 +118,10 @@ struct Found {
     milliseconds: f64,
 }
 
-/// Runs the harness to its end, and reads Chromium's log of the network.
-fn looked_at(folder: &Path, name: &str, page: &Path, look: chromium::Look) -> Result<Found> {
-    let copy = with_harness(folder, name, page)?;
-    let log = folder.join("network.json");
-    let dom = chromium::dom(&copy, folder, &log, Some(look))?;
+/// Runs the harness in a copy of the page to its end, and reads Chromium's log of the network.
+fn looked_at(folder: &Path, name: &str, copy: &Path, look: chromium::Look) -> Result<Found> {
+    let log = folder.join(format!("network-{}.json", look.scheme()));
+    let dom = chromium::dom(copy, folder, &log, Some(look))?;
     let mut found = read_harness(&dom).with_context(|| name.to_owned())?;
     found.wrong.extend(chromium::requests(&fs::read_to_string(&log)?).into_iter().map(|url| format!("fetched {url}")));
     ensure!(found.checks > 20, "{name}: only {} checks were made", found.checks);
@@ -108,9 +129,8 @@ fn looked_at(folder: &Path, name: &str, page: &Path, look: chromium::Look) -> Re
 }
 
 /// How long the page takes until it is loaded and laid out, by the browser's real clock.
-fn opened(folder: &Path, name: &str, page: &Path) -> Result<f64> {
-    let copy = with_harness(folder, name, page)?;
-    let dom = chromium::dom(&copy, folder, &folder.join("network.json"), None)?;
+fn opened(folder: &Path, copy: &Path) -> Result<f64> {
+    let dom = chromium::dom(copy, folder, &folder.join("network.json"), None)?;
     Ok(harness_object(&dom)?["milliseconds"].as_f64().unwrap_or(f64::NAN))
 }
 

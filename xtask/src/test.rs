@@ -20,16 +20,16 @@ pub fn run() -> Result<ExitCode> {
         succeed(cargo::command().args(arguments))
     })?;
     stages.run("test", || succeed(cargo::command().args(["test", "--workspace", "--locked"])))?;
-    match workflows::actionlint_missing() {
-        None => stages.run("actionlint", workflows::actionlint)?,
-        Some(reason) => stages.not_run("actionlint", reason),
+    match workflows::actionlint::find() {
+        Ok(actionlint) => stages.run("actionlint", || actionlint.run())?,
+        Err(reason) => stages.not_run("actionlint", format!("{reason:#}")),
     }
     match junit::missing() {
         None => stages.run("junit", junit::run)?,
         Some(reason) => stages.not_run("junit", reason),
     }
     match browser::missing() {
-        None => stages.run("browser", browser::run)?,
+        None => stages.run("browser", browser::look)?,
         Some(reason) => stages.not_run("browser", reason),
     }
     match fuzz::missing() {

@@ -6,34 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::Result;
 use serde_json::{Map, Value};
 
-use crate::{cargo, stages::succeed};
-
+pub mod actionlint;
 mod lint;
 
 #[cfg(test)]
 mod tests;
-
-/// GitHub workflows of this repository; actionlint knows these.
-const WORKFLOWS: [&str; 3] = [".github/workflows/ci.yml", "examples/ci/linux-cpu.yml", "examples/ci/macos-metal.yml"];
-
-/// Why actionlint, which knows more of GitHub than the rules here, cannot be asked; nothing where it can.
-pub fn actionlint_missing() -> Option<String> {
-    let found = Command::new("actionlint").arg("-version").output();
-    found.is_err().then(|| "actionlint is not installed".to_owned())
-}
-
-/// Asks actionlint.
-///
-/// # Errors
-/// What it finds.
-pub fn actionlint() -> Result<()> {
-    succeed(Command::new("actionlint").args(WORKFLOWS).current_dir(cargo::workspace_root()))
-}
 
 /// Where the files are: the action, this project's own workflows, examples for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,3 +34,18 @@ fn harmless(text: &str) {
     let control = text.chars().find(|c| c.is_control() && *c != '\n');
     assert_eq!(control, None, "{text:?}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_is_a_sound_record() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/report");
+        for entry in std::fs::read_dir(folder).expect("seeds") {
+            let path = entry.expect("an entry").path();
+            let read = from_json(&std::fs::read_to_string(&path).expect("readable"));
+            assert!(read.is_ok(), "{}: {:?}", path.display(), read.err());
+        }
+    }
+}

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use maud::{Markup, PreEscaped, html};
 use mlxport_verdict::{Mode, Run, TapId, TapRecord};
-use plotters::prelude::{AreaSeries, ChartBuilder, Circle, Color as _, IntoFont as _, PathElement};
+use plotters::prelude::{AreaSeries, Circle, Color as _, PathElement};
 
-use crate::draw::{Drawn, Ink, decades, log, power, svg};
+use crate::draw::{Drawn, Ink, axes, decades, label_style, log, svg};
 use crate::system::System;
 
 const SIZE: (u32, u32) = (1000, 320);
@@ -25,15 +25,23 @@ pub(super) fn chart(run: &Run) -> Markup {
         figure {
             (PreEscaped(named_dots(&drawn(run, &places, banded), &dots(run))))
             figcaption class="dim" {
-                span class="key" style="background:var(--one)" {} "cumulative"
-                span class="key" style="background:var(--two)" {} "isolated"
-                span class="key" style="background:var(--bad)" {} "failed"
-                span class="key band" style="background:var(--floor)" {} "up to the floor"
-                span class="key band" style="background:var(--tol)" {} "up to the tolerance (both " (banded) ")"
-                span id="under" aria-hidden="true" {}
+                @for (mode, ink) in [(Mode::Cumulative, Ink::One), (Mode::Isolated, Ink::Two)] {
+                    @if run.modes.contains(&mode) { (key("key", ink)) (mode) }
+                }
+                @if run.taps.iter().any(|tap| !tap.passed()) { (key("key", Ink::Bad)) "failed" }
+                (key("key band", Ink::Floor)) "up to the floor"
+                (key("key band", Ink::Tolerance)) "up to the tolerance"
+                @if run.modes.len() > 1 { " (both " (banded) ")" }
+                // What is pointed at, or stood on: the page's script fills it.
+                p id="under" role="status" {}
             }
         }
     }
+}
+
+/// A patch of a colour, before what it stands for.
+fn key(class: &str, ink: Ink) -> Markup {
+    html! { span class=(class) style=(format!("background:var({})", ink.variable())) {} }
 }
 
 /// Along x: taps in the order of the record, a tensor of both modes at one place.
@@ -72,28 +80,12 @@ fn drawn(run: &Run, places: &HashMap<TapId, usize>, banded: Mode) -> String {
         .filter_map(|tap| tap.tolerance.map(|t| (place(tap), log(t.value, range), log(t.floor, range))))
         .collect();
     svg(SIZE, LABEL, |canvas| -> Drawn {
-        let mut chart = ChartBuilder::on(canvas)
-            .margin(8)
-            .x_label_area_size(22)
-            .y_label_area_size(44)
-            .build_cartesian_2d(-1.0..count, low..high)?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .light_line_style(Ink::Line.color().mix(0.0))
-            .bold_line_style(Ink::Line.color())
-            .axis_style(Ink::Line.color())
-            .label_style(("sans-serif", 11, &Ink::Dim.color()))
-            .x_labels(0)
-            .y_labels((range.1 - range.0 + 1) as usize)
-            .y_label_formatter(&power)
-            .draw()?;
+        let mut chart = axes(canvas, -1.0..count, range, 22)?;
         let band = |ink: Ink, of: fn(&(f64, f64, f64)) -> f64| {
             AreaSeries::new(bands.iter().map(|b| (b.0, of(b))).collect::<Vec<_>>(), low, ink.color())
         };
         chart.draw_series(band(Ink::Tolerance, |b| b.1))?;
         chart.draw_series(band(Ink::Floor, |b| b.2))?;
-        let style = ("sans-serif", 11).into_font().color(&Ink::Dim.color());
         for (system, from, to) in spans(run, places) {
             if from > 0.0 {
                 let edge = [(from - 0.5, low), (from - 0.5, high)];
@@ -101,7 +93,7 @@ fn drawn(run: &Run, places: &HashMap<TapId, usize>, banded: Mode) -> String {
             }
             if (to - from) / count >= NAMED_SHARE {
                 let (x, y) = chart.backend_coord(&(from, low));
-                canvas.draw_text(&system.to_string(), &style, (x, y + 6))?;
+                canvas.draw_text(&system.to_string(), &label_style(), (x, y + 6))?;
             }
         }
         chart.draw_series(dots(run).into_iter().map(|(_, tap)| {
@@ -160,6 +152,17 @@ mod tests {
         }
         let text = chart(&samples::nothing()).into_string();
         assert!(text.contains("<svg") && !text.contains("<circle"));
+    }
+
+    #[test]
+    fn the_legend_names_what_is_drawn() {
+        let has = |run: &Run| {
+            let text = chart(run).into_string();
+            ["isolated", "failed", "(both cumulative)"].map(|word| text.contains(word))
+        };
+        assert_eq!(has(&samples::passing()), [true, false, true]);
+        assert_eq!(has(&samples::failing()), [true, true, true]);
+        assert_eq!(has(&samples::compared()), [false, true, false]);
     }
 
     #[test]

@@ -135,6 +135,13 @@
   };
 
   const show = () => {
+    const dot = /^#dot-(\d+)$/.exec(location.hash);
+    if (dot && dots.has(Number(dot[1]))) {
+      here = Number(dot[1]);
+      chart.focus();
+      stand(here);
+      return;
+    }
     const index = /^#tap-(\d+)$/.exec(location.hash);
     const tap = index && taps[index[1]];
     if (!tap) return;
@@ -156,9 +163,9 @@
       add(detail, 'p', 'Histogram, heatmap and statistics are kept of the first failures and of the worst taps of each part of the model.')
         .className = 'dim';
     }
-    const nav = add(detail, 'p'), here = Number(index[1]);
-    for (const [word, hash] of [['← previous', here && `tap-${here - 1}`], ['next →', here + 1 < taps.length && `tap-${here + 1}`],
-      ['its row in the table', `row-${here}`]]) {
+    const nav = add(detail, 'p'), at = Number(index[1]);
+    for (const [word, hash] of [['← previous', at && `tap-${at - 1}`], ['next →', at + 1 < taps.length && `tap-${at + 1}`],
+      ['its row in the table', `row-${at}`], ['its dot in the chart', dots.has(at) && `dot-${at}`]]) {
       if (!hash) continue;
       const link = add(nav, 'a', word);
       link.href = `#${hash}`;
@@ -169,17 +176,56 @@
   };
   addEventListener('hashchange', show);
 
-  // The chart's dots lead to their taps; the table's links do the same for the keyboard.
-  const under = document.getElementById('under');
-  for (const svg of document.querySelectorAll('figure svg')) {
-    svg.addEventListener('click', ({target}) => {
-      if (target.dataset.t !== undefined) location.hash = `tap-${target.dataset.t}`;
-    });
-    svg.addEventListener('pointerover', ({target}) => {
-      const tap = taps[target.dataset.t];
-      if (tap) under.textContent = `${tap.name} (${tap.mode}): ${tap.lines[0] ?? ''}`;
-    });
+  // The chart's dots lead to their taps. By keyboard the chart is one stop: arrows move from dot to dot, Enter leads to its tap.
+  const chart = document.querySelector('figure svg'), under = document.getElementById('under');
+  const dots = new Map([...chart.querySelectorAll('circle[data-t]')].map(dot => [Number(dot.dataset.t), dot]));
+  const measured = [...dots.keys()].sort((x, y) => x - y);
+  const tell = at => { under.textContent = `${taps[at].name} (${taps[at].mode}): ${taps[at].lines[0] ?? ''}`; };
+  const follow = at => {
+    if (location.hash === `#tap-${at}`) show(); else location.hash = `tap-${at}`;
+  };
+  let here = measured.find(at => taps[at].failed) ?? measured[0], ring;
+  const stand = at => {
+    here = at;
+    ring ??= draw(chart, 'circle', {class: 'ring', r: 8});
+    for (const name of ['cx', 'cy']) ring.setAttribute(name, dots.get(at).getAttribute(name));
+    ring.scrollIntoView({block: 'nearest', inline: 'nearest'});
+    tell(at);
+  };
+  const moved = key => {
+    const {name, mode} = taps[here];
+    const own = measured.filter(at => taps[at].mode === mode), at = own.indexOf(here);
+    const to = {ArrowLeft: at - 1, ArrowRight: at + 1, PageUp: at - 20, PageDown: at + 20, Home: 0, End: own.length - 1}[key];
+    if (to !== undefined) return own[Math.min(Math.max(to, 0), own.length - 1)];
+    const other = at => taps[at].name === name && taps[at].mode !== mode;
+    return key === 'ArrowUp' || key === 'ArrowDown' ? measured.find(other) ?? here : undefined;
+  };
+  chart.addEventListener('click', ({target}) => {
+    if (target.dataset.t === undefined) return;
+    here = Number(target.dataset.t);
+    follow(here);
+  });
+  chart.addEventListener('pointerover', ({target}) => {
+    if (target.dataset.t !== undefined) tell(target.dataset.t);
+  });
+  chart.addEventListener('focus', () => {
+    if (chart.matches(':focus-visible')) stand(here);
+  });
+  chart.addEventListener('keydown', event => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const follows = event.key === 'Enter' || event.key === ' ', to = moved(event.key);
+    if (!follows && to === undefined) return;
+    event.preventDefault();
+    if (follows) follow(here); else stand(to);
+  });
+  if (measured.length > 0) {
+    const two = new Set(taps.map(tap => tap.mode)).size > 1;
+    const keys = `← → along the taps, ${two ? '↑ ↓ the same tap in the other mode, ' : ''}Enter: its details`;
+    under.textContent = `Point at a dot, or by keyboard: ${keys}.`;
+    const said = {tabindex: 0, role: 'application', 'aria-roledescription': 'chart', 'aria-label': `${chart.getAttribute('aria-label')} ${keys}.`};
+    for (const [name, value] of Object.entries(said)) chart.setAttribute(name, value);
   }
+
   // Thousands of rows take their time to be laid out: the first ones come with the page, the rest once it is shown, or as soon as
   // anything is done with the table.
   const all = () => body.classList.remove('few');

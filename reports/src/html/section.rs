@@ -43,13 +43,16 @@ fn facts(tap: &TapRecord) -> Vec<(&'static str, String)> {
             ("reference RMS", scientific(m.ref_rms)),
             ("error RMS", scientific(m.error_rms)),
             ("relative RMS", scientific(m.rel_rms)),
-            ("worst row", format!("{:?}: relative L2 {}", m.worst_row.row, scientific(m.worst_row.rel_l2))),
             ("worst element", format!("{:?}: off by {}", m.max_abs.coordinate, scientific(m.max_abs.value))),
             (
                 "not finite",
                 format!("{} reference, {} candidate", m.finite.reference_nonfinite, m.finite.candidate_nonfinite),
             ),
         ]);
+        if !m.worst_row.row.is_empty() {
+            let row = format!("{:?}: relative L2 {}", m.worst_row.row, scientific(m.worst_row.rel_l2));
+            facts.push(("worst row", row));
+        }
     }
     if let Some(f) = &tap.floors {
         facts.push(("floor: PyTorch", scientific(f.torch)));

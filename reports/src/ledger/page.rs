@@ -1,18 +1,17 @@
 //! The ledger as one HTML page that fetches nothing: each system's error, and its distance from the tolerance, across commits.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 use mlxport_verdict::{Mode, Verdict};
-use plotters::prelude::{ChartBuilder, Circle, Color as _, IntoFont as _, LineSeries, PathElement};
+use plotters::prelude::{Circle, Color as _, LineSeries, PathElement};
 
 use super::text::short;
 use super::{Drift, Entry, SystemEntry, by_series, drifts};
-use crate::draw::{Drawn, Ink, decades, log, power, svg};
+use crate::draw::{Drawn, Ink, axes, decades, label_style, log, svg};
 use crate::facts::verdict_word;
+use crate::page::page;
 use crate::system::ALL;
 use crate::words::{clean, ratio, scientific};
 
-const STYLE: &str = include_str!("../html/page.css");
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 const SIZE: (u32, u32) = (1000, 280);
 /// Commits that are named under a chart.
 const NAMED: usize = 10;
@@ -23,26 +22,14 @@ const LISTED: usize = 200;
 #[must_use]
 pub fn ledger_html(entries: &[Entry]) -> String {
     let drifts = drifts(entries);
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Parity over time" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                header { h1 { "Parity over time" } p class="dim" { (entries.len()) " runs" } }
-                main {
-                    (flagged(&drifts))
-                    @for (name, runs) in by_series(entries) { (series(&name, &runs)) }
-                }
-            }
+    let body = html! {
+        header { h1 { "Parity over time" } p class="dim" { (entries.len()) " runs" } }
+        main {
+            (flagged(&drifts))
+            @for (name, runs) in by_series(entries) { (series(&name, &runs)) }
         }
     };
-    page.into_string() + "\n"
+    page("Parity over time", false, &body)
 }
 
 fn flagged(drifts: &[Drift]) -> Markup {
@@ -94,23 +81,8 @@ fn chart(
     let last = (runs.len() - 1) as f64;
     let label = format!("The {what} of each system, {mode}, on a logarithmic scale, run after run");
     svg(SIZE, &label, |canvas| -> Drawn {
-        let mut chart = ChartBuilder::on(canvas)
-            .margin(8)
-            .x_label_area_size(24)
-            .y_label_area_size(44)
-            .build_cartesian_2d(-0.5..last + 0.5, f64::from(range.0)..f64::from(range.1))?;
+        let mut chart = axes(canvas, -0.5..last + 0.5, range, 24)?;
         let step = runs.len().div_ceil(NAMED).max(1);
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .light_line_style(Ink::Line.color().mix(0.0))
-            .bold_line_style(Ink::Line.color())
-            .axis_style(Ink::Line.color())
-            .label_style(("sans-serif", 11, &Ink::Dim.color()))
-            .x_labels(0)
-            .y_labels((range.1 - range.0 + 1) as usize)
-            .y_label_formatter(&power)
-            .draw()?;
         if let Some(limit) = limit {
             let y = log(limit, range);
             chart.draw_series([PathElement::new([(-0.5, y), (last + 0.5, y)], Ink::Dim.color())])?;
@@ -135,9 +107,8 @@ fn chart(
         let bottom = f64::from(range.0);
         for (at, run) in runs.iter().enumerate().step_by(step) {
             let (x, y) = chart.backend_coord(&(at as f64, bottom));
-            let style = ("sans-serif", 11).into_font().color(&Ink::Dim.color());
             let name: String = short(&run.commit).chars().take(8).collect();
-            canvas.draw_text(&name, &style, (x - 24, y + 8))?;
+            canvas.draw_text(&name, &label_style(), (x - 24, y + 8))?;
         }
         Ok(())
     })

@@ -45,7 +45,10 @@ use results::Results;
 use sources::Kind;
 
 use crate::{
-    cmd::reading::{refuse_other_token_counts, tokenizer},
+    cmd::{
+        parity::error_object,
+        reading::{refuse_other_token_counts, tokenizer},
+    },
     exit,
     output::to_stdout,
 };
@@ -69,6 +72,14 @@ pub struct Outcome {
 /// # Errors
 /// When model, tokenizer or device cannot be used, or the output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let outcome = read(args);
+    if let (true, Err(error)) = (args.json, &outcome) {
+        to_stdout(&error_object(error))?;
+    }
+    outcome
+}
+
+fn read(args: &Args) -> anyhow::Result<ExitCode> {
     let sources = sources::sources(&args.inputs, args.format)?;
     let documents: Vec<&str> =
         sources.iter().filter(|source| source.kind == Kind::Document).map(|source| source.name.as_str()).collect();

@@ -76,7 +76,7 @@ pub fn missing() -> Option<String> {
 /// When the browser cannot be started, fails or hangs.
 pub fn dom(page: &Path, folder: &Path, log: &Path, look: Option<Look>) -> Result<String> {
     let profile = tempfile::tempdir_in(folder)?;
-    let out = folder.join("dom.html");
+    let out = profile.path().join("printed.html");
     let mut command = Command::new(program().context("no browser")?);
     command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display()));
     command.arg(format!("--log-net-log={}", log.display())).arg("--dump-dom");

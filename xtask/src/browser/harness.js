@@ -83,6 +83,51 @@
     is('a dot leads to its tap', location.hash === `#tap-${dot.dataset.t}`, location.hash);
   };
 
+  const keyboard = async () => {
+    const chart = document.querySelector('figure svg'), under = document.getElementById('under');
+    const dots = chart.querySelectorAll('circle[data-t]');
+    const press = key => chart.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
+    const tabStops = chart.parentElement.querySelectorAll('[tabindex], a, button');
+    is('the chart is one stop', chart.tabIndex === 0 && tabStops.length === 1, tabStops.length);
+    is('its keys are told', [chart.getAttribute('aria-label'), under.textContent].every(text => text.includes('Enter: its details')), under.textContent);
+    is('the tap is told to screen readers', under.getAttribute('role') === 'status' && under.closest('[aria-hidden]') === null);
+    const measured = [...dots].map(dot => Number(dot.dataset.t)).sort((x, y) => x - y);
+    const own = measured.filter(at => taps[at].mode === taps[measured[0]].mode);
+    const at = place => {
+      const ring = chart.querySelector('.ring'), dot = chart.querySelector(`circle[data-t="${place}"]`);
+      const told = under.textContent.startsWith(`${taps[place].name} (${taps[place].mode}): ${taps[place].lines[0]}`);
+      return told && ['cx', 'cy'].every(name => ring.getAttribute(name) === dot.getAttribute(name));
+    };
+    location.hash = `dot-${own[0]}`;
+    await tick();
+    is('a section leads back to its dot', document.activeElement === chart && at(own[0]), under.textContent);
+    is('an arrow is not the page\'s', !press('ArrowRight'));
+    is('right is the next tap', at(own[1]), under.textContent);
+    is('a tab is not the chart\'s', press('Tab') && at(own[1]));
+    press('End');
+    is('the end is the last tap', at(own.at(-1)), under.textContent);
+    press('ArrowRight');
+    is('there is nothing beyond it', at(own.at(-1)), under.textContent);
+    press('PageUp');
+    is('a page is 20 taps', at(own.at(-21)), under.textContent);
+    press('Home');
+    press('ArrowLeft');
+    is('home is the first', at(own[0]), under.textContent);
+    const both = own.find(place => measured.some(other => taps[other].name === taps[place].name && taps[other].mode !== taps[place].mode));
+    location.hash = `dot-${both}`;
+    await tick();
+    press('ArrowDown');
+    is('down is the other mode', under.textContent.startsWith(`${taps[both].name} (${taps[both].mode === 'isolated' ? 'cumulative' : 'isolated'})`), under.textContent);
+    press('ArrowUp');
+    is('up is back', at(both), under.textContent);
+    for (let times = 0; times < 2; ++times) {
+      chart.focus();
+      press('Enter');
+      await tick();
+      is('enter leads to its tap, again and again', location.hash === `#tap-${both}` && document.activeElement.id === 'detail', location.hash);
+    }
+  };
+
   const access = () => {
     is('the language is told', document.documentElement.lang === 'en');
     is('there is one main heading', document.querySelectorAll('h1').length === 1);
@@ -118,6 +163,7 @@
     sorting();
     filtering();
     await sections();
+    await keyboard();
     await fetching();
     is('no error was thrown', errors.length === 0, errors);
     results.push(['the end was reached', true, '']);
