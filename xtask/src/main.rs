@@ -32,8 +32,11 @@ struct Arguments {
 enum Chore {
     /// Fetch MLX and make it ready for Rust, inside this folder only (Linux; nothing to do on macOS).
     Setup {
-        /// Take MLX for NVIDIA GPUs (CUDA 13) instead of the CPU build.
-        #[arg(long)]
+        /// Which MLX: for the processor, or for NVIDIA GPUs (CUDA 13), which runs on the processor, too.
+        #[arg(long, value_enum, default_value_t = setup::Flavour::Cpu)]
+        backend: setup::Flavour,
+        /// The same as `--backend cuda`.
+        #[arg(long, conflicts_with = "backend", hide = true)]
         cuda: bool,
     },
     /// Look at reports in a headless Chromium: they render, sort and filter, and fetch nothing.
@@ -64,8 +67,8 @@ fn main() -> ExitCode {
 
 fn run(chore: Chore) -> Result<ExitCode> {
     match chore {
-        Chore::Setup { cuda } => {
-            let flavour = if cuda { setup::Flavour::Cuda } else { setup::Flavour::Cpu };
+        Chore::Setup { backend, cuda } => {
+            let flavour = if cuda { setup::Flavour::Cuda } else { backend };
             setup::run(Some(flavour)).map(|()| ExitCode::SUCCESS)
         }
         Chore::Browser => match browser::missing() {

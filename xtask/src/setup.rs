@@ -8,7 +8,7 @@ use anyhow::Result;
 mod linux;
 
 /// Which build of MLX.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Flavour {
     /// The CPU build, with OpenBLAS for its matrix products.
     Cpu,

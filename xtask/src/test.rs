@@ -25,7 +25,7 @@ pub fn run() -> Result<ExitCode> {
         Err(reason) => stages.not_run("actionlint", format!("{reason:#}")),
     }
     match junit::missing() {
-        None => stages.run("junit", junit::run)?,
+        None => stages.run("junit", junit::look)?,
         Some(reason) => stages.not_run("junit", reason),
     }
     match browser::missing() {
