@@ -1,7 +1,8 @@
 //! How fast the model is: vision, prefill, decoding at several batch sizes, and peak memory, as one JSON object on stdout.
 //!
 //! `speed MODEL_DIR cpu|gpu [STEPS]`. `xtask/speed/` measures the same of PyTorch and mlx-vlm: a gundam picture of 2 × 3 tiles, prompts of
-//! 913 tokens, medians after warming up, bfloat16. Needs a converted model of the release's shape.
+//! 913 tokens, medians after warming up. Needs a converted model of the release's shape: bfloat16 for a GPU, float32 (`--dtype f32`) for a CPU, whose
+//! BLAS knows nothing else.
 
 use std::{io::Write as _, time::Instant};
 
@@ -27,14 +28,15 @@ fn main() -> Result<()> {
     runtime::use_device(if place == "gpu" { Place::Gpu } else { Place::Cpu })?;
     let repeats = if place == "gpu" { 7 } else { 1 };
     let begun = Instant::now();
-    let model = DeepseekOcr::load(dir.as_ref(), LoadOptions::bfloat16())?;
+    let options = if place == "gpu" { LoadOptions::bfloat16() } else { LoadOptions::default() };
+    let model = DeepseekOcr::load(dir.as_ref(), options)?;
     let mut object = serde_json::Map::new();
     let mut put = |key: &str, value: f64| {
         let _ = writeln!(std::io::stderr(), "{key}: {value:.4}");
         object.insert(key.to_owned(), value.into());
     };
     put("load_s", begun.elapsed().as_secs_f64());
-    // Without BLAS for bfloat16 a CPU takes many minutes for it.
+    // Of a CPU, `mlxport parity` times a whole pass.
     if place == "gpu" {
         let picture = picture()?;
         put("vision_s", median(repeats, || Ok(eval([&model.image_rows(&picture)?])?))?);
