@@ -1,9 +1,12 @@
 //! Strict loading: the model asks for each tensor by name and shape; what is missing, of another shape or dtype, or never
 //! asked for is a violation, and all of them are reported together.
+//!
+//! Headers are read and checked here, by `convert`'s reader; the numbers by MLX itself, and only when they are first computed with: a pass holds
+//! the vision towers' weights before it holds the decoder's, and a module that is not run costs nothing.
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -39,6 +42,8 @@ struct State {
     /// Modules whose weights are read; none: all.
     only: Option<Vec<String>>,
     planted: Planted,
+    /// Tensors that are not read yet, by key.
+    lazy: HashMap<String, Array>,
     unclaimed: RefCell<BTreeSet<String>>,
     violations: RefCell<Vec<String>>,
 }
@@ -57,6 +62,7 @@ impl Weights {
         let violations = RefCell::new(Vec::new());
         let LoadOptions { fault, variant, only, .. } = options;
         let planted = Planted::new(fault.as_ref(), variant);
+        let lazy = lazy(dir, &checkpoint);
         Ok(Self {
             state: Rc::new(State {
                 dir: dir.to_owned(),
@@ -65,6 +71,7 @@ impl Weights {
                 packing,
                 only,
                 planted,
+                lazy,
                 unclaimed,
                 violations,
             }),
@@ -259,12 +266,22 @@ impl Scope {
         }
     }
 
-    /// Reads one tensor into MLX; its bytes pass through one buffer of the tensor's own size.
+    /// One tensor, left to MLX to read where it can; else its bytes pass through one buffer of the tensor's own size.
     fn read(&self, key: &str, shape: &[i32], dtype: Dtype) -> std::result::Result<Array, String> {
+        if let Some(found) = self.state.lazy.get(key).filter(|a| a.shape() == shape && a.dtype() == dtype) {
+            return Ok(found.clone());
+        }
         let mut bytes = vec![0; byte_len(shape, dtype)];
         self.state.checkpoint.read_at(key, 0, &mut bytes).map_err(|e| e.to_string())?;
         Ok(array_from_bytes(&bytes, shape, dtype))
     }
+}
+
+/// What MLX can read by itself: the tensors of safetensors files under names it takes.
+fn lazy(dir: &Path, checkpoint: &Checkpoint) -> HashMap<String, Array> {
+    let files = checkpoint.files().iter().map(|file| dir.join(&file.name));
+    let read = files.filter(|path| path.is_file()).filter_map(|path| Array::load_safetensors(path).ok());
+    read.flatten().collect()
 }
 
 /// Bytes of a tensor of floats or codes. The reader has checked that the file holds as many, so the product cannot overflow.

@@ -20,6 +20,7 @@ mod routing;
 pub mod run;
 pub mod select;
 mod ties;
+mod timing;
 
 pub use decode::{DecodeRequest, Decoded, decode};
 pub use distance::distance;
@@ -27,3 +28,4 @@ pub use error::{Error, Result};
 pub use mutate::mutate;
 pub use run::{Request, run};
 pub use select::Selection;
+pub use timing::{Timing, timing};

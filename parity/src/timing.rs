@@ -1,0 +1,67 @@
+//! How long a whole pass takes, and how much longer with everyone listening: what comparing costs.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use mlxport_fixtures::Fixture;
+use mlxport_model::{
+    DeepseekOcr, LoadOptions,
+    runtime::{self, Place},
+    tap::Taps,
+};
+use mlxport_verdict::{K, Mode, Precision};
+
+use crate::{
+    calibrate::Calibration,
+    cumulative,
+    error::{Error, Result},
+    floors, host, inputs,
+    judge::Judge,
+    select::Selection,
+};
+
+/// What a float32 pass over a recording's inputs takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Opening fixture and model: headers, hashes, config.
+    pub open: Duration,
+    /// The pass alone; the weights are read in it.
+    pub forward: Duration,
+    /// The pass with every recorded point compared.
+    pub compared: Duration,
+    /// Measuring this runtime's floors, once for each kind and size of operation.
+    pub calibration: Duration,
+}
+
+/// Runs the pass twice alone, keeping the second, then twice compared: the first of those measures the floors, too.
+///
+/// # Errors
+/// When model, fixture or device cannot be used.
+pub fn timing(model: &Path, fixture: &Path, place: Place) -> Result<Timing> {
+    runtime::use_device(place).map_err(|error| Error::Environment(format!("this MLX cannot run there: {error}")))?;
+    let begun = Instant::now();
+    let fixture = Fixture::open(fixture)?;
+    let model = DeepseekOcr::load(model, LoadOptions::default())?;
+    let open = begun.elapsed();
+    let prompt = inputs::prompt(&fixture)?;
+    let alone = || -> Result<Duration> {
+        let begun = Instant::now();
+        host::floats(&model.forward(&prompt, None, &Taps::none())?)?;
+        Ok(begun.elapsed())
+    };
+    alone()?;
+    let forward = alone()?;
+    let modules = model.modules();
+    let basis = floors::basis(&fixture, Precision::F32, &model.config().quantization, &[Mode::Cumulative])?;
+    let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
+    let mut judge = Judge::new(&fixture, &modules, Calibration::new(model.dtype(), tokens), (basis, K))?;
+    let mut listened = || -> Result<Duration> {
+        let begun = Instant::now();
+        cumulative::run(&model, &fixture, &Selection::default(), &mut judge, |_| true)?;
+        Ok(begun.elapsed())
+    };
+    let (first, compared) = (listened()?, listened()?);
+    Ok(Timing { open, forward, compared, calibration: first.saturating_sub(compared) })
+}
