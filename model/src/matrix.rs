@@ -117,9 +117,9 @@ impl Matrix {
         matches!(self, Self::Packed(_))
     }
 
-    /// The matrices of a stack.
+    /// The matrices of a stack, sharing this one's memory: ranges are views, single numbers would be copies.
     pub(crate) fn split(&self, count: i32) -> Result<Vec<Self>> {
-        (0..count).map(|at| self.map(|part| part.try_index(at))).collect()
+        (0..count).map(|at| self.map(|part| part.try_index(at..at + 1)?.squeeze_axes(&[0]))).collect()
     }
 
     /// Rows `start..end` of every matrix, sharing this one's memory.
