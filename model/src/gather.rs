@@ -58,6 +58,10 @@ impl Listener for Gather<'_, '_> {
         }
         // Now, while the part's own graph is small: the parts of a long prompt would pile up into one.
         value.eval()?;
+        if matches!(kind, Kind::Scores | Kind::Groups) {
+            // Who says which experts are taken (`routes`) asks what this part's router saw.
+            self.outer.show(path, kind, || Ok(value.clone()))?;
+        }
         parts.push(value);
         Ok(())
     }
