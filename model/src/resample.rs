@@ -43,7 +43,7 @@ impl Bicubic {
     }
 }
 
-/// LinearMode resampling; the release's is `align_corners=False`.
+/// Linear resampling; the release's is `align_corners=False`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinearMode {
     /// `F.interpolate(mode="linear")`.

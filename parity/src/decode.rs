@@ -10,7 +10,7 @@ use mlxport_fixtures::{Data, Fixture, Kind, TensorFile, read_limited};
 use mlxport_model::{
     DeepseekOcr, LoadOptions,
     decoding::{NoRepeatNgram, Options, generate},
-    runtime::{self, Place},
+    runtime::Place,
     tap::Operation,
 };
 use mlxport_verdict::{K, Precision, Reference, compare};
@@ -20,7 +20,7 @@ use crate::{
     calibrate::Calibration,
     error::{Error, Result},
     inputs,
-    run::dtype_of,
+    run::{dtype_of, use_device},
 };
 
 /// The largest `decode.json` that is read.
@@ -119,7 +119,7 @@ pub fn decode(request: &DecodeRequest) -> Result<Decoded> {
     let fixture = Fixture::open(&request.fixture)?;
     let prompt = inputs::prompt(&fixture)?;
     let recorded = recorded(fixture.dir(), &request.options)?;
-    runtime::use_device(request.place).map_err(|e| Error::Environment(format!("this MLX cannot run there: {e}")))?;
+    use_device(request.place)?;
     let model = DeepseekOcr::load(
         &request.model,
         LoadOptions { dtype: dtype_of(request.precision), ..LoadOptions::default() },

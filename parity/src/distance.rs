@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{
-    DeepseekOcr, LoadOptions,
-    runtime::{self, Place},
-    tap::Taps,
-};
+use mlxport_model::{DeepseekOcr, LoadOptions, runtime::Place, tap::Taps};
 use mlxport_verdict::{LogitMetrics, Reference, compare_logits};
 
 use crate::{
     error::{Error, Result},
     host, inputs,
+    run::use_device,
 };
 
 /// Runs both models in bfloat16 on the recording's inputs and compares the logits of every token: KL(reference ‖ candidate) in nats,
@@ -21,7 +18,7 @@ use crate::{
 /// # Errors
 /// When a model, the recording or the device cannot be used, or logits are not finite.
 pub fn distance(reference: &Path, candidate: &Path, fixture: &Path, place: Place) -> Result<LogitMetrics> {
-    runtime::use_device(place).map_err(|error| Error::Environment(format!("this MLX cannot run there: {error}")))?;
+    use_device(place)?;
     let prompt = inputs::prompt(&Fixture::open(fixture)?)?;
     let mut vocabulary = 0;
     let mut logits = |dir: &Path| -> Result<Vec<f32>> {

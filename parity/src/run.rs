@@ -70,8 +70,7 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
             "{name} holds no inputs of modules: it can be used with --mode cumulative"
         )));
     }
-    runtime::use_device(request.place)
-        .map_err(|e| Error::Environment(format!("this MLX cannot run on {}: {e}", place_name(request.place))))?;
+    use_device(request.place)?;
     let share = request.shard.map(|shard| isolated::share(fixture, shard));
     if request.shard.is_some() && request.modes != [Mode::Isolated] {
         return Err(Error::Mismatch("--shard: only the isolated mode can be cut into shares".into()));
@@ -186,6 +185,15 @@ fn record(
         not_compared,
     };
     Ok(run.concluded(points))
+}
+
+/// Runs everything from now on at `place`.
+///
+/// # Errors
+/// When this MLX cannot.
+pub(crate) fn use_device(place: Place) -> Result<()> {
+    let cannot = |error| Error::Environment(format!("this MLX cannot run on {}: {error}", place_name(place)));
+    runtime::use_device(place).map_err(cannot)
 }
 
 fn place_name(place: Place) -> &'static str {

@@ -6,19 +6,11 @@ use std::{
 };
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{
-    DeepseekOcr, LoadOptions,
-    runtime::{self, Place},
-    tap::Taps,
-};
+use mlxport_model::{DeepseekOcr, LoadOptions, runtime::Place, tap::Taps};
 use mlxport_verdict::{K, Mode, Precision};
 
 use crate::{
-    calibrate::Calibration,
-    cumulative,
-    error::{Error, Result},
-    floors, host, inputs,
-    judge::Judge,
+    calibrate::Calibration, cumulative, error::Result, floors, host, inputs, judge::Judge, run::use_device,
     select::Selection,
 };
 
@@ -40,7 +32,7 @@ pub struct Timing {
 /// # Errors
 /// When model, fixture or device cannot be used.
 pub fn timing(model: &Path, fixture: &Path, place: Place) -> Result<Timing> {
-    runtime::use_device(place).map_err(|error| Error::Environment(format!("this MLX cannot run there: {error}")))?;
+    use_device(place)?;
     let begun = Instant::now();
     let fixture = Fixture::open(fixture)?;
     let model = DeepseekOcr::load(model, LoadOptions::default())?;

@@ -17,7 +17,7 @@ use crate::stages::succeed;
 /// When it cannot be installed, or is told something it does not expect.
 pub fn run() -> Result<ExitCode> {
     install()?;
-    succeed(cargo::command().args(["build", "--locked", "--package", "mlxport"]))?;
+    succeed(cargo::command().args(["build", "--locked", "--workspace", "--bin", "mlxport"]))?;
     drive()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -24,33 +24,22 @@ fn sam(facts: &Facts) -> Vec<Mutant> {
     let (windows, padded) = facts.windows().unwrap_or((0, false));
     let no_windows = facts.windows().is_none();
     let fault = |name, planted_in: String, fault| Mutant::graph(name, planted_in, fault);
+    let table =
+        |name, planted| fault(name, blocks.clone(), planted).between("model.sam_model").unless(fixed, NOT_RESAMPLED);
+    let relative = |name, planted| {
+        fault(name, attention(block(false)), planted)
+            .impossible_if(facts.sam_block(false).is_none(), "every block has windows")
+            .unless(fixed, NOT_RESAMPLED)
+    };
     vec![
-        fault("SAM's position table without antialias", blocks.clone(), GraphFault::SamTableWithoutAntialias)
-            .between("model.sam_model")
-            .unless(fixed, NOT_RESAMPLED),
-        fault("SAM's position table with aligned corners", blocks.clone(), GraphFault::SamTableAlignsCorners)
-            .between("model.sam_model")
-            .unless(fixed, NOT_RESAMPLED),
-        fault("SAM's position table half a pixel off", blocks.clone(), GraphFault::SamTableHalfAPixelOff)
-            .between("model.sam_model")
-            .unless(fixed, NOT_RESAMPLED),
+        table("SAM's position table without antialias", GraphFault::SamTableWithoutAntialias),
+        table("SAM's position table with aligned corners", GraphFault::SamTableAlignsCorners),
+        table("SAM's position table half a pixel off", GraphFault::SamTableHalfAPixelOff),
         fault("relative positions missing", attention(0), GraphFault::SamRelativePositionsMissing),
         fault("relative positions with key minus query", attention(0), GraphFault::SamRelativePositionsReversed),
         fault("relative positions from scaled queries", attention(0), GraphFault::SamRelativePositionsScaled),
-        fault(
-            "relative positions resized with aligned corners",
-            attention(block(false)),
-            GraphFault::SamRelativeTableAlignsCorners,
-        )
-        .impossible_if(facts.sam_block(false).is_none(), "every block has windows")
-        .unless(fixed, NOT_RESAMPLED),
-        fault(
-            "relative positions resized half a pixel off",
-            attention(block(false)),
-            GraphFault::SamRelativeTableHalfAPixelOff,
-        )
-        .impossible_if(facts.sam_block(false).is_none(), "every block has windows")
-        .unless(fixed, NOT_RESAMPLED),
+        relative("relative positions resized with aligned corners", GraphFault::SamRelativeTableAlignsCorners),
+        relative("relative positions resized half a pixel off", GraphFault::SamRelativeTableHalfAPixelOff),
         fault("quick_gelu for SAM's exact GELU", "model.sam_model.blocks.0.mlp".into(), GraphFault::SamQuickGelu),
         fault("tanh GELU for SAM's exact GELU", "model.sam_model.blocks.0.mlp".into(), GraphFault::SamTanhGelu),
         fault("windows padded at the top left", in_block(block(true)), GraphFault::WindowPaddingFirst)
@@ -59,7 +48,7 @@ fn sam(facts: &Facts) -> Vec<Mutant> {
         fault("windows joined column by column", in_block(block(true)), GraphFault::WindowsJoinedTransposed)
             .impossible_if(no_windows, "no block has windows")
             .unless(windows < 2, "one window holds the whole view"),
-        fault("SAM's residual taken after the norm", blocks, GraphFault::SamResidualFromNorm),
+        fault("SAM's residual taken after the norm", blocks.clone(), GraphFault::SamResidualFromNorm),
         fault("LayerNorm2d over the image", "model.sam_model.neck.1".into(), GraphFault::Norm2dPerImage),
         fault("strided convolutions padded at the end", "model.sam_model.net_2".into(), GraphFault::StridePadsAfter),
     ]

@@ -21,6 +21,7 @@ use crate::{
     calibrate::Calibration,
     error::{Error, Result},
     host,
+    run::use_device,
 };
 
 /// The verdict on a directory of parts.
@@ -55,7 +56,7 @@ impl PartsReport {
 /// # Errors
 /// When neither kind is there, a file breaks the format, or a case is not known; all violations are listed.
 pub fn parts(dir: &Path, place: Place) -> Result<PartsReport> {
-    runtime::use_device(place).map_err(|e| Error::Environment(format!("this MLX cannot run there: {e}")))?;
+    use_device(place)?;
     let mut bench = Bench { calibration: Calibration::new(Dtype::Float32, 1) };
     let mut taps = Vec::new();
     let there = |name: &str| dir.join(name).exists();

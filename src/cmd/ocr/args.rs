@@ -213,7 +213,7 @@ impl Rules {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -224,7 +224,7 @@ mod tests {
         args: Args,
     }
 
-    fn args(more: &[&str]) -> Args {
+    pub(in crate::cmd::ocr) fn args(more: &[&str]) -> Args {
         Line::parse_from(["ocr", "a.png", "--model", "m"].iter().chain(more)).args
     }
 

@@ -176,17 +176,10 @@ pub fn sweep(out: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use mlxport_ocr::{Page, Prompter};
 
     use super::*;
-    use crate::cmd::ocr::sources::Kind;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::cmd::ocr::{args::tests::args, sources::Kind};
 
     /// What becomes of a page of which the model says `text`: its folder, and what is noted.
     fn written(text: &str) -> anyhow::Result<(tempfile::TempDir, Option<String>)> {
@@ -199,7 +192,7 @@ mod tests {
         let inputs = mlxport_ocr::prepare(&prompter, "<image>", std::slice::from_ref(&page), mlxport_ocr::Mode::Tiny)?;
         let ready = Ready { place, kind: Kind::Image, page, prompt: "<image>".to_owned(), inputs };
         let out = tempfile::tempdir()?;
-        write(out.path(), &Line::parse_from(["ocr", "a.png", "--model", "m"]).args, &read, &ready)?;
+        write(out.path(), &args(&[]), &read, &ready)?;
         Ok((out, read.note_of_figure()))
     }
 
