@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     };
     let steps: usize = args.get(3).map_or(Ok(128), |text| text.parse())?;
     runtime::use_device(if place == "gpu" { Place::Gpu } else { Place::Cpu })?;
-    let repeats = if place == "gpu" { 7 } else { 1 };
+    let repeats = if place == "gpu" { 7 } else { 3 };
     let begun = Instant::now();
     let options = if place == "gpu" { LoadOptions::bfloat16() } else { LoadOptions::default() };
     let model = DeepseekOcr::load(dir.as_ref(), options)?;

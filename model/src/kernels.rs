@@ -197,3 +197,43 @@ pub(crate) fn roll(x: &Array, by: i32) -> Result<Array> {
 pub(crate) fn scalar(value: f32, dtype: Dtype) -> Result<Array> {
     Ok(Array::from_f32(value).as_dtype(dtype)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{self, Place};
+
+    /// Whole numbers, whose sums are exact in any order; on Linux products by one row or column take a way of their own
+    /// (`xtask/src/setup/linux/native/blas.cpp`).
+    #[test]
+    fn products_by_vectors_are_products_however_they_lie() -> Result<()> {
+        runtime::use_device(Place::Cpu)?;
+        let whole = |rows: i32, columns: i32, seed: i32| -> Vec<f32> {
+            (0..rows * columns).map(|at| ((at * 7919 + seed) % 17 - 8) as f32).collect()
+        };
+        for (m, n, k) in [(1, 1, 1), (1, 5, 3), (5, 1, 3), (1, 1, 64), (1, 257, 129), (257, 1, 129), (1, 3, 2000)] {
+            let (a, b, c) = (whole(m, k, 1), whole(k, n, 2), whole(m, n, 3));
+            let at = |x: &[f32], row: i32, column: i32, width: i32| x[(row * width + column) as usize];
+            let cells = (0..m).flat_map(|row| (0..n).map(move |column| (row, column)));
+            let want: Vec<f32> =
+                cells.map(|(row, column)| (0..k).map(|i| at(&a, row, i, k) * at(&b, i, column, n)).sum()).collect();
+            let with_c: Vec<f32> = want.iter().zip(&c).map(|(want, c)| 2.0 * want - 3.0 * c).collect();
+            let [a, b, c] = [(&a, m, k), (&b, k, n), (&c, m, n)].map(|(x, h, w)| Array::from_slice(x, &[h, w]));
+            let (ways_of_a, ways_of_b) = (every_way(&a)?, every_way(&b)?);
+            for (a, b) in ways_of_a.iter().flat_map(|a| ways_of_b.iter().map(move |b| (a, b))) {
+                assert_eq!(ops::matmul(a, b)?.try_as_slice::<f32>()?, want, "{m} {n} {k}");
+                let sum = ops::addmm(&c, a, &b, 2.0, -3.0)?;
+                assert_eq!(sum.try_as_slice::<f32>()?, with_c, "{m} {n} {k}");
+            }
+        }
+        Ok(())
+    }
+
+    /// As stored row by row, column by column, and as a part of wider rows.
+    fn every_way(x: &Array) -> Result<Vec<Array>> {
+        let by_columns = x.t().contiguous()?.t();
+        let wider = ops::concatenate(&[x, x], 1)?.contiguous()?;
+        let part = wider.try_index((.., ..x.dim(1)))?;
+        Ok(vec![x.clone(), by_columns, part])
+    }
+}

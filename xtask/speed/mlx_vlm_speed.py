@@ -35,7 +35,7 @@ if "quantization" in config:
 model.load_weights(list(weights.items()), strict=True)
 model.eval(); mx.eval(model.parameters())
 language, results = model.language_model, Results()
-repeats = 7 if device == "gpu" else 1
+repeats = 7 if device == "gpu" else 3
 new_cache = lambda: [cache_of.KVCache() for _ in language.model.layers]
 
 
