@@ -1,13 +1,15 @@
 //! Activation functions, exact as PyTorch's.
 
-use mlx_rs::{Array, ops};
+use mlx_rs::{Array, Dtype, ops};
 
 use crate::{
     error::Result,
     fault::{Planted, Variant},
+    fused,
     kernels::scalar,
     lanes,
     layers::one,
+    runtime,
     tap::{Module, Operation, Site, Taps},
     weights::Scope,
 };
@@ -74,6 +76,8 @@ pub(crate) fn activate(planted: Planted, function: Operation, x: &Array) -> Resu
         Operation::Gelu if planted.by(Variant::GeluByComplement) => gelu_by_complement(x),
         Operation::QuickGelu if planted.by(Variant::SigmoidByExp) => by_exp(x, 1.702),
         Operation::Silu if planted.by(Variant::SigmoidByExp) => by_exp(x, 1.0),
+        Operation::Gelu if planted.is_empty() && runtime::is_gpu() => fused::gelu(x),
+        Operation::QuickGelu if planted.is_empty() && runtime::is_gpu() => fused::quick_gelu(x),
         Operation::Gelu => gelu(x),
         Operation::GeluTanh => gelu_tanh(x),
         Operation::QuickGelu => quick_gelu(x),
@@ -94,14 +98,15 @@ fn by_exp(x: &Array, factor: f32) -> Result<Array> {
     Ok(x.divide(power.add(scalar(1.0, x.dtype())?)?)?)
 }
 
-/// x·Φ(x), exact (`nn.GELU()`).
+/// x·Φ(x), exact (`nn.GELU()`), in float32 and rounded once, as PyTorch does.
 ///
 /// # Errors
 /// MLX's.
 pub fn gelu(x: &Array) -> Result<Array> {
-    let half = scalar(0.5, x.dtype())?;
-    let inner = ops::erf(x.multiply(scalar(std::f32::consts::FRAC_1_SQRT_2, x.dtype())?)?)?;
-    Ok(x.multiply(half)?.multiply(inner.add(scalar(1.0, x.dtype())?)?)?)
+    let wide = x.as_dtype(Dtype::Float32)?;
+    let inner = ops::erf(wide.multiply(Array::from_f32(std::f32::consts::FRAC_1_SQRT_2))?)?;
+    let y = wide.multiply(Array::from_f32(0.5))?.multiply(inner.add(Array::from_f32(1.0))?)?;
+    Ok(y.as_dtype(x.dtype())?)
 }
 
 /// x·(1 + tanh(√(2/π)·(x + 0.044715x³)))/2, the approximation (`nn.GELU(approximate="tanh")`).

@@ -8,17 +8,18 @@
 //! ```
 //! The checkpoint's own patch convolution is loaded and never used, as in the release.
 
-use mlx_rs::{Array, ops, ops::indexing::TryIndexOp};
+use mlx_rs::{Array, ops};
 
 use crate::{
     activation::{activate, other_activations},
+    clip_embeddings::{Embeddings, two},
     config::{ClipConfig, Layout},
-    error::{Error, Result},
+    error::Result,
     fault::{GraphFault, Planted},
-    kernels::{self, Mask, residual, scalar},
-    layers::{Embedding, LayerNorm, Linear, Param, one},
-    resample::{Bicubic, bicubic_table},
+    kernels::{self, Mask, residual},
+    layers::{LayerNorm, Linear, one},
     tap::{Module, Operation, Site, Taps, TorchLayout},
+    views::Views,
     weights::Scope,
 };
 
@@ -49,20 +50,27 @@ impl ClipEncoder {
     /// When the features do not fit the width.
     pub fn forward(&self, pixels: &Array, features: &Array, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[pixels, features], || {
-            let x = self.embeddings.forward(pixels, features, self.embeddings.resampling, taps)?;
-            if self.planted.has(GraphFault::PreNormMissing) {
-                return self.transformer.forward(&x, taps);
-            }
-            self.transformer.forward(&self.pre_layrnorm.forward(&x, taps)?, taps)
+            let x = self.embeddings.forward(pixels, features, taps)?;
+            self.encode(&x, &Views::single(&x), taps)
         })
     }
-}
 
-/// Pixels and features, as PyTorch passes them.
-fn two<'a>(site: &Site, inputs: &'a [Array]) -> Result<(&'a Array, &'a Array)> {
-    match inputs {
-        [a, b, ..] => Ok((a, b)),
-        _ => Err(Error::input(site.path(), "pixels and SAM features", format!("{} inputs", inputs.len()))),
+    /// Encodes batches of different sizes together, from pixels and features of each.
+    ///
+    /// # Errors
+    /// As [`ClipEncoder::forward`].
+    pub(crate) fn forward_all(&self, pixels: &[Array], features: &[Array]) -> Result<Vec<Array>> {
+        let taps = Taps::none();
+        let embed = |(pixels, features)| self.embeddings.forward(pixels, features, &taps);
+        let (views, x) = Views::join(&pixels.iter().zip(features).map(embed).collect::<Result<Vec<_>>>()?)?;
+        views.apart(&self.encode(&x, &views, &taps)?)
+    }
+
+    fn encode(&self, x: &Array, views: &Views, taps: &Taps) -> Result<Array> {
+        if self.planted.has(GraphFault::PreNormMissing) {
+            return self.transformer.forward(x, views, taps);
+        }
+        self.transformer.forward(&self.pre_layrnorm.forward(x, taps)?, views, taps)
     }
 }
 
@@ -83,104 +91,6 @@ impl Module for ClipEncoder {
     }
 }
 
-/// Class token, features and positions (`CLIPVisionEmbeddings`).
-pub struct Embeddings {
-    site: Site,
-    class_embedding: Param,
-    position_embedding: Embedding,
-    /// In the checkpoint, unused: SAM's features take the patches' place.
-    _patch_embedding: Param,
-    num_positions: i32,
-    resampling: Bicubic,
-    planted: Planted,
-}
-
-impl Embeddings {
-    fn load(scope: &Scope, config: &ClipConfig) -> Self {
-        let (width, patch, positions) = (config.width, config.patch_size, config.num_positions());
-        let planted = scope.planted();
-        let resampling = match planted {
-            p if p.has(GraphFault::ClipTableWithoutAntialias) => Bicubic::Plain,
-            p if p.has(GraphFault::ClipTableAlignsCorners) => Bicubic::AlignCorners,
-            p if p.has(GraphFault::ClipTableHalfAPixelOff) => Bicubic::WholePixels,
-            _ => Bicubic::Antialias,
-        };
-        Self {
-            site: scope.site().with_layouts(TorchLayout::Nchw, TorchLayout::Same),
-            class_embedding: scope.param("class_embedding", &[width]),
-            position_embedding: Embedding::load(&scope.child("position_embedding"), positions, width),
-            _patch_embedding: scope.child("patch_embedding").param("weight", &[width, patch, patch, 3]),
-            num_positions: positions,
-            resampling,
-            planted,
-        }
-    }
-
-    fn forward(&self, pixels: &Array, features: &Array, resampling: Bicubic, taps: &Taps) -> Result<Array> {
-        self.site.run(taps, &[pixels, features], || {
-            let (batch, grid, width) = (features.dim(0), features.dim(1), features.dim(3));
-            let transposed = self.planted.has(GraphFault::SamFeaturesTransposed);
-            let features = if transposed { &features.transpose_axes(&[0, 2, 1, 3])? } else { features };
-            let patches = features.reshape(&[batch, grid * features.dim(2), width])?;
-            let class = self.class_embedding.to(features.dtype())?;
-            let class = ops::broadcast_to(class.reshape(&[1, 1, width])?, &[batch, 1, width])?;
-            let class_last = self.planted.has(GraphFault::ClassTokenLast);
-            let x = ops::concatenate(&if class_last { [patches, class] } else { [class, patches] }, 1)?;
-            if self.planted.has(GraphFault::ClipPositionsMissing) {
-                let none = self.positions(grid, &x, resampling, taps)?.multiply(scalar(0.0, x.dtype())?)?;
-                return Ok(x.add(none)?);
-            }
-            Ok(x.add(self.positions(grid, &x, resampling, taps)?)?)
-        })
-    }
-
-    /// The table for a grid of `grid`², class row first: \[1, grid² + 1, width\] (`get_abs_pos`).
-    fn positions(&self, grid: i32, x: &Array, resampling: Bicubic, taps: &Taps) -> Result<Array> {
-        let ids: Vec<i32> = (0..self.num_positions).collect();
-        let ids = Array::from_slice(&ids, &[1, self.num_positions]);
-        let table = self.position_embedding.forward(&ids, x.dtype(), taps)?;
-        if grid * grid + 1 == self.num_positions {
-            return Ok(table);
-        }
-        let (width, edge) = (table.dim(2), ((self.num_positions - 1) as f64).sqrt() as i32);
-        let class = table.try_index((.., ..1))?;
-        let rows = table.try_index((.., 1..))?.reshape(&[1, edge, edge, width])?;
-        // The fault takes the table's memory for one with channels first and resamples what it finds there.
-        let scrambled = self.planted.has(GraphFault::ClipTableScrambled);
-        let rows = if scrambled { rows.reshape(&[1, width, edge, edge])?.transpose_axes(&[0, 2, 3, 1])? } else { rows };
-        let rows = bicubic_table(&rows, grid, resampling, self.planted, x.dtype())?;
-        let rows = if scrambled { rows.transpose_axes(&[0, 3, 1, 2])? } else { rows };
-        let rows = rows.reshape(&[1, grid * grid, width])?;
-        Ok(ops::concatenate(&[class, rows], 1)?)
-    }
-}
-
-impl Module for Embeddings {
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.site.isolated(inputs, |x| {
-            let (pixels, features) = two(&self.site, x)?;
-            self.forward(pixels, features, self.resampling, taps)
-        })
-    }
-
-    fn children(&self) -> Vec<&dyn Module> {
-        vec![&self.position_embedding]
-    }
-
-    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
-        self.resampling.others(|mode| {
-            self.site.isolated(inputs, |x| {
-                let (pixels, features) = two(&self.site, x)?;
-                self.forward(pixels, features, mode, &Taps::none())
-            })
-        })
-    }
-}
-
 /// The stack of layers (`NoTPTransformer`): \[N, T, width\] → the same.
 pub struct Transformer {
     site: Site,
@@ -193,8 +103,8 @@ impl Transformer {
         Self { site: scope.site(), layers: (0..config.layers).map(layer).collect() }
     }
 
-    fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
-        self.site.run(taps, &[x], || self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x, taps)))
+    fn forward(&self, x: &Array, views: &Views, taps: &Taps) -> Result<Array> {
+        self.site.run(taps, &[x], || self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x, views, taps)))
     }
 }
 
@@ -204,7 +114,8 @@ impl Module for Transformer {
     }
 
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.forward(one(&self.site, inputs)?, taps)
+        let x = one(&self.site, inputs)?;
+        self.forward(x, &Views::single(x), taps)
     }
 
     fn children(&self) -> Vec<&dyn Module> {
@@ -235,9 +146,9 @@ impl TransformerBlock {
         }
     }
 
-    fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+    fn forward(&self, x: &Array, views: &Views, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
-            let attended = self.self_attn.forward(&self.layer_norm1.forward(x, taps)?, taps)?;
+            let attended = self.self_attn.forward(&self.layer_norm1.forward(x, taps)?, views, taps)?;
             let x = residual(self.planted, x, &attended)?;
             residual(self.planted, &x, &self.mlp.forward(&self.layer_norm2.forward(&x, taps)?, taps)?)
         })
@@ -250,7 +161,8 @@ impl Module for TransformerBlock {
     }
 
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.forward(one(&self.site, inputs)?, taps)
+        let x = one(&self.site, inputs)?;
+        self.forward(x, &Views::single(x), taps)
     }
 
     fn children(&self) -> Vec<&dyn Module> {
@@ -282,18 +194,23 @@ impl Attention {
         }
     }
 
-    fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+    fn forward(&self, x: &Array, views: &Views, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
-            let (batch, tokens, width) = (x.dim(0), x.dim(1), x.dim(2));
-            let qkv = self.qkv_proj.forward(x, taps)?.reshape(&[batch, tokens, 3, self.heads, self.head_dim])?;
-            let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
-            let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
-            let by_width = self.planted.has(GraphFault::ClipScaleByWidth);
-            let scale = (if by_width { width } else { self.head_dim } as f32).sqrt().recip();
-            let out = kernels::attention(self.planted, (&q?, &k?, &v?), scale, &Mask::None)?;
-            let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?;
-            self.out_proj.forward(&out, taps)
+            let qkv = self.qkv_proj.forward(x, taps)?;
+            self.out_proj.forward(&views.each(&qkv, |qkv| self.attend(qkv))?, taps)
         })
+    }
+
+    /// Queries, keys and values side by side: \[N, T, 3·width\] → \[N, T, width\].
+    fn attend(&self, qkv: &Array) -> Result<Array> {
+        let (batch, tokens, width) = (qkv.dim(0), qkv.dim(1), self.heads * self.head_dim);
+        let qkv = qkv.reshape(&[batch, tokens, 3, self.heads, self.head_dim])?;
+        let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
+        let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
+        let by_width = self.planted.has(GraphFault::ClipScaleByWidth);
+        let scale = (if by_width { width } else { self.head_dim } as f32).sqrt().recip();
+        let out = kernels::attention(self.planted, (&q?, &k?, &v?), scale, &Mask::None)?;
+        Ok(out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?)
     }
 }
 
@@ -303,7 +220,8 @@ impl Module for Attention {
     }
 
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.forward(one(&self.site, inputs)?, taps)
+        let x = one(&self.site, inputs)?;
+        self.forward(x, &Views::single(x), taps)
     }
 
     fn children(&self) -> Vec<&dyn Module> {

@@ -304,14 +304,13 @@ impl Module for Mlp {
 
 /// act(gate) · up, of both side by side: \[…, 2·inner\] → \[…, inner\].
 pub(crate) fn gated(act_fn: &Activation, both: &Array, taps: &Taps) -> Result<Array> {
-    // One row per text: launching costs more than computing.
-    let is_small = both.size() < 1 << 20;
-    if is_small && runtime::is_gpu() && act_fn.is_plain_silu(taps) {
-        return fused::gated(both);
-    }
     let inner = both.dim(-1) / 2;
     let part = |range: std::ops::Range<i32>| both.try_index((mlx_rs::ops::indexing::Ellipsis, range));
-    Ok(act_fn.forward(&part(0..inner)?, taps)?.multiply(part(inner..2 * inner)?)?)
+    let (gate, up) = (part(0..inner)?, part(inner..2 * inner)?);
+    if runtime::is_gpu() && act_fn.is_plain_silu(taps) {
+        return fused::gated(&gate, &up);
+    }
+    Ok(act_fn.forward(&gate, taps)?.multiply(up)?)
 }
 
 /// A planted fault's: the first token is hidden from all but itself.

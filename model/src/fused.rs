@@ -1,6 +1,7 @@
-//! Small steps of decoding as one kernel each, by MLX's `compile`: the same operations in the same order and dtypes, launched once.
+//! Steps that look at one element at a time, as one kernel each, by MLX's `compile`: the same operations in the same order and dtypes, launched
+//! once, and memory read and written once.
 //!
-//! For single tokens on a GPU only, where launching costs more than computing: a compiled function is kept for every shape it has met.
+//! On a GPU only: on a CPU MLX would call a C++ compiler while the model runs.
 
 use std::{cell::RefCell, thread::LocalKey};
 
@@ -12,19 +13,35 @@ use mlx_rs::{
     transforms::compile::compile,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    activation,
+    error::{Error, Result},
+};
 
 type Steps = Box<dyn for<'a> FnMut(&'a [Array]) -> std::result::Result<Vec<Array>, Exception>>;
 
 thread_local! {
-    static GATED: RefCell<Steps> = RefCell::new(Box::new(compile(gated_steps, false)));
+    // Any shape by one trace, as nothing in them depends on it; the others are kept for every shape they have met.
+    static GATED: RefCell<Steps> = RefCell::new(Box::new(compile(gated_steps, true)));
+    static GELU: RefCell<Steps> = RefCell::new(Box::new(compile(gelu_steps, true)));
+    static QUICK_GELU: RefCell<Steps> = RefCell::new(Box::new(compile(quick_gelu_steps, true)));
     static ROTATED: RefCell<Steps> = RefCell::new(Box::new(compile(rotated_steps, false)));
     static SUMMED: RefCell<Steps> = RefCell::new(Box::new(compile(summed_steps, false)));
 }
 
-/// silu(gate) · up of both side by side, \[…, 2·inner\] → \[…, inner\].
-pub(crate) fn gated(both: &Array) -> Result<Array> {
-    call(&GATED, std::slice::from_ref(both))
+/// silu(gate) · up.
+pub(crate) fn gated(gate: &Array, up: &Array) -> Result<Array> {
+    call(&GATED, &[gate.clone(), up.clone()])
+}
+
+/// [`activation::gelu`].
+pub(crate) fn gelu(x: &Array) -> Result<Array> {
+    call(&GELU, std::slice::from_ref(x))
+}
+
+/// [`activation::quick_gelu`].
+pub(crate) fn quick_gelu(x: &Array) -> Result<Array> {
+    call(&QUICK_GELU, std::slice::from_ref(x))
 }
 
 /// x·cos + (x₂, x₁)·turning with x \[B, heads, 1, d\]; cos and `turning`, (−sin, sin), are \[B, 1, 1, d\] of x's dtype.
@@ -45,8 +62,16 @@ fn call(steps: &'static LocalKey<RefCell<Steps>>, inputs: &[Array]) -> Result<Ar
 }
 
 fn gated_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
-    let [gate, up]: [Array; 2] = halves(&inputs[0])?;
-    Ok(vec![gate.multiply(ops::sigmoid(&gate)?)?.multiply(up)?])
+    let (gate, up) = (&inputs[0], &inputs[1]);
+    Ok(vec![gate.multiply(ops::sigmoid(gate)?)?.multiply(up)?])
+}
+
+fn gelu_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
+    activation::gelu(&inputs[0]).map(|y| vec![y]).map_err(|error| Exception::custom(error.to_string()))
+}
+
+fn quick_gelu_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
+    activation::quick_gelu(&inputs[0]).map(|y| vec![y]).map_err(|error| Exception::custom(error.to_string()))
 }
 
 fn rotated_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
@@ -67,12 +92,6 @@ fn summed_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> 
         Some(shared) => sum.add(shared)?,
         None => sum,
     }])
-}
-
-fn halves(x: &Array) -> std::result::Result<[Array; 2], Exception> {
-    let half = x.dim(-1) / 2;
-    let part = |range: std::ops::Range<i32>| x.try_index((ops::indexing::Ellipsis, range));
-    Ok([part(0..half)?, part(half..2 * half)?])
 }
 
 #[cfg(test)]
@@ -104,8 +123,13 @@ mod tests {
                         assert!((got - want).abs() <= step * (1.0 + want.abs()), "{got} {want}");
                     }
                 };
-            let both = noise(&[2, 1, 12]);
-            same(gated(&both).expect("gated"), gated_steps, &[both]);
+            // One trace serves shapes it has not seen.
+            for shape in [&[2, 1, 12][..], &[3, 5]] {
+                let both = [noise(shape), noise(shape)];
+                same(gated(&both[0], &both[1]).expect("gated"), gated_steps, &both);
+                same(gelu(&both[0]).expect("gelu"), gelu_steps, &both[..1]);
+                same(quick_gelu(&both[0]).expect("quick_gelu"), quick_gelu_steps, &both[..1]);
+            }
             let turn = [noise(&[2, 3, 1, 8]), noise(&[2, 1, 1, 8]), noise(&[2, 1, 1, 8])];
             same(rotated(&turn[0], &turn[1], &turn[2]).expect("rotated"), rotated_steps, &turn);
             let sum = [noise(&[2, 3, 8]), noise(&[2, 3]).as_dtype(Dtype::Float32).expect("a cast"), noise(&[2, 8])];

@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod cache;
 pub mod clip;
+mod clip_embeddings;
 pub mod config;
 pub mod conv;
 pub mod decoder;
@@ -31,6 +32,7 @@ pub mod sam;
 pub mod sam_attention;
 pub mod tap;
 pub mod unfold;
+mod views;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -253,10 +253,24 @@ impl DeepseekOcr {
                 let each = ops::split_equal(tiles, tiles.dim(0), 0)?.into_iter();
                 Some(Gather::new(taps).run(each, (0, axis_of_images), |tile, taps| self.encode_views(tile, taps))?)
             }
+            // Side by side, as there is no one to tell them apart for.
+            Some(tiles) if taps.is_none() && self.planted.is_empty() => {
+                let [tiles, global] = [tiles, &image.global].map(|view| view.as_dtype(self.dtype));
+                let mut both = self.encode_together(&[tiles?, global?])?;
+                return Ok((Some(both.remove(0)), both.remove(0)));
+            }
             Some(tiles) => Some(self.encode_views(tiles, taps)?),
             None => None,
         };
         Ok((tiles, self.encode_views(&image.global, taps)?))
+    }
+
+    /// Batches of views of different sizes, \[N, S, S, 3\] each → \[N, (S/64)², hidden\] each.
+    fn encode_together(&self, pixels: &[Array]) -> Result<Vec<Array>> {
+        let sam = self.sam_model.forward_all(pixels)?;
+        let clip = self.vision_model.forward_all(pixels, &sam)?;
+        let taps = Taps::none();
+        sam.iter().zip(&clip).map(|(sam, clip)| self.projector.forward(&self.features(sam, clip)?, &taps)).collect()
     }
 
     /// \[N, S, S, 3\] → \[N, (S/64)², hidden\].
@@ -264,12 +278,16 @@ impl DeepseekOcr {
         let pixels = pixels.as_dtype(self.dtype)?;
         let sam = self.sam_model.forward(&pixels, taps)?;
         let clip = self.vision_model.forward(&pixels, &sam, taps)?;
+        self.projector.forward(&self.features(&sam, &clip)?, taps)
+    }
+
+    /// What both encoders say of each place, CLIP's first: \[N, g, g, a\] and \[N, g² + 1, b\] → \[N, g², b + a\].
+    fn features(&self, sam: &Array, clip: &Array) -> Result<Array> {
         let rows = sam.reshape(&[sam.dim(0), sam.dim(1) * sam.dim(2), sam.dim(3)])?;
         let kept = self.planted.has(GraphFault::ClassRowKept);
         let clip = if kept { clip.try_index((.., ..clip.dim(1) - 1))? } else { clip.try_index((.., 1..))? };
         let sam_first = self.planted.has(GraphFault::ProjectorSamFirst);
-        let features = ops::concatenate(&if sam_first { [rows, clip] } else { [clip, rows] }, 2)?;
-        self.projector.forward(&features, taps)
+        Ok(ops::concatenate(&if sam_first { [rows, clip] } else { [clip, rows] }, 2)?)
     }
 
     /// Puts projected features in the image's places of the embeddings: the decoder's input \[1, T, hidden\].

@@ -5,12 +5,36 @@
 //! A float64 computation would be closer to the ideal filter and further from PyTorch, so the weights here take the same
 //! float32 steps as `UpSampleKernel.cpp` and `UpSample.h`, fused multiply-adds included.
 
+use std::cell::RefCell;
+
 use mlx_rs::{Array, Dtype, ops};
 
 use crate::{
     error::Result,
     fault::{Planted, Variant},
 };
+
+/// Tables that were resampled before, by size and way: a model meets few sizes, and resampling is a dozen steps of the host's.
+#[derive(Debug)]
+pub(crate) struct Kept<W>(RefCell<Vec<(W, Array)>>);
+
+impl<W> Default for Kept<W> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<W: Copy + PartialEq> Kept<W> {
+    /// The table of `way`, which `make` makes where it has not been.
+    pub(crate) fn get_or(&self, way: W, make: impl FnOnce() -> Result<Array>) -> Result<Array> {
+        if let Some((_, table)) = self.0.borrow().iter().find(|(known, _)| *known == way) {
+            return Ok(table.clone());
+        }
+        let table = make()?;
+        self.0.borrow_mut().push((way, table.clone()));
+        Ok(table)
+    }
+}
 
 /// Catmull-Rom's parameter, which PyTorch uses where it antialiases (-0.75 elsewhere).
 const CUBIC_A: f32 = -0.5;

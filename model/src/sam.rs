@@ -8,7 +8,7 @@
 //! ```
 //! Everything is channels-last here; PyTorch keeps channels first up to `patch_embed` and from `neck` on.
 
-use mlx_rs::Array;
+use mlx_rs::{Array, Dtype};
 
 use crate::{
     activation::Activation,
@@ -18,9 +18,10 @@ use crate::{
     fault::{GraphFault, Planted},
     kernels::residual,
     layers::{LayerNorm, Linear, Param, one},
-    resample::{Bicubic, bicubic_table},
+    resample::{Bicubic, Kept, bicubic_table},
     sam_attention::{Attention, Windows},
     tap::{Module, Operation, Site, Taps, TorchLayout},
+    views::{Views, side_by_side},
     weights::Scope,
 };
 
@@ -33,6 +34,8 @@ pub struct SamEncoder {
     neck: Neck,
     net_2: Conv2d,
     net_3: Conv2d,
+    /// The position table as resampled for a grid.
+    tables: Kept<(i32, Bicubic, Dtype)>,
     planted: Planted,
 }
 
@@ -51,6 +54,7 @@ impl SamEncoder {
             neck: Neck::load(&scope.child("neck"), config),
             net_2: Conv2d::load(&scope.child("net_2"), down(config.neck_channels, middle)),
             net_3: Conv2d::load(&scope.child("net_3"), down(middle, output)),
+            tables: Kept::default(),
             planted: scope.planted(),
         }
     }
@@ -66,22 +70,46 @@ impl SamEncoder {
     /// With the position table resampled in a given way.
     fn forward_with(&self, pixels: &Array, resampling: Bicubic, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[pixels], || {
-            let [_, height, width, 3] = *pixels.shape() else {
-                return Err(Error::input(self.site.path(), "pixels [N, S, S, 3]", format!("{:?}", pixels.shape())));
-            };
-            if height != width {
-                return Err(Error::input(self.site.path(), "square images", format!("{height}×{width}")));
-            }
-            let x = self.patch_embed.forward(pixels, taps)?;
-            // The table for the grid of x, [1, g, g, width] (`get_abs_pos_sam`).
-            let table = bicubic_table(self.pos_embed.stored(), x.dim(1), resampling, self.planted, x.dtype())?;
-            let mut x = x.add(table)?;
-            for block in &self.blocks {
-                x = block.forward(&x, taps)?;
-            }
+            let features = self.encode(std::slice::from_ref(pixels), resampling, taps)?;
+            features.into_iter().next().ok_or_else(|| Error::input(self.site.path(), "features", "none"))
+        })
+    }
+
+    /// Encodes batches of different sizes together: the features of each.
+    ///
+    /// # Errors
+    /// As [`SamEncoder::forward`].
+    pub(crate) fn forward_all(&self, pixels: &[Array]) -> Result<Vec<Array>> {
+        self.encode(pixels, self.resampling(), &Taps::none())
+    }
+
+    fn encode(&self, pixels: &[Array], resampling: Bicubic, taps: &Taps) -> Result<Vec<Array>> {
+        let patches = pixels.iter().map(|pixels| self.patches(pixels, resampling, taps));
+        let (views, mut x) = Views::join(&patches.collect::<Result<Vec<_>>>()?)?;
+        for block in &self.blocks {
+            x = block.forward(&x, &views, taps)?;
+        }
+        let features = views.apart(&x)?.into_iter().map(|x| {
             let x = self.neck.forward(&x, taps)?;
             self.net_3.forward(&self.net_2.forward(&x, taps)?, taps)
-        })
+        });
+        features.collect()
+    }
+
+    /// Patches with their positions' table added: \[N, S, S, 3\] → \[N, g, g, width\].
+    fn patches(&self, pixels: &Array, resampling: Bicubic, taps: &Taps) -> Result<Array> {
+        let [_, height, width, 3] = *pixels.shape() else {
+            return Err(Error::input(self.site.path(), "pixels [N, S, S, 3]", format!("{:?}", pixels.shape())));
+        };
+        if height != width {
+            return Err(Error::input(self.site.path(), "square images", format!("{height}×{width}")));
+        }
+        let x = self.patch_embed.forward(pixels, taps)?;
+        // The table for the grid of x, [1, g, g, width] (`get_abs_pos_sam`).
+        let table = self.tables.get_or((x.dim(1), resampling, x.dtype()), || {
+            bicubic_table(self.pos_embed.stored(), x.dim(1), resampling, self.planted, x.dtype())
+        })?;
+        Ok(x.add(table)?)
     }
 
     fn resampling(&self) -> Bicubic {
@@ -178,20 +206,30 @@ impl Block {
         }
     }
 
-    fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
+    fn forward(&self, x: &Array, views: &Views, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
             let normed = self.norm1.forward(x, taps)?;
             let attended = match self.window {
-                Some(size) => {
-                    let (windows, cut) = Windows::partition(&normed, size, self.planted)?;
-                    cut.join(&self.attn.forward(&windows, taps)?)?
-                }
-                None => self.attn.forward(&normed, taps)?,
+                Some(size) => self.within_windows(&normed, size, views, taps)?,
+                None => views.each(&normed, |view| self.attn.forward(view, taps))?,
             };
             let from = if self.planted.has(GraphFault::SamResidualFromNorm) { &normed } else { x };
             let x = residual(self.planted, from, &attended)?;
             residual(self.planted, &x, &self.mlp.forward(&self.norm2.forward(&x, taps)?, taps)?)
         })
+    }
+
+    /// Windows are of one size, whatever they were cut from.
+    fn within_windows(&self, x: &Array, size: i32, views: &Views, taps: &Taps) -> Result<Array> {
+        let cut = views
+            .apart(x)?
+            .iter()
+            .map(|view| Windows::partition(view, size, self.planted))
+            .collect::<Result<Vec<_>>>()?;
+        let (windows, cuts): (Vec<Array>, Vec<Windows>) = cut.into_iter().unzip();
+        let attended = side_by_side(&windows, |windows| self.attn.forward(windows, taps))?;
+        let joined = cuts.into_iter().zip(&attended).map(|(cut, windows)| cut.join(windows));
+        views.together(&joined.collect::<Result<Vec<_>>>()?)
     }
 }
 
@@ -201,7 +239,8 @@ impl Module for Block {
     }
 
     fn call(&self, inputs: &[Array], taps: &Taps) -> Result<Array> {
-        self.forward(one(&self.site, inputs)?, taps)
+        let x = one(&self.site, inputs)?;
+        self.forward(x, &Views::single(x), taps)
     }
 
     fn children(&self) -> Vec<&dyn Module> {

@@ -16,7 +16,7 @@ use crate::{
     kernels::{self, Mask, scalar},
     lanes,
     layers::{Linear, Param, one},
-    resample::{LinearMode, linear_rows},
+    resample::{Kept, LinearMode, linear_rows},
     tap::{Module, Operation, Site, Taps},
     weights::Scope,
 };
@@ -28,6 +28,8 @@ pub struct Attention {
     proj: Linear,
     rel_pos_h: Param,
     rel_pos_w: Param,
+    /// Both tables' rows for every pair of places, as resampled for a grid.
+    tables: Kept<(i32, i32, LinearMode, Dtype)>,
     heads: i32,
     head_dim: i32,
     planted: Planted,
@@ -45,6 +47,7 @@ impl Attention {
             proj: Linear::load(&scope.child("proj"), width, width, true),
             rel_pos_h: scope.param("rel_pos_h", &[2 * edge - 1, head_dim]),
             rel_pos_w: scope.param("rel_pos_w", &[2 * edge - 1, head_dim]),
+            tables: Kept::default(),
             heads,
             head_dim,
             planted: scope.planted(),
@@ -114,8 +117,11 @@ impl Attention {
     /// What the relative positions give, from q \[B, heads, h·w, d\].
     fn positions(&self, q: &Array, (h, w): (i32, i32), resampling: LinearMode) -> Result<Positions> {
         let (batch, heads) = (q.dim(0), q.dim(1));
-        let rows = relative_rows(self.rel_pos_h.stored(), h, (resampling, self.planted), q.dtype())?;
-        let cols = relative_rows(self.rel_pos_w.stored(), w, (resampling, self.planted), q.dtype())?;
+        let [rows, cols] = [(0, &self.rel_pos_h, h), (1, &self.rel_pos_w, w)].map(|(axis, table, size)| {
+            let make = || relative_rows(table.stored(), size, (resampling, self.planted), q.dtype());
+            self.tables.get_or((axis, size, resampling, q.dtype()), make)
+        });
+        let (rows, cols) = (rows?, cols?);
         let mut q = q.reshape(&[batch * heads, h, w, self.head_dim])?;
         if self.planted.has(GraphFault::SamRelativePositionsMissing) {
             q = q.multiply(scalar(0.0, q.dtype())?)?;

@@ -62,6 +62,11 @@ impl<'a> Taps<'a> {
         Self(Some(RefCell::new(listener)))
     }
 
+    /// Whether there is a listener at all.
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether someone wants the taps of this module.
     pub fn listening(&self, path: &str) -> bool {
         self.0.as_ref().is_some_and(|l| l.borrow().wants(path))
