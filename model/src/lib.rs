@@ -30,6 +30,7 @@ pub mod rotary;
 pub mod runtime;
 pub mod sam;
 pub mod sam_attention;
+mod sam_positions;
 pub mod tap;
 pub mod unfold;
 mod views;

@@ -1,5 +1,5 @@
-//! SAM's attention: windows of patches, and decomposed relative positions (`Attention`, `window_partition`,
-//! `add_decomposed_rel_pos` of the release's `deepencoder.py`).
+//! SAM's attention: windows of patches, relative positions added to their scores (`Attention`, `window_partition` of the release's
+//! `deepencoder.py`).
 //!
 //! ```text
 //! x [B, h, w, C] ─ qkv → q, k, v [B, heads, h·w, d]
@@ -7,16 +7,17 @@
 //!   softmax(q kᵀ / √d + bias) v ─ proj → [B, h, w, C]
 //! ```
 
-use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
+use mlx_rs::{Array, ops, ops::indexing::TryIndexOp};
 
 use crate::{
     config::{Layout, SamConfig},
     error::Result,
     fault::{GraphFault, Planted, Variant},
-    kernels::{self, Mask, scalar},
+    kernels::{self, Mask},
     lanes,
-    layers::{Linear, Param, one},
-    resample::{Kept, LinearMode, linear_rows},
+    layers::{Linear, one},
+    resample::LinearMode,
+    sam_positions::{Positions, RelativePositions},
     tap::{Module, Operation, Site, Taps},
     weights::Scope,
 };
@@ -26,10 +27,7 @@ pub struct Attention {
     site: Site,
     qkv: Linear,
     proj: Linear,
-    rel_pos_h: Param,
-    rel_pos_w: Param,
-    /// Both tables' rows for every pair of places, as resampled for a grid.
-    tables: Kept<(i32, i32, LinearMode, Dtype)>,
+    positions: RelativePositions,
     heads: i32,
     head_dim: i32,
     planted: Planted,
@@ -45,9 +43,7 @@ impl Attention {
             site: scope.site(),
             qkv: Linear::load_packed(&scope.child("qkv"), parts, width, 3 * width),
             proj: Linear::load(&scope.child("proj"), width, width, true),
-            rel_pos_h: scope.param("rel_pos_h", &[2 * edge - 1, head_dim]),
-            rel_pos_w: scope.param("rel_pos_w", &[2 * edge - 1, head_dim]),
-            tables: Kept::default(),
+            positions: RelativePositions::load(scope, edge, head_dim),
             heads,
             head_dim,
             planted: scope.planted(),
@@ -59,7 +55,7 @@ impl Attention {
     /// # Errors
     /// When the width does not fit.
     pub fn forward(&self, x: &Array, taps: &Taps) -> Result<Array> {
-        self.forward_with(x, self.resampling(), taps)
+        self.forward_with(x, self.positions.resampling(), taps)
     }
 
     /// With the relative positions' tables resampled in a given way.
@@ -70,7 +66,7 @@ impl Attention {
             let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
             let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
             let (q, k, v) = (q?, k?, v?);
-            let positions = self.positions(&q, (h, w), resampling)?;
+            let positions = self.positions.of(&q, (h, w), resampling)?;
             let out = self.attend((&q, &k, &v), &positions)?;
             let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, h, w, width])?;
             self.proj.forward(&out, taps)
@@ -83,7 +79,7 @@ impl Attention {
         let scale = (self.head_dim as f32).sqrt().recip();
         let part = |images: (i32, i32), heads: (i32, i32)| -> Result<Array> {
             let cut = |x: &Array| x.try_index((images.0..images.1, heads.0..heads.1));
-            let bias = Positions { by_row: cut(&positions.by_row)?, by_col: cut(&positions.by_col)? }.bias()?;
+            let bias = positions.cut(images, heads)?.bias()?;
             kernels::attention(self.planted, (&cut(q)?, &cut(k)?, &cut(v)?), scale, &Mask::Bias(&bias))
         };
         if self.planted.by(Variant::WindowsOneByOne) {
@@ -105,61 +101,10 @@ impl Attention {
         })?;
         Ok(ops::concatenate(&each, 1)?.reshape(q.shape())?)
     }
-
-    fn resampling(&self) -> LinearMode {
-        match self.planted {
-            p if p.has(GraphFault::SamRelativeTableAlignsCorners) => LinearMode::AlignCorners,
-            p if p.has(GraphFault::SamRelativeTableHalfAPixelOff) => LinearMode::WholePixels,
-            _ => LinearMode::HalfPixels,
-        }
-    }
-
-    /// What the relative positions give, from q \[B, heads, h·w, d\].
-    fn positions(&self, q: &Array, (h, w): (i32, i32), resampling: LinearMode) -> Result<Positions> {
-        let (batch, heads) = (q.dim(0), q.dim(1));
-        let [rows, cols] = [(0, &self.rel_pos_h, h), (1, &self.rel_pos_w, w)].map(|(axis, table, size)| {
-            let make = || relative_rows(table.stored(), size, (resampling, self.planted), q.dtype());
-            self.tables.get_or((axis, size, resampling, q.dtype()), make)
-        });
-        let (rows, cols) = (rows?, cols?);
-        let mut q = q.reshape(&[batch * heads, h, w, self.head_dim])?;
-        if self.planted.has(GraphFault::SamRelativePositionsMissing) {
-            q = q.multiply(scalar(0.0, q.dtype())?)?;
-        } else if self.planted.has(GraphFault::SamRelativePositionsScaled) {
-            q = q.multiply(scalar((self.head_dim as f32).sqrt().recip(), q.dtype())?)?;
-        }
-        // bhwc,hkc→bhwk: each row of patches has its own table of distances to the rows k.
-        let by_row = ops::matmul(&q, rows.transpose_axes(&[0, 2, 1])?)?;
-        // bhwc,wkc→bhwk: the same with columns leading.
-        let by_col = ops::matmul(q.transpose_axes(&[0, 2, 1, 3])?, cols.transpose_axes(&[0, 2, 1])?)?;
-        let by_col = by_col.transpose_axes(&[0, 2, 1, 3])?;
-        Ok(Positions {
-            by_row: by_row.reshape(&[batch, heads, h, w, h])?,
-            by_col: by_col.reshape(&[batch, heads, h, w, w])?,
-        })
-    }
 }
 
 /// From so many places on, attention's parts are single heads; below, whole windows.
 const MANY_PLACES: i32 = 1024;
-
-/// What relative positions add to the scores of a patch at row h and column w.
-struct Positions {
-    /// For every row of patches seen, \[B, heads, h, w, h\].
-    by_row: Array,
-    /// For every column seen, \[B, heads, h, w, w\].
-    by_col: Array,
-}
-
-impl Positions {
-    /// For every patch seen, \[B, heads, h·w, h·w\].
-    fn bias(&self) -> Result<Array> {
-        let (batch, heads) = (self.by_row.dim(0), self.by_row.dim(1));
-        let places = self.by_row.dim(4) * self.by_col.dim(4);
-        let sum = self.by_row.expand_dims(-1)?.add(self.by_col.expand_dims(-2)?)?;
-        Ok(sum.reshape(&[batch, heads, places, places])?)
-    }
-}
 
 impl Module for Attention {
     fn site(&self) -> &Site {
@@ -179,22 +124,10 @@ impl Module for Attention {
     }
 
     fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
-        self.resampling()
+        self.positions
+            .resampling()
             .others(|mode| self.site.isolated(inputs, |x| self.forward_with(one(&self.site, x)?, mode, &Taps::none())))
     }
-}
-
-/// The table's row for every pair of places on one axis, \[size, size, d\]: `get_rel_pos`, for queries and keys alike.
-fn relative_rows(
-    table: &Array,
-    size: i32,
-    (resampling, planted): (LinearMode, Planted),
-    dtype: Dtype,
-) -> Result<Array> {
-    let rows = linear_rows(table, 2 * size - 1, resampling, dtype)?;
-    let sign = if planted.has(GraphFault::SamRelativePositionsReversed) { -1 } else { 1 };
-    let distances: Vec<i32> = (0..size).flat_map(|q| (0..size).map(move |k| sign * (q - k) + size - 1)).collect();
-    Ok(rows.take_axis(Array::from_slice(&distances, &[size, size]), 0)?)
 }
 
 /// How an image was cut into windows.
