@@ -153,6 +153,10 @@ impl Attention {
         self.site.run(taps, &[x, positions.ids()], || {
             let (batch, tokens) = (x.dim(0), x.dim(1));
             let by_head = |y: Array, heads: i32| -> Result<Array> {
+                if tokens == 1 {
+                    // In memory it is the same, and a step has a dozen such.
+                    return Ok(y.reshape(&[batch, heads, 1, self.head_dim])?);
+                }
                 Ok(y.reshape(&[batch, tokens, heads, self.head_dim])?.transpose_axes(&[0, 2, 1, 3])?)
             };
             let is_heard = [&self.q_proj, &self.k_proj, &self.v_proj].iter().any(|project| project.is_heard(taps));
@@ -182,7 +186,8 @@ impl Attention {
             };
             let out = self.attend(&q, &k, &v, positions.mask())?;
             let width = self.heads * self.head_dim;
-            let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?;
+            let out = if tokens == 1 { out } else { out.transpose_axes(&[0, 2, 1, 3])? };
+            let out = out.reshape(&[batch, tokens, width])?;
             self.o_proj.forward(&out, taps)
         })
     }

@@ -21,12 +21,12 @@ use crate::{
 type Steps = Box<dyn for<'a> FnMut(&'a [Array]) -> std::result::Result<Vec<Array>, Exception>>;
 
 thread_local! {
-    // Any shape by one trace, as nothing in them depends on it; the others are kept for every shape they have met.
+    // Any shape by one trace, as nothing in them depends on it; the rotation is kept for every shape it has met.
     static GATED: RefCell<Steps> = RefCell::new(Box::new(compile(gated_steps, true)));
     static GELU: RefCell<Steps> = RefCell::new(Box::new(compile(gelu_steps, true)));
     static QUICK_GELU: RefCell<Steps> = RefCell::new(Box::new(compile(quick_gelu_steps, true)));
     static ROTATED: RefCell<Steps> = RefCell::new(Box::new(compile(rotated_steps, false)));
-    static SUMMED: RefCell<Steps> = RefCell::new(Box::new(compile(summed_steps, false)));
+    static SUMMED: RefCell<Steps> = RefCell::new(Box::new(compile(summed_steps, true)));
 }
 
 /// silu(gate) · up.
@@ -133,6 +133,9 @@ mod tests {
             let turn = [noise(&[2, 3, 1, 8]), noise(&[2, 1, 1, 8]), noise(&[2, 1, 1, 8])];
             same(rotated(&turn[0], &turn[1], &turn[2]).expect("rotated"), rotated_steps, &turn);
             let sum = [noise(&[2, 3, 8]), noise(&[2, 3]).as_dtype(Dtype::Float32).expect("a cast"), noise(&[2, 8])];
+            same(summed(&sum[0], &sum[1], None).expect("summed"), summed_steps, &sum[..2]);
+            same(summed(&sum[0], &sum[1], Some(&sum[2])).expect("summed"), summed_steps, &sum);
+            let sum = [noise(&[5, 2, 4]), noise(&[5, 2]).as_dtype(Dtype::Float32).expect("a cast"), noise(&[5, 4])];
             same(summed(&sum[0], &sum[1], None).expect("summed"), summed_steps, &sum[..2]);
             same(summed(&sum[0], &sum[1], Some(&sum[2])).expect("summed"), summed_steps, &sum);
         }

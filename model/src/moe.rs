@@ -30,8 +30,6 @@ use crate::{
 const SORT_FROM: usize = 64;
 /// The same of floats on CUDA, where sorted rows go to a kernel made for long runs of them: 192 choices (32 texts) take a third less time unsorted.
 const SORT_FROM_ON_CUDA: usize = 256;
-/// A decoding step has no more.
-const FEW_TOKENS: i32 = 256;
 
 /// The experts' matrices, \[experts, out, in\] each.
 struct Stacks {
@@ -88,7 +86,7 @@ impl Moe {
             let Choice { indices, weights, .. } = self.gate.choose(x, taps)?;
             let gathers = self.gathers(x, &indices, taps);
             let shared = |x| self.shared_experts.as_ref().map(|shared| shared.forward(x, taps)).transpose();
-            if gathers && self.planted.is_empty() && runtime::is_gpu() && indices.dim(0) <= FEW_TOKENS {
+            if gathers && self.planted.is_empty() && runtime::is_gpu() {
                 let outputs = self.gathered(x, &indices, taps)?;
                 let shared = shared(x)?.map(|y| y.reshape(&[indices.dim(0), x.dim(2)])).transpose()?;
                 return Ok(fused::summed(&outputs, &weights, shared.as_ref())?.reshape(x.shape())?);

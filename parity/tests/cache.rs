@@ -9,7 +9,7 @@ use mlxport_model::{
     decoding::{Engine, Options},
     image::{Image, TileGrid},
     runtime::{self, Place},
-    tap::Taps,
+    tap::{Kind, Listener, Taps},
 };
 use mlxport_verdict::{Reference, compare};
 
@@ -104,6 +104,50 @@ fn pictures_of_one_prompt_fill_its_places_in_order() {
     let mut cache = model.new_cache();
     let refused = model.prefill_with(&given(&both, image()), &[image(), other()], &mut cache, None);
     assert!(refused.expect_err("three for two").to_string().contains("21 places"));
+}
+
+/// Takes part in a pass and wants nothing of it.
+struct Deaf;
+
+impl Listener for Deaf {
+    fn tap(&mut self, path: &str, _: Kind, _: Array) -> mlxport_model::error::Result<()> {
+        panic!("{path} was not asked for")
+    }
+
+    fn wants(&self, _: &str) -> bool {
+        false
+    }
+}
+
+#[test]
+fn views_side_by_side_are_views_one_after_the_other() {
+    for layout in ["mlx-vlm", "split"] {
+        let model = model("tiny-gundam", layout);
+        let view = |count: i32, edge: i32| {
+            let pixels: Vec<f32> =
+                (0..count * edge * edge * 3).map(|i| ((i * 7919) % 255) as f32 / 127.5 - 1.0).collect();
+            Array::from_slice(&pixels, &[count, edge, edge, 3])
+        };
+        let grid = TileGrid { across: 2, down: 1 };
+        let image = || Image { global: view(1, 256), tiles: Some(view(2, 128)), grid };
+        let rows = model.image_rows(&image()).expect("rows").dim(0) as usize;
+        let prompt = Prompt {
+            input_ids: [vec![0], vec![500; rows], vec![11, 12]].concat(),
+            images_seq_mask: [vec![false], vec![true; rows], vec![false; 2]].concat(),
+            image: Some(image()),
+        };
+        // Listened to, every view goes alone, as in PyTorch.
+        let apart = model.forward(&prompt, None, &Taps::to(&mut Deaf)).expect("apart");
+        let together = model.forward(&prompt, None, &Taps::none()).expect("together");
+        let (got, want) = (last(&together, rows), last(&apart, rows));
+        assert!(distance(&got, &want) <= 4e-6, "{layout}: {:e}", distance(&got, &want));
+        let other = Prompt {
+            image: Some(Image { tiles: Some(view(2, 128).negative().expect("negated")), ..image() }),
+            ..prompt
+        };
+        let other = model.forward(&other, None, &Taps::none()).expect("other tiles");
+        assert!(distance(&last(&other, rows), &want) > 1e-3, "tiles count");
+    }
 }
 
 #[test]
