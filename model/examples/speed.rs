@@ -41,7 +41,10 @@ fn main() -> Result<()> {
         let picture = picture()?;
         put("vision_s", median(repeats, || Ok(eval([&model.image_rows(&picture)?])?))?);
     }
-    put("prefill_s", median(repeats, || Ok(eval([&model.prefill(&prompt(0), &mut model.new_cache(), None)?])?))?);
+    // At once, and in pieces of 256 tokens as `mlxport serve` reads it.
+    for (key, chunk) in [("prefill_s", None), ("prefill_by_256_s", Some(256))] {
+        put(key, median(repeats, || Ok(eval([&model.prefill(&prompt(0), &mut model.new_cache(), chunk)?])?))?);
+    }
     for batch in if place == "gpu" { &[1, 8, 32][..] } else { &[1][..] } {
         put(&format!("decode_{batch}_tokens_per_s"), decode(&model, *batch, steps)?);
     }
