@@ -222,7 +222,7 @@ mod tests {
             let (ways_of_a, ways_of_b) = (every_way(&a)?, every_way(&b)?);
             for (a, b) in ways_of_a.iter().flat_map(|a| ways_of_b.iter().map(move |b| (a, b))) {
                 assert_eq!(ops::matmul(a, b)?.try_as_slice::<f32>()?, want, "{m} {n} {k}");
-                let sum = ops::addmm(&c, a, &b, 2.0, -3.0)?;
+                let sum = ops::addmm(&c, a, b, 2.0, -3.0)?;
                 assert_eq!(sum.try_as_slice::<f32>()?, with_c, "{m} {n} {k}");
             }
         }
