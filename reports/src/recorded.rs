@@ -1,7 +1,7 @@
 //! Records that `mlxport parity` wrote (`testdata/`), in every text format: what people read is reviewed as they would see it.
 //!
 //! Both are whole runs of `fixtures/data/tiny-squares`, in compact JSON: `pass.json` of its model as converted, `fail.json` with the
-//! `rms_norm_eps` of config.json (both places) at 1e-3 instead of 1e-6. `tests/parity.rs` holds a fresh run against the first.
+//! `rms_norm_eps` of config.json (both places) at 1e-3 instead of 1e-6. `tests/it/parity.rs` holds a fresh run against the first.
 
 use mlxport_verdict::{Run, Verdict, diff::diff};
 use serde_json::Value;

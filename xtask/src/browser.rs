@@ -32,9 +32,8 @@ const LOOKS: [chromium::Look; 2] =
 /// # Errors
 /// Everything that does not hold, by page.
 pub fn run() -> Result<()> {
-    // With the features of the whole workspace, as `cargo test` has them: so neither has to build anew what the other has built.
-    let arguments = ["build", "--quiet", "--locked", "--workspace", "--bin", "mlxport", "--example", "repeated"];
-    succeed(cargo::command().args(arguments))?;
+    let what = ["--bin", "mlxport", "--example", "repeated"];
+    succeed(cargo::command().args(["build", "--quiet"]).args(cargo::ALL_BUT_XTASK).args(what))?;
     look()
 }
 

@@ -6,6 +6,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+/// Selects what is built after `setup`: all but this program, which would otherwise be built anew with the features of the others.
+/// What shares these arguments shares what it builds.
+pub const ALL_BUT_XTASK: [&str; 4] = ["--locked", "--workspace", "--exclude", env!("CARGO_PKG_NAME")];
+
 /// The workspace's root folder: the parent of this crate's own.
 pub fn workspace_root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));

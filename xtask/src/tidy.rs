@@ -72,6 +72,7 @@ fn check(files: &[SourceFile]) -> Vec<Violation> {
     let mut found: Vec<_> =
         files.iter().flat_map(|file| rules::PER_FILE.iter().flat_map(move |rule| rule(file))).collect();
     found.extend(rules::total_size(files));
+    found.extend(rules::tests_that_run(files));
     found.sort();
     found
 }

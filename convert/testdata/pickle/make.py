@@ -5,7 +5,7 @@
 
 Every value is a function of its place, so the files come out with the same tensors each time (the archives' serialization ids may
 differ). views.pt holds every dtype and every kind of view; toy.bin and the shards hold a made-up model for the recipe in
-tests/pickle.rs; the others are training checkpoints and what must be refused.
+tests/it/pickle.rs; the others are training checkpoints and what must be refused.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Records what `mx.quantize` and `mx.dequantize` of MLX make on a CPU, for convert/tests/quantize.rs.
+"""Records what `mx.quantize` and `mx.dequantize` of MLX make on a CPU, for convert/tests/it/quantize.rs.
 
     pip install 'mlx[cpu]==0.32.2' numpy==2.4.6
     python make_golden.py golden.safetensors

@@ -202,6 +202,23 @@ pub fn total_size(files: &[SourceFile]) -> Vec<Violation> {
     vec![violation(largest, 0, "size", &message)]
 }
 
+/// Every file of a test program is one of its modules; one that `main.rs` does not name would never run.
+pub fn tests_that_run(files: &[SourceFile]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for main in files.iter().filter(|file| file.path.ends_with("tests/it/main.rs")) {
+        let folder = main.path.trim_end_matches("main.rs");
+        let text = main.text.as_deref().unwrap_or_default();
+        for file in files.iter().filter(|file| file.path != main.path) {
+            let module = file.path.strip_prefix(folder).and_then(|name| name.strip_suffix(".rs"));
+            let Some(module) = module.filter(|name| !name.contains('/')) else { continue };
+            if !text.lines().any(|line| line == format!("mod {module};")) {
+                found.push(violation(file, 0, "tests", &format!("never runs: {} has no `mod {module};`", main.path)));
+            }
+        }
+    }
+    found
+}
+
 fn violation(file: &SourceFile, line: usize, rule: &'static str, message: &str) -> Violation {
     Violation { path: file.path.clone(), line, rule, message: message.to_owned() }
 }

@@ -118,3 +118,14 @@ fn the_whole_is_small() {
     let found = total_size(&files);
     assert_eq!((found.len(), found[0].path.as_str()), (1, "b"));
 }
+
+#[test]
+fn every_file_of_a_test_program_is_a_module_of_it() {
+    let main = file("a/tests/it/main.rs", "//!\nmod one;\nmod support;\n");
+    let named = [file("a/tests/it/one.rs", ""), file("a/tests/it/support/mod.rs", ""), file("b/tests/two.rs", "")];
+    let mut files: Vec<_> = named.into_iter().chain([main]).collect();
+    assert!(tests_that_run(&files).is_empty());
+    files.push(file("a/tests/it/two.rs", ""));
+    let found = tests_that_run(&files);
+    assert_eq!((found.len(), found[0].path.as_str()), (1, "a/tests/it/two.rs"));
+}

@@ -1,0 +1,20 @@
+//! Everything end to end, on the binary. One program, because each one links all of MLX: `cargo test --test it decode::` runs a module.
+
+mod bad_input;
+mod bf16;
+mod compare;
+mod decode;
+mod faults;
+mod hub;
+mod interrupted;
+mod lock;
+mod ocr;
+mod parity;
+mod parts;
+mod preprocess;
+mod quantized;
+mod reports;
+mod sampled;
+mod serve;
+mod shards;
+mod support;
