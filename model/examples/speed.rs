@@ -25,11 +25,11 @@ fn main() -> Result<()> {
         return Err("expected MODEL_DIR and cpu or gpu".into());
     };
     let steps: usize = args.get(3).map_or(Ok(128), |text| text.parse())?;
-    runtime::use_device(if place == "gpu" { Place::Gpu } else { Place::Cpu })?;
+    let device = if place == "gpu" { Place::Gpu } else { Place::Cpu };
+    runtime::use_device(device)?;
     let repeats = if place == "gpu" { 7 } else { 3 };
     let begun = Instant::now();
-    let options = if place == "gpu" { LoadOptions::bfloat16() } else { LoadOptions::default() };
-    let model = DeepseekOcr::load(dir.as_ref(), options)?;
+    let model = DeepseekOcr::load(dir.as_ref(), LoadOptions::usual(device))?;
     let mut object = serde_json::Map::new();
     let mut put = |key: &str, value: f64| {
         let _ = writeln!(std::io::stderr(), "{key}: {value:.4}");

@@ -22,6 +22,7 @@ use crate::{
     layers::{Embedding, Linear, RmsNorm},
     projector::MlpProjector,
     rotary::{Positions, RotaryEmbedding},
+    runtime::Place,
     sam::SamEncoder,
     tap::{Kind, Module, Site, Taps},
     weights::{Scope, Weights},
@@ -63,6 +64,16 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
+    /// What text is made in, where nothing is said: bfloat16 as released on a GPU, float32 on a CPU, which has a BLAS for that and none for bfloat16
+    /// (one prompt's products there: 205 and 6 GFLOP/s).
+    #[must_use]
+    pub fn usual(place: Place) -> Self {
+        match place {
+            Place::Cpu => Self::default(),
+            Place::Gpu => Self::bfloat16(),
+        }
+    }
+
     /// As released: activations in bfloat16.
     #[must_use]
     pub fn bfloat16() -> Self {

@@ -171,7 +171,7 @@ fn ready(args: &Args) -> anyhow::Result<Ready> {
         Device::Gpu => Place::Gpu,
     };
     runtime::use_device(place).context("this MLX cannot run there")?;
-    let model = DeepseekOcr::load(&args.model, LoadOptions::bfloat16())?;
+    let model = DeepseekOcr::load(&args.model, LoadOptions::usual(place))?;
     let settings = settings(args, model.config().language_config.max_position_embeddings)?;
     let (name, guarded) = (settings.model.clone(), settings.api_key.is_some());
     let server = Server::bind(settings, prompter)?;

@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, path::PathBuf};
 
 use mlxport_model::{
+    LoadOptions,
     decoding::{NoRepeatNgram, Options},
     runtime::Place,
 };
@@ -65,9 +66,9 @@ pub struct Args {
     /// Pages decoded together: one on a CPU, where each then has the same tokens whatever its neighbours, 8 on a GPU
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: Option<u16>,
-    /// What the model computes in
-    #[arg(long, value_enum, default_value = "bf16")]
-    pub dtype: Dtype,
+    /// What the model computes in: bf16 on a GPU, f32 on a CPU, where bf16 takes many times as long, where nothing is said
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
     /// Where to run
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
@@ -184,6 +185,15 @@ impl Args {
     pub fn batch(&self) -> usize {
         let usual = if matches!(self.device, Device::Gpu) { GPU_BATCH } else { 1 };
         self.batch.map_or(usual, usize::from)
+    }
+
+    /// How to load the model.
+    pub fn load_options(&self) -> LoadOptions {
+        match self.dtype {
+            Some(Dtype::Bf16) => LoadOptions::bfloat16(),
+            Some(Dtype::F32) => LoadOptions::default(),
+            None => LoadOptions::usual(self.place()),
+        }
     }
 
     /// Where to run.

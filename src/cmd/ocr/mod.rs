@@ -29,13 +29,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use mlxport_model::{LoadOptions, ocr::DeepseekOcr, runtime};
+use mlxport_model::{ocr::DeepseekOcr, runtime};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
 };
 
-use args::Dtype;
 pub use args::{Args, Device, END_OF_SENTENCE_ID};
 use batch::Batch;
 pub use batch::given;
@@ -91,11 +90,7 @@ fn read(args: &Args) -> anyhow::Result<ExitCode> {
     let prompter = Arc::new(tokenizer(&args.model, args.tokenizer.as_ref())?);
     let stop = stop_when_asked().context("listening for signals")?;
     runtime::use_device(args.place()).context("this MLX cannot run there")?;
-    let options = match args.dtype {
-        Dtype::Bf16 => LoadOptions::bfloat16(),
-        Dtype::F32 => LoadOptions::default(),
-    };
-    let model = DeepseekOcr::load(&args.model, options)?;
+    let model = DeepseekOcr::load(&args.model, args.load_options())?;
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
         write::sweep(out);
