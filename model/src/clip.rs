@@ -8,7 +8,7 @@
 //! ```
 //! The checkpoint's own patch convolution is loaded and never used, as in the release.
 
-use mlx_rs::{Array, ops};
+use mlx_rs::Array;
 
 use crate::{
     activation::{activate, other_activations},
@@ -204,12 +204,10 @@ impl Attention {
     /// Queries, keys and values side by side: \[N, T, 3·width\] → \[N, T, width\].
     fn attend(&self, qkv: &Array) -> Result<Array> {
         let (batch, tokens, width) = (qkv.dim(0), qkv.dim(1), self.heads * self.head_dim);
-        let qkv = qkv.reshape(&[batch, tokens, 3, self.heads, self.head_dim])?;
-        let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
-        let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
+        let [q, k, v] = kernels::by_head(qkv, [batch, tokens], [self.heads, self.head_dim])?;
         let by_width = self.planted.has(GraphFault::ClipScaleByWidth);
         let scale = (if by_width { width } else { self.head_dim } as f32).sqrt().recip();
-        let out = kernels::attention(self.planted, (&q?, &k?, &v?), scale, &Mask::None)?;
+        let out = kernels::attention(self.planted, (&q, &k, &v), scale, &Mask::None)?;
         Ok(out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?)
     }
 }

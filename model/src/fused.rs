@@ -67,11 +67,15 @@ fn gated_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
 }
 
 fn gelu_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
-    activation::gelu(&inputs[0]).map(|y| vec![y]).map_err(|error| Exception::custom(error.to_string()))
+    of_one(activation::gelu, inputs)
 }
 
 fn quick_gelu_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
-    activation::quick_gelu(&inputs[0]).map(|y| vec![y]).map_err(|error| Exception::custom(error.to_string()))
+    of_one(activation::quick_gelu, inputs)
+}
+
+fn of_one(f: fn(&Array) -> Result<Array>, inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {
+    f(&inputs[0]).map(|y| vec![y]).map_err(|error| Exception::custom(error.to_string()))
 }
 
 fn rotated_steps(inputs: &[Array]) -> std::result::Result<Vec<Array>, Exception> {

@@ -23,6 +23,14 @@ pub(crate) enum Mask<'a> {
     Bias(&'a Array),
 }
 
+/// Queries, keys and values of one packed projection: B·T·3·heads·d numbers in that order → three of \[B, heads, T, d\].
+pub(crate) fn by_head(qkv: &Array, [batch, tokens]: [i32; 2], [heads, head_dim]: [i32; 2]) -> Result<[Array; 3]> {
+    let qkv = qkv.reshape(&[batch, tokens, 3, heads, head_dim])?.transpose_axes(&[2, 0, 3, 1, 4])?;
+    let parts = ops::split_equal(qkv, 3, 0)?;
+    let [q, k, v] = [0, 1, 2].map(|i| parts[i].squeeze_axes(&[0]));
+    Ok([q?, k?, v?])
+}
+
 /// softmax(QKᵀ · scale + mask) V with q \[B, heads, T, d\], k and v \[B, kv_heads, S, d\] → \[B, heads, T, d\].
 pub(crate) fn attention(
     planted: Planted,

@@ -62,10 +62,8 @@ impl Attention {
     fn forward_with(&self, x: &Array, resampling: LinearMode, taps: &Taps) -> Result<Array> {
         self.site.run(taps, &[x], || {
             let (batch, h, w, width) = (x.dim(0), x.dim(1), x.dim(2), x.dim(3));
-            let qkv = self.qkv.forward(x, taps)?.reshape(&[batch, h * w, 3, self.heads, self.head_dim])?;
-            let qkv = ops::split_equal(qkv.transpose_axes(&[2, 0, 3, 1, 4])?, 3, 0)?;
-            let [q, k, v] = [0, 1, 2].map(|i| qkv[i].squeeze_axes(&[0]));
-            let (q, k, v) = (q?, k?, v?);
+            let qkv = self.qkv.forward(x, taps)?;
+            let [q, k, v] = kernels::by_head(&qkv, [batch, h * w], [self.heads, self.head_dim])?;
             let positions = self.positions.of(&q, (h, w), resampling)?;
             let out = self.attend((&q, &k, &v), &positions)?;
             let out = out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, h, w, width])?;

@@ -15,15 +15,14 @@ pub(crate) struct Views(Vec<Vec<i32>>);
 impl Views {
     /// Puts views \[…, C\] together: one as it is, several as \[places, C\].
     pub(crate) fn join(views: &[Array]) -> Result<(Self, Array)> {
-        let shapes =
-            Self(views.iter().map(|view| view.shape().split_last().map_or(&[][..], |(_, s)| s).to_vec()).collect());
+        let shapes = Self(views.iter().map(axes).collect());
         let joined = shapes.together(views)?;
         Ok((shapes, joined))
     }
 
     /// A single view of the shape of `x`.
     pub(crate) fn single(x: &Array) -> Self {
-        Self(vec![x.shape().split_last().map_or(&[][..], |(_, axes)| axes).to_vec()])
+        Self(vec![axes(x)])
     }
 
     /// Each view of `x`, which lies as [`Views::join`] left it; the last axis may have another length by now.
@@ -31,15 +30,10 @@ impl Views {
         if self.0.len() == 1 {
             return Ok(vec![x.clone()]);
         }
-        let mut start = 0;
-        let cut = self.0.iter().map(|axes| {
-            let end = start + axes.iter().product::<i32>();
-            let part = x.try_index(start..end)?;
-            start = end;
-            let shape = [&axes[..], &[x.dim(-1)]].concat();
-            Ok(part.reshape(&shape)?)
-        });
-        cut.collect()
+        let parts = cut(x, self.0.iter().map(|axes| axes.iter().product()))?;
+        let shaped =
+            parts.iter().zip(&self.0).map(|(part, axes)| Ok(part.reshape(&[axes, &[x.dim(-1)][..]].concat())?));
+        shaped.collect()
     }
 
     /// `f` of each view of `x`, put together again.
@@ -64,15 +58,22 @@ pub(crate) fn side_by_side(parts: &[Array], f: impl FnOnce(&Array) -> Result<Arr
     if let [one] = parts {
         return Ok(vec![f(one)?]);
     }
-    let all = f(&ops::concatenate(parts, 0)?)?;
+    cut(&f(&ops::concatenate(parts, 0)?)?, parts.iter().map(|part| part.dim(0)))
+}
+
+/// All axes but the last.
+fn axes(view: &Array) -> Vec<i32> {
+    view.shape().split_last().map_or(&[][..], |(_, axes)| axes).to_vec()
+}
+
+/// Parts of so many rows, one after the other.
+fn cut(x: &Array, counts: impl Iterator<Item = i32>) -> Result<Vec<Array>> {
     let mut start = 0;
-    let cut = parts.iter().map(|part| {
-        let end = start + part.dim(0);
-        let own = all.try_index(start..end)?;
-        start = end;
-        Ok(own)
+    let parts = counts.map(|count| {
+        start += count;
+        Ok(x.try_index(start - count..start)?)
     });
-    cut.collect()
+    parts.collect()
 }
 
 #[cfg(test)]

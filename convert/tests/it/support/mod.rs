@@ -1,5 +1,4 @@
 //! What the tests share: weights that are a pure function of their name, sources that compute them on demand, and small releases.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod memory;
 pub mod numbered;
