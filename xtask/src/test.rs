@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change goes in. `.ci/run` runs just this.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
@@ -20,7 +20,7 @@ pub fn run() -> Result<ExitCode> {
         succeed(cargo::command().args(arguments))
     })?;
     stages.run("test", || {
-        succeed(cargo::command().arg("test").args(cargo::ALL_BUT_XTASK))?;
+        succeed(alone_on_its_core(cargo::command().arg("test").args(cargo::ALL_BUT_XTASK)))?;
         succeed(cargo::command().args(["test", "--package", "xtask", "--locked"]))
     })?;
     match workflows::actionlint::find() {
@@ -44,4 +44,10 @@ pub fn run() -> Result<ExitCode> {
         Err(reason) => stages.not_run("openai", format!("{reason:#}")),
     }
     stages.end()
+}
+
+/// Tests run small models, as many at once as there are cores. OpenBLAS would start a thread per core in each of them, and threads that wait
+/// for work spin: all tests would take twice as long. What other numbers of threads compute is `--mutate`'s to compare, and the tests do.
+fn alone_on_its_core(command: &mut Command) -> &mut Command {
+    command.env("OPENBLAS_NUM_THREADS", "1")
 }

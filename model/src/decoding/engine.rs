@@ -10,9 +10,9 @@
 
 use std::collections::VecDeque;
 
-use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp, transforms::async_eval};
+use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 
-use super::{Options, Sampler, Sampling, joining::Joining};
+use super::{Options, Sampler, Sampling, in_flight::InFlight, joining::Joining};
 use crate::{
     cache::KvCache,
     error::{Error, Result},
@@ -29,6 +29,8 @@ pub struct Engine<'a> {
     cache: KvCache,
     /// What every text's next token is chosen by, \[B, vocab\] float32.
     logits: Option<Array>,
+    /// The step that runs ahead.
+    ahead: InFlight,
 }
 
 /// One text.
@@ -55,7 +57,8 @@ pub struct Made {
 impl<'a> Engine<'a> {
     /// Nothing to make yet.
     pub fn new(model: &'a DeepseekOcr) -> Self {
-        Self { model, texts: Vec::new(), joining: VecDeque::new(), cache: model.new_cache(), logits: None }
+        let (texts, joining, ahead) = (Vec::new(), VecDeque::new(), InFlight::default());
+        Self { model, texts, joining, cache: model.new_cache(), logits: None, ahead }
     }
 
     /// Texts being made; prompts being read are none yet.
@@ -156,9 +159,9 @@ impl<'a> Engine<'a> {
         let goes_on = self.texts.iter().any(|text| text.tokens.len() - text.start + 1 < text.options.max_tokens);
         if goes_on {
             // On their own, to be read while the next step runs: what is begun together is waited for together.
-            async_eval([&ids, &best])?;
+            self.ahead.begin([&ids, &best])?;
             let next = rows(&self.model.decode_each(&ids, &mut self.cache)?)?;
-            async_eval([&next])?;
+            self.ahead.begin([&next])?;
             self.logits = Some(next);
         }
         let made = self.take(&ids, &best)?;

@@ -7,6 +7,7 @@
 //! What is chosen from logits ([`NoRepeatNgram`], [`Sampler`]) is plain arithmetic on the host, in the order of transformers' processors.
 
 mod engine;
+mod in_flight;
 mod joining;
 mod ngram;
 mod sampling;
