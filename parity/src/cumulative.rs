@@ -16,9 +16,8 @@ use crate::{
     error::{Error, Result},
     inputs,
     judge::Judge,
-    routing::Routing,
+    routers::Routers,
     select::Selection,
-    ties::Scores,
 };
 
 /// Runs the whole model once and judges what it shows. Records come in the fixture's order.
@@ -63,9 +62,7 @@ struct Ear<'a, 'j> {
     recorded: HashMap<String, HashSet<PointKind>>,
     /// How often each tap was heard.
     calls: HashMap<(String, Kind), u32>,
-    /// The last scores shown, by router path.
-    scores: HashMap<String, Scores>,
-    routing: Routing,
+    routers: Routers,
     records: Vec<(usize, TapRecord)>,
     error: Option<Error>,
 }
@@ -78,24 +75,16 @@ impl<'a, 'j> Ear<'a, 'j> {
         for (path, _, kind) in points.keys() {
             recorded.entry(path.clone()).or_default().insert(*kind);
         }
-        let (calls, scores, routing) = (HashMap::new(), HashMap::new(), judge.routing());
-        Self { judge, points, recorded, calls, scores, routing, records: Vec::new(), error: None }
+        let (calls, routers) = (HashMap::new(), Routers::new(Mode::Cumulative, judge.routing()));
+        Self { judge, points, recorded, calls, routers, records: Vec::new(), error: None }
     }
 
     fn hear(&mut self, path: &str, kind: Kind, value: &Array) -> Result<()> {
+        self.routers.hear(path, kind, value);
         let place = match kind {
             Kind::Input(index) => PointKind::In(index),
             Kind::Output => PointKind::Out,
-            Kind::Scores => {
-                self.scores.insert(path.to_owned(), Scores { experts: value.clone(), groups: None });
-                return Ok(());
-            }
-            Kind::Groups => {
-                if let Some(scores) = self.scores.get_mut(path) {
-                    scores.groups = Some(value.clone());
-                }
-                return Ok(());
-            }
+            Kind::Scores | Kind::Groups => return Ok(()),
         };
         let calls = self.calls.entry((path.to_owned(), kind)).or_default();
         let call = *calls;
@@ -111,8 +100,8 @@ impl<'a, 'j> Ear<'a, 'j> {
         if !self.judge.measured(point, Mode::Cumulative) {
             return Ok(());
         }
-        let scores = if kind == Kind::Output { self.scores.get(path).cloned() } else { None };
-        let record = self.judge.judge(point, Mode::Cumulative, value, scores.as_ref())?;
+        let scores = if kind == Kind::Output { self.routers.scores(path) } else { None };
+        let record = self.judge.judge(point, Mode::Cumulative, value, scores)?;
         self.records.push((order, record));
         Ok(())
     }
@@ -131,10 +120,7 @@ impl Listener for Ear<'_, '_> {
     }
 
     fn routes(&mut self, path: &str, own: &Array) -> mlxport_model::Result<Option<Array>> {
-        let scores = self.scores.remove(path);
-        let given = self.routing.next(path, own.dim(0));
-        let taken = given.and_then(|given| self.judge.replayed(path, Mode::Cumulative, given, own, scores.as_ref()));
-        taken.map_err(|error| mlxport_model::Error::Listener(error.to_string().into()))
+        self.routers.taken(path, own, self.judge)
     }
 
     fn wants(&self, path: &str) -> bool {

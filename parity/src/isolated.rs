@@ -10,9 +10,7 @@ use mlxport_model::{
 };
 use mlxport_verdict::{Failure, Mode, NotCompared, Shard, TapRecord};
 
-use crate::{
-    error::Result, floors::NOT_MEASURED, host, inputs, judge::Judge, routing::Routing, select::Selection, ties::Scores,
-};
+use crate::{error::Result, floors::NOT_MEASURED, host, inputs, judge::Judge, routers::Routers, select::Selection};
 
 /// Modules by path and call.
 pub type Share<'a> = HashSet<(&'a str, u32)>;
@@ -88,12 +86,12 @@ fn module_record(
     judge: &mut Judge,
 ) -> Result<TapRecord> {
     let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
-    let mut router = Router { path: &point.point, scores: HashMap::new(), routing: judge.routing(), judge };
-    let outcome = module.call(&given, &Taps::to(&mut router));
-    let scores = router.scores.remove(&point.point);
+    let mut ear = Ear { path: &point.point, routers: Routers::new(Mode::Isolated, judge.routing()), judge };
+    let outcome = module.call(&given, &Taps::to(&mut ear));
+    let routers = ear.routers;
     match outcome {
         Ok(output) => {
-            let mut record = judge.judge(point, Mode::Isolated, &output, scores.as_ref())?;
+            let mut record = judge.judge(point, Mode::Isolated, &output, routers.scores(&point.point))?;
             if judge.has_looked_into_it() {
                 judge.hint(&mut record, point, module.alternatives(&given)?)?;
             }
@@ -103,39 +101,25 @@ fn module_record(
     }
 }
 
-/// Keeps routers' scores, and gives the routers inside a module the recorded choices where they are to take those.
-struct Router<'a, 'j> {
+/// Hears the routers in one module, which take the recorded choices where they are to take those.
+struct Ear<'a, 'j> {
     path: &'a str,
-    scores: HashMap<String, Scores>,
-    routing: Routing,
+    routers: Routers,
     judge: &'a mut Judge<'j>,
 }
 
-impl Listener for Router<'_, '_> {
+impl Listener for Ear<'_, '_> {
     fn tap(&mut self, path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
-        match kind {
-            Kind::Scores => {
-                self.scores.insert(path.to_owned(), Scores { experts: value, groups: None });
-            }
-            Kind::Groups => {
-                if let Some(scores) = self.scores.get_mut(path) {
-                    scores.groups = Some(value);
-                }
-            }
-            Kind::Input(_) | Kind::Output => {}
-        }
+        self.routers.hear(path, kind, &value);
         Ok(())
     }
 
     fn routes(&mut self, path: &str, own: &Array) -> mlxport_model::Result<Option<Array>> {
-        let given = self.routing.next(path, own.dim(0));
-        let scores = self.scores.get(path);
-        let taken = given.and_then(|given| self.judge.replayed(path, Mode::Isolated, given, own, scores));
-        taken.map_err(|error| mlxport_model::Error::Listener(error.to_string().into()))
+        self.routers.taken(path, own, self.judge)
     }
 
     fn wants(&self, path: &str) -> bool {
-        path == self.path || self.routing.knows(path)
+        path == self.path || self.routers.knows(path)
     }
 }
 

@@ -16,6 +16,7 @@ mod isolated;
 mod judge;
 pub mod mutate;
 pub mod parts;
+mod routers;
 mod routing;
 pub mod run;
 pub mod select;

@@ -6,7 +6,7 @@
 //! PyTorch as here. So a bfloat16 run is judged twice: its routers' own choices, near ties excused, and everything after them given the
 //! recorded choices, as PyTorch's bfloat16 floors were measured; a run on packed weights likewise.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use mlx_rs::{Array, ops::indexing::TryIndexOp};
 use mlxport_fixtures::{Data, Fixture, Kind};
@@ -20,8 +20,8 @@ use crate::{
 /// Recorded choices, handed out token by token.
 #[derive(Debug, Clone, Default)]
 pub struct Routing {
-    /// By router: \[tokens, k\], int32.
-    chosen: HashMap<String, Array>,
+    /// By router: \[tokens, k\], int32. Every run hands out the same.
+    chosen: Rc<HashMap<String, Array>>,
     /// How many tokens of each have been handed out.
     given: HashMap<String, i32>,
 }
@@ -32,15 +32,15 @@ impl Routing {
     /// # Errors
     /// When the fixture cannot be read.
     pub fn read(fixture: &Fixture) -> Result<Self> {
-        let mut routing = Self::default();
+        let mut chosen = HashMap::new();
         let whole = |p: &&mlxport_fixtures::Point| p.sets && p.sampling.is_none() && p.shape.len() == 2;
         for point in fixture.points().iter().filter(|p| p.kind == Kind::Out && p.call == 0).filter(whole) {
             let recorded = fixture.recorded(point)?;
             if matches!(recorded.data, Data::I64(_)) {
-                routing.chosen.insert(point.point.clone(), host::array(&recorded, mlx_rs::Dtype::Float32)?);
+                chosen.insert(point.point.clone(), host::array(&recorded, mlx_rs::Dtype::Float32)?);
             }
         }
-        Ok(routing)
+        Ok(Self { chosen: Rc::new(chosen), given: HashMap::new() })
     }
 
     /// Whether there are choices of the router at `path`.
@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn choices_are_handed_out_once_each_and_no_more_than_there_are() -> Result<()> {
         let chosen = Array::from_slice(&[1, 2, 3, 4, 5, 6], &[3, 2]);
-        let mut routing = Routing { chosen: HashMap::from([("a".to_owned(), chosen)]), given: HashMap::new() };
+        let chosen = Rc::new(HashMap::from([("a".to_owned(), chosen)]));
+        let mut routing = Routing { chosen, given: HashMap::new() };
         assert!(routing.next("b", 1)?.is_none());
         let values = |array: Option<Array>| host::integers(&array.expect("some"));
         assert_eq!(values(routing.next("a", 2)?)?, [1, 2, 3, 4]);

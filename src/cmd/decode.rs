@@ -2,15 +2,15 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::ValueEnum;
-use mlxport_model::{
-    decoding::{NoRepeatNgram, Options, Sampling},
-    runtime::Place,
-};
+use mlxport_model::decoding::{NoRepeatNgram, Options, Sampling};
 use mlxport_parity::{DecodeRequest, Decoded, decode};
 use mlxport_verdict::Precision;
 
-use crate::{cmd::parity::error_object, exit, output::to_stdout};
+use crate::{
+    cmd::{device::Device, parity::error_object},
+    exit,
+    output::to_stdout,
+};
 
 /// Flags of `mlxport decode`.
 #[derive(Debug, clap::Args)]
@@ -69,12 +69,6 @@ pub struct Rules {
     seed: u64,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Device {
-    Cpu,
-    Gpu,
-}
-
 impl Rules {
     /// The rules as the model's decoder takes them.
     ///
@@ -118,16 +112,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn decoded(args: &Args) -> anyhow::Result<Decoded> {
     let options = Options { chunk: args.chunk, without_cache: args.no_cache, ..args.rules.options()? };
-    let place = match args.device {
-        Device::Cpu => Place::Cpu,
-        Device::Gpu => Place::Gpu,
-    };
     let request = DecodeRequest {
         model: args.model.clone(),
         fixture: args.fixture.clone(),
         options,
         steps: args.steps,
-        place,
+        place: args.device.place(),
         precision: Precision::F32,
     };
     Ok(decode(&request)?)

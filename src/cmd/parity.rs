@@ -4,13 +4,12 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use mlxport_model::runtime::Place;
 use mlxport_parity::{Request, Selection};
 use mlxport_reports::{json, terminal, write_report};
 use mlxport_verdict::{Mode, Precision, Run, SCHEMA, Shard, Verdict};
 
 use crate::{
-    cmd::{lock::LockArgs, mutate, parts},
+    cmd::{device::Device, lock::LockArgs, mutate, parts},
     exit,
     output::{style, to_stdout},
 };
@@ -69,12 +68,6 @@ enum Modes {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Device {
-    Cpu,
-    Gpu,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Dtype {
     F32,
     Bf16,
@@ -105,10 +98,7 @@ pub(super) fn error_object(error: &anyhow::Error) -> String {
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
-    let place = match args.device {
-        Device::Cpu => Place::Cpu,
-        Device::Gpu => Place::Gpu,
-    };
+    let place = args.device.place();
     if let Some(dir) = &args.parts {
         return parts::run(dir, place, args.json);
     }

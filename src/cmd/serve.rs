@@ -13,14 +13,14 @@ use anyhow::Context;
 use mlxport_model::{
     DeepseekOcr, Error, LoadOptions,
     decoding::{Engine, NoRepeatNgram, Options, Sampling},
-    runtime::{self, Place},
 };
 use mlxport_ocr::{Inputs, Mode, page::MAX_PIXELS};
 use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, Server, Settings};
 
 use crate::{
     cmd::{
-        ocr::{Device, END_OF_SENTENCE_ID, given},
+        device::Device,
+        ocr::{END_OF_SENTENCE_ID, given},
         parity::error_object,
         preprocess::ModeName,
         reading::{refuse_other_token_counts, tokenizer},
@@ -166,12 +166,8 @@ struct Ready {
 fn ready(args: &Args) -> anyhow::Result<Ready> {
     refuse_other_token_counts(&args.model)?;
     let prompter = tokenizer(&args.model, args.tokenizer.as_ref())?;
-    let place = match args.device {
-        Device::Cpu => Place::Cpu,
-        Device::Gpu => Place::Gpu,
-    };
-    runtime::use_device(place).context("this MLX cannot run there")?;
-    let model = DeepseekOcr::load(&args.model, LoadOptions::usual(place))?;
+    args.device.begin()?;
+    let model = DeepseekOcr::load(&args.model, LoadOptions::usual(args.device.place()))?;
     let settings = settings(args, model.config().language_config.max_position_embeddings)?;
     let (name, guarded) = (settings.model.clone(), settings.api_key.is_some());
     let server = Server::bind(settings, prompter)?;

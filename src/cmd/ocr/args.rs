@@ -5,12 +5,11 @@ use std::{ops::RangeInclusive, path::PathBuf};
 use mlxport_model::{
     LoadOptions,
     decoding::{NoRepeatNgram, Options},
-    runtime::Place,
 };
 use mlxport_ocr::{Mode, pdf};
 
 use super::sources::Kind;
-use crate::cmd::{asked::Asked, preprocess::ModeName};
+use crate::cmd::{asked::Asked, device::Device, preprocess::ModeName};
 
 /// What ends a text, in the release's tokenizer.
 pub const END_OF_SENTENCE_ID: i32 = 1;
@@ -71,7 +70,7 @@ pub struct Args {
     dtype: Option<Dtype>,
     /// Where to run
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
+    pub device: Device,
     /// Print one JSON object on stdout: text, references with boxes, and tokens of every page
     #[arg(long)]
     pub json: bool,
@@ -109,15 +108,6 @@ pub enum Format {
 pub enum Dtype {
     Bf16,
     F32,
-}
-
-/// Where a model runs.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum Device {
-    /// The processor
-    Cpu,
-    /// The accelerator
-    Gpu,
 }
 
 /// Pages of a document, counted from 1.
@@ -183,7 +173,7 @@ impl Args {
 
     /// Pages decoded together.
     pub fn batch(&self) -> usize {
-        let usual = if matches!(self.device, Device::Gpu) { GPU_BATCH } else { 1 };
+        let usual = if self.device == Device::Gpu { GPU_BATCH } else { 1 };
         self.batch.map_or(usual, usize::from)
     }
 
@@ -192,15 +182,7 @@ impl Args {
         match self.dtype {
             Some(Dtype::Bf16) => LoadOptions::bfloat16(),
             Some(Dtype::F32) => LoadOptions::default(),
-            None => LoadOptions::usual(self.place()),
-        }
-    }
-
-    /// Where to run.
-    pub fn place(&self) -> Place {
-        match self.device {
-            Device::Cpu => Place::Cpu,
-            Device::Gpu => Place::Gpu,
+            None => LoadOptions::usual(self.device.place()),
         }
     }
 }

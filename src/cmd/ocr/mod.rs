@@ -29,13 +29,13 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use mlxport_model::{ocr::DeepseekOcr, runtime};
+use mlxport_model::ocr::DeepseekOcr;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
 };
 
-pub use args::{Args, Device, END_OF_SENTENCE_ID};
+pub use args::{Args, END_OF_SENTENCE_ID};
 use batch::Batch;
 pub use batch::given;
 use pages::News;
@@ -89,7 +89,7 @@ fn read(args: &Args) -> anyhow::Result<ExitCode> {
     refuse_other_token_counts(&args.model)?;
     let prompter = Arc::new(tokenizer(&args.model, args.tokenizer.as_ref())?);
     let stop = stop_when_asked().context("listening for signals")?;
-    runtime::use_device(args.place()).context("this MLX cannot run there")?;
+    args.device.begin()?;
     let model = DeepseekOcr::load(&args.model, args.load_options())?;
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;

@@ -1,0 +1,31 @@
+//! `--device`: where a model runs.
+
+use anyhow::Context;
+use mlxport_model::runtime::{self, Place};
+
+/// Where a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Device {
+    /// The processor
+    Cpu,
+    /// The accelerator: Metal on a Mac, CUDA where setup brought it
+    Gpu,
+}
+
+impl Device {
+    /// As the model takes it.
+    pub fn place(self) -> Place {
+        match self {
+            Self::Cpu => Place::Cpu,
+            Self::Gpu => Place::Gpu,
+        }
+    }
+
+    /// Makes it the one that MLX uses.
+    ///
+    /// # Errors
+    /// When this MLX has none.
+    pub fn begin(self) -> anyhow::Result<()> {
+        runtime::use_device(self.place()).context("this MLX cannot run there")
+    }
+}
