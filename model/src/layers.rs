@@ -80,7 +80,7 @@ impl Linear {
     pub fn load(scope: &Scope, input: i32, output: i32, bias: bool) -> Self {
         Self {
             site: scope.site(),
-            weight: scope.matrix(&[output, input]),
+            weight: scope.projection(&[output, input]),
             bias: bias.then(|| scope.param("bias", &[output])),
             planted: scope.planted(),
         }

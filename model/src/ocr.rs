@@ -49,6 +49,8 @@ pub struct DeepseekOcr {
 pub struct LoadOptions {
     /// The dtype of activations: `Float32` or `Bfloat16`. Weights keep theirs and are widened when used.
     pub dtype: Dtype,
+    /// Whether what every token meets (all but the routed experts) is widened once and stays so: twice the memory of that part.
+    pub keeps_widened: bool,
     /// A fault to plant; none for the model as released.
     pub fault: Option<Fault>,
     /// Another correct way to compute the same, if one is asked for.
@@ -59,7 +61,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { dtype: Dtype::Float32, fault: None, variant: None, only: None }
+        Self { dtype: Dtype::Float32, keeps_widened: false, fault: None, variant: None, only: None }
     }
 }
 
@@ -69,9 +71,15 @@ impl LoadOptions {
     #[must_use]
     pub fn usual(place: Place) -> Self {
         match place {
-            Place::Cpu => Self::default(),
+            Place::Cpu => Self::float32(),
             Place::Gpu => Self::bfloat16(),
         }
+    }
+
+    /// Text in float32. What is widened for each token is waited for at each token.
+    #[must_use]
+    pub fn float32() -> Self {
+        Self { keeps_widened: true, ..Self::default() }
     }
 
     /// As released: activations in bfloat16.

@@ -41,6 +41,8 @@ struct State {
     packing: Packing,
     /// Modules whose weights are read; none: all.
     only: Option<Vec<String>>,
+    /// What the weights of projections become, if they are to be something else than stored.
+    widened: Option<Dtype>,
     planted: Planted,
     /// Tensors that are not read yet, by key.
     lazy: HashMap<String, Array>,
@@ -60,7 +62,7 @@ impl Weights {
         let checkpoint = scan.checkpoint;
         let unclaimed = RefCell::new(checkpoint.tensors().keys().cloned().collect());
         let violations = RefCell::new(Vec::new());
-        let LoadOptions { fault, variant, only, .. } = options;
+        let LoadOptions { fault, variant, only, dtype, keeps_widened } = options;
         let planted = Planted::new(fault.as_ref(), variant);
         let lazy = lazy(dir, &checkpoint);
         Ok(Self {
@@ -70,6 +72,7 @@ impl Weights {
                 fault,
                 packing,
                 only,
+                widened: keeps_widened.then_some(dtype),
                 planted,
                 lazy,
                 unclaimed,
@@ -165,6 +168,15 @@ impl Scope {
         let codes = part("weight", depth * bits / 32);
         let (scales, biases) = (part("scales", depth / group_size), part("biases", depth / group_size));
         Matrix::Packed(Packed { codes, scales, biases, group_size, bits })
+    }
+
+    /// As [`Self::matrix`], for what all tokens meet: widened once for all where the options ask for it, when it is first used.
+    pub fn projection(&self, shape: &[i32]) -> Matrix {
+        let matrix = self.matrix(shape);
+        match (&matrix, self.state.widened) {
+            (Matrix::Floats(weight), Some(dtype)) => weight.to(dtype).map_or(matrix, |w| Matrix::Floats(Param::new(w))),
+            _ => matrix,
+        }
     }
 
     /// Whether projections of one input are to be joined: where products are many small kernels, and all weights are read.

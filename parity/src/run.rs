@@ -77,6 +77,7 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     }
     let options = LoadOptions {
         dtype: dtype_of(request.precision),
+        keeps_widened: false,
         fault: request.planted.clone(),
         variant: request.variant,
         only: share.as_ref().map(|share| share.iter().map(|(path, _)| (*path).to_owned()).collect()),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mlx_rs::Array;
-use mlxport_convert::{Request, WriteOptions, prepare};
+use mlxport_convert::{DtypeChoice, Request, WriteOptions, prepare};
 use mlxport_model::{
     DeepseekOcr, LoadOptions, Prompt,
     decoding::{Engine, Options},
@@ -15,13 +15,18 @@ use mlxport_verdict::{Reference, compare};
 
 /// A small fixture's checkpoint, converted.
 fn model(name: &str, layout: &str) -> DeepseekOcr {
+    loaded((name, layout), DtypeChoice::default(), LoadOptions::default())
+}
+
+/// The same, its weights in another dtype, loaded as `options` say.
+fn loaded((name, layout): (&str, &str), dtype: DtypeChoice, options: LoadOptions) -> DeepseekOcr {
     runtime::use_device(Place::Cpu).expect("a CPU");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/data").join(name).join("checkpoint");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let target = dir.path().join("model");
-    let request = Request { source, layout: Some(layout.to_owned()), ..Request::default() };
+    let request = Request { source, layout: Some(layout.to_owned()), dtype, ..Request::default() };
     prepare(&request).expect("a plan").write(&WriteOptions::to(&target)).expect("written");
-    DeepseekOcr::load(&target, LoadOptions::default()).expect("loads")
+    DeepseekOcr::load(&target, options).expect("loads")
 }
 
 /// The last `rows` positions' logits.
@@ -104,6 +109,21 @@ fn pictures_of_one_prompt_fill_its_places_in_order() {
     let mut cache = model.new_cache();
     let refused = model.prefill_with(&given(&both, image()), &[image(), other()], &mut cache, None);
     assert!(refused.expect_err("three for two").to_string().contains("21 places"));
+}
+
+#[test]
+fn what_is_kept_widened_computes_what_is_widened_each_time() {
+    let ids = vec![3, 141, 59, 26, 5, 35, 89, 79];
+    let prompt = Prompt { images_seq_mask: vec![false; ids.len()], input_ids: ids, image: None };
+    let logits = |options| {
+        let model = loaded(("tiny-small", "split"), DtypeChoice::Bf16, options);
+        // Twice: the first pass widens.
+        let pass = |_| last(&model.forward(&prompt, None, &Taps::none()).expect("a pass"), 8);
+        [0, 1].map(pass)
+    };
+    let [want, again] = logits(LoadOptions::default());
+    assert_eq!(want, again);
+    assert_eq!(logits(LoadOptions::float32()), [want.clone(), want]);
 }
 
 /// Takes part in a pass and wants nothing of it.

@@ -181,7 +181,7 @@ impl Args {
     pub fn load_options(&self) -> LoadOptions {
         match self.dtype {
             Some(Dtype::Bf16) => LoadOptions::bfloat16(),
-            Some(Dtype::F32) => LoadOptions::default(),
+            Some(Dtype::F32) => LoadOptions::float32(),
             None => LoadOptions::usual(self.device.place()),
         }
     }
