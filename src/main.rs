@@ -1,6 +1,8 @@
 //! The command line: parse, wire, print, exit code. Nothing else in this project prints or exits.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the room that prints")]
 
+#[cfg(test)]
+mod cli_doc;
 mod cmd;
 mod exit;
 mod output;

@@ -1,7 +1,7 @@
 //! `report.html`: one page with everything in it, light and dark, that fetches nothing. Markup is made by maud, so what a record
 //! holds is escaped by construction; a tap's section is made by the page's script when it is asked for, from one embedded JSON.
 
-mod chart;
+pub(crate) mod chart;
 mod section;
 mod tree;
 

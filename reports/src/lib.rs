@@ -1,4 +1,4 @@
-//! Records to terminal, JSON, Markdown, HTML, JUnit and CSV.
+//! Records to terminal, JSON, Markdown, HTML, JUnit, CSV and a chart.
 //!
 //! One file per format; a new format is one new file. No metric is computed here: every number shown is in the record, this
 //! crate only counts, picks and words. Names in a record are data, so they are cleaned before they reach a terminal or a page.
@@ -16,6 +16,7 @@ mod ledger;
 mod markdown;
 mod mutation;
 mod page;
+mod svg;
 mod system;
 mod terminal;
 mod words;
@@ -32,6 +33,7 @@ pub use ledger::{
 };
 pub use markdown::{markdown, markdown_against};
 pub use mutation::{mutation_json, mutation_markdown, mutation_text};
+pub use svg::chart_svg;
 pub use system::System;
 pub use terminal::{Style, terminal};
 pub use write::{write_mutation_report, write_report, write_text};

@@ -2,6 +2,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+/// The colours by name, for light and dark screens.
+pub(crate) const PALETTE: &str = include_str!("palette.css");
 const STYLE: &str = include_str!("html/page.css");
 /// What a page may do: its own style, nothing from anywhere.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
@@ -19,7 +21,7 @@ pub(crate) fn page(title: &str, scripted: bool, body: &Markup) -> String {
                 meta http-equiv="Content-Security-Policy" content=(if scripted { SCRIPTED_POLICY } else { POLICY });
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(PALETTE)) (PreEscaped(STYLE)) }
                 // A script lays long parts out once, when all of the page is there, not again and again while it comes.
                 @if scripted { noscript { style { ".late{display:block}" } } }
             }

@@ -19,11 +19,10 @@ const NAMED_SHARE: f64 = 0.04;
 /// The chart: floor and tolerance as bands, cumulative and isolated errors as dots, failures larger and red. Every dot says in
 /// `data-t` which tap of the record it is.
 pub(super) fn chart(run: &Run) -> Markup {
-    let places = places(run);
-    let banded = if run.modes.contains(&Mode::Cumulative) { Mode::Cumulative } else { Mode::Isolated };
+    let banded = banded(run);
     html! {
         figure {
-            (PreEscaped(named_dots(&drawn(run, &places, banded), &dots(run))))
+            (PreEscaped(named_dots(&chart_alone(run), &dots(run))))
             figcaption class="dim" {
                 @for (mode, ink) in [(Mode::Cumulative, Ink::One), (Mode::Isolated, Ink::Two)] {
                     @if run.modes.contains(&mode) { (key("key", ink)) (mode) }
@@ -37,6 +36,16 @@ pub(super) fn chart(run: &Run) -> Markup {
             }
         }
     }
+}
+
+/// The SVG alone, with colours as variables that the page around it must define.
+pub(crate) fn chart_alone(run: &Run) -> String {
+    drawn(run, &places(run), banded(run))
+}
+
+/// The mode whose floors and tolerances are the bands.
+fn banded(run: &Run) -> Mode {
+    if run.modes.contains(&Mode::Cumulative) { Mode::Cumulative } else { Mode::Isolated }
 }
 
 /// A patch of a colour, before what it stands for.

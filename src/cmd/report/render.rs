@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use mlxport_reports::{html, json, junit, markdown_against, taps_csv, terminal, write_report};
+use mlxport_reports::{chart_svg, html, json, junit, markdown_against, taps_csv, terminal, write_report};
 use mlxport_verdict::diff::diff;
 
 use super::record;
@@ -43,6 +43,8 @@ enum Format {
     Csv,
     /// The record itself
     Json,
+    /// The chart of error against tolerance, alone
+    Svg,
 }
 
 /// Renders. The exit code says nothing of the verdict.
@@ -67,6 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(Format::Junit) => junit(&run)?,
         Some(Format::Csv) => taps_csv(&run)?,
         Some(Format::Json) => json(&run),
+        Some(Format::Svg) => chart_svg(&run),
     };
     to_stdout(&text)?;
     Ok(ExitCode::from(exit::PASS))
