@@ -45,12 +45,22 @@ enum Command {
     Preprocess(cmd::preprocess::Args),
     /// Judge one recording by another, whoever made them
     Compare(cmd::compare::Args),
+    /// Do the main job on data that the program carries: convert, check every layer, write the report
+    Demo(cmd::demo::Args),
 }
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     set_tf32(matches!(&command, Command::Parity(args) if args.wants_tf32()));
-    let outcome = match command {
+    dispatch(command).unwrap_or_else(|error| {
+        eprintln!("error: {}", output::told(&error));
+        exit::code_of(&error)
+    })
+}
+
+/// Runs one command.
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::Convert(args) => cmd::convert::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
@@ -62,11 +72,8 @@ fn main() -> ExitCode {
         Command::Decode(args) => cmd::decode::run(&args),
         Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", output::told(&error));
-        exit::code_of(&error)
-    })
+        Command::Demo(args) => cmd::demo::run(&args),
+    }
 }
 
 /// MLX rounds float32 operands of products to TF32 on recent GPUs unless told not to: 8e-4 instead of 3e-7. It reads the

@@ -4,6 +4,7 @@ mod asked;
 pub mod compare;
 pub mod convert;
 pub mod decode;
+pub mod demo;
 mod device;
 pub mod draw_pdf;
 mod hub_progress;

@@ -4,6 +4,7 @@ mod bad_input;
 mod bf16;
 mod compare;
 mod decode;
+mod demo;
 mod faults;
 mod hub;
 mod interrupted;
