@@ -13,6 +13,7 @@ mod setup;
 mod stages;
 mod test;
 mod tidy;
+mod wheel;
 mod workflows;
 
 use std::process::ExitCode;
@@ -56,6 +57,8 @@ enum Chore {
     Test,
     /// The house rules that no compiler checks.
     Tidy,
+    /// Build a wheel with the Python package and the program, install it into a fresh environment, run the demo there (Linux).
+    Wheel,
 }
 
 fn main() -> ExitCode {
@@ -82,5 +85,6 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Openai => openai::run(),
         Chore::Test => test::run(),
         Chore::Tidy => tidy::run(),
+        Chore::Wheel => wheel::run(),
     }
 }

@@ -11,7 +11,12 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{cargo, stages::succeed};
 
 /// GitHub workflows of this repository; actionlint knows these.
-const WORKFLOWS: [&str; 3] = [".github/workflows/ci.yml", "examples/ci/linux-cpu.yml", "examples/ci/macos-metal.yml"];
+const WORKFLOWS: [&str; 4] = [
+    ".github/workflows/ci.yml",
+    ".github/workflows/release.yml",
+    "examples/ci/linux-cpu.yml",
+    "examples/ci/macos-metal.yml",
+];
 /// What says which packages are installed.
 const FILES: [&str; 2] = ["package.json", "package-lock.json"];
 /// What is run, inside the installation.
@@ -126,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_linter_that_saw_too_few_files_is_no_pass() {
-        assert!(checked_all("Checking 3 workflow file(s)...\nfine").is_ok());
+        assert!(checked_all("Checking 4 workflow file(s)...\nfine").is_ok());
         assert!(checked_all("No workflow files found to lint").is_err());
         assert!(checked_all("Checking 2 workflow file(s)...").is_err());
     }

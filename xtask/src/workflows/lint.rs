@@ -69,8 +69,19 @@ pub(super) fn workflow(root: &Path, document: &Value, is_own: bool) -> Vec<Strin
         found.push("workflow: it has no jobs".to_owned());
         return found;
     };
-    let known =
-        ["name", "needs", "if", "strategy", "runs-on", "timeout-minutes", "steps", "env", "permissions", "outputs"];
+    let known = [
+        "name",
+        "needs",
+        "if",
+        "strategy",
+        "runs-on",
+        "container",
+        "timeout-minutes",
+        "steps",
+        "env",
+        "permissions",
+        "outputs",
+    ];
     for (name, job) in jobs {
         found.extend(job.as_object().map(|job| unknown(&format!("job {name}"), job, &known)).unwrap_or_default());
         for key in ["runs-on", "timeout-minutes"] {
