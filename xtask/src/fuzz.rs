@@ -16,27 +16,6 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cargo;
 use report::Outcome;
 
-/// Every target, as `fuzz/src/lib.rs` lists them.
-pub const TARGETS: [&str; 17] = [
-    "header",
-    "index",
-    "pickle",
-    "recipe",
-    "expression",
-    "config",
-    "manifest",
-    "fixture_manifest",
-    "report",
-    "plan",
-    "renames",
-    "lock",
-    "grounding",
-    "page",
-    "ledger",
-    "geometry",
-    "request",
-];
-
 /// Seconds that each target gets in `cargo xtask test`.
 const SHORT_SECONDS: u64 = 4;
 /// The most memory a target may really use, in MiB.
@@ -52,7 +31,6 @@ const OUTPUT: &str = "target/fuzz";
 #[derive(clap::Args)]
 pub struct Options {
     /// Targets; all of them unless named.
-    #[arg(value_parser = TARGETS)]
     targets: Vec<String>,
     /// Seconds for each target.
     #[arg(long, default_value_t = 60)]
@@ -73,17 +51,31 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(reason) = missing() {
         bail!("the fuzz targets cannot be built here: {reason}");
     }
-    let folder = build::run()?;
-    let targets: Vec<&str> = match options.targets.as_slice() {
-        [] => TARGETS.to_vec(),
-        named => named.iter().map(String::as_str).collect(),
-    };
+    let targets = chosen(&options.targets)?;
+    let program = build::run()?;
     if let Some(input) = &options.input {
         let [target] = targets.as_slice() else { bail!("--input runs one target: name it") };
-        return once(&folder, target, input);
+        return once(&program, target, input);
     }
-    all(&folder, &targets, options.seconds, options.jobs)?;
+    all(&program, &targets, options.seconds, options.jobs)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every target: each has its folder of seeds, and the tests of `fuzz/` hold these folders against its list.
+fn known() -> Result<Vec<String>> {
+    let seeds = cargo::workspace_root().join("fuzz/seeds");
+    let entries = fs::read_dir(&seeds).with_context(|| seeds.display().to_string())?;
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The targets of these names; all of them where no name is given.
+fn chosen(names: &[String]) -> Result<Vec<String>> {
+    let known = known()?;
+    let strange: Vec<&str> = names.iter().filter(|name| !known.contains(name)).map(String::as_str).collect();
+    ensure!(strange.is_empty(), "no such target: {}; there are: {}", strange.join(", "), known.join(", "));
+    Ok(if names.is_empty() { known } else { names.to_vec() })
 }
 
 /// A short run of every target, as many at once as there are cores.
@@ -92,7 +84,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// As [`run`].
 pub fn short() -> Result<()> {
     let jobs = thread::available_parallelism().map_or(1, usize::from);
-    all(&build::run()?, &TARGETS, SHORT_SECONDS, jobs)
+    all(&build::run()?, &known()?, SHORT_SECONDS, jobs)
 }
 
 /// What keeps the targets from being built on this machine, if anything does.
@@ -109,19 +101,19 @@ pub fn missing() -> Option<String> {
 }
 
 /// Runs targets, `jobs` at a time, and tells of each; fails after all when any has found something.
-fn all(folder: &Path, targets: &[&str], seconds: u64, jobs: usize) -> Result<()> {
+fn all(program: &Path, targets: &[String], seconds: u64, jobs: usize) -> Result<()> {
     let waiting = Mutex::new(targets.iter());
-    let next = || waiting.lock().ok().and_then(|mut waiting| waiting.next().copied());
+    let next = || waiting.lock().ok().and_then(|mut waiting| waiting.next());
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, targets.len().max(1)) {
             scope.spawn(|| {
                 while let Some(target) = next() {
-                    let outcome = fuzz(folder, target, seconds);
+                    let outcome = fuzz(program, target, seconds);
                     println!("{}", report::line(target, &outcome));
                     let sound = outcome.is_ok_and(|outcome| outcome.finding.is_none());
                     if let (false, Ok(mut failed)) = (sound, failed.lock()) {
-                        failed.push(target);
+                        failed.push(target.as_str());
                     }
                 }
             });
@@ -133,7 +125,7 @@ fn all(folder: &Path, targets: &[&str], seconds: u64, jobs: usize) -> Result<()>
 }
 
 /// One target for so many seconds.
-fn fuzz(folder: &Path, target: &str, seconds: u64) -> Result<Outcome> {
+fn fuzz(program: &Path, target: &str, seconds: u64) -> Result<Outcome> {
     let root = cargo::workspace_root();
     let output = root.join(OUTPUT);
     let made = |kind: &str| {
@@ -142,7 +134,7 @@ fn fuzz(folder: &Path, target: &str, seconds: u64) -> Result<Outcome> {
         Ok::<_, anyhow::Error>(path)
     };
     let (corpus, findings) = (made("corpus")?, made("findings")?);
-    let mut command = limited(folder, target);
+    let mut command = limited(program, target);
     command.arg(corpus).arg(root.join("fuzz/seeds").join(target));
     let known = root.join("fuzz/findings").join(target);
     if known.is_dir() {
@@ -163,19 +155,19 @@ fn fuzz(folder: &Path, target: &str, seconds: u64) -> Result<Outcome> {
 }
 
 /// One input, with what the target says on this terminal.
-fn once(folder: &Path, target: &str, input: &Path) -> Result<ExitCode> {
+fn once(program: &Path, target: &str, input: &Path) -> Result<ExitCode> {
     let place = Place::new(target)?;
-    let status = limited(folder, target).arg(input).env("TMPDIR", &place.0).status()?;
+    let status = limited(program, target).arg(input).env("TMPDIR", &place.0).status()?;
     ensure!(status.success(), "{target} fails on {} ({status})", input.display());
     println!("{target}: {} is fine", input.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// The target's program under limits of memory and time.
-fn limited(folder: &Path, target: &str) -> Command {
+/// The program on one target, under limits of memory and time.
+fn limited(program: &Path, target: &str) -> Command {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("ulimit -v {CLAIM_LIMIT_KIB} && exec \"$0\" \"$@\""));
-    command.arg(folder.join(format!("fuzz-{target}")));
+    command.arg(program).env("MLXPORT_FUZZ_TARGET", target);
     command.arg(format!("-rss_limit_mb={RSS_LIMIT_MIB}")).arg(format!("-timeout={INPUT_SECONDS}"));
     // Each thread reserves address space of its own.
     command.env("RAYON_NUM_THREADS", "2").stdin(Stdio::null());
@@ -207,18 +199,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_target_has_its_driver_and_seeds() {
-        let fuzz = cargo::workspace_root().join("fuzz");
-        let mut drivers: Vec<String> = fs::read_dir(fuzz.join("fuzz_targets"))
-            .expect("the folder is there")
-            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().replace(".rs", ""))
-            .collect();
-        drivers.sort();
-        let mut named = TARGETS.map(str::to_owned).to_vec();
-        named.sort();
-        assert_eq!(named, drivers);
-        for target in TARGETS {
-            assert!(fuzz.join("seeds").join(target).is_dir(), "{target}");
-        }
+    fn targets_are_chosen_by_name() {
+        let all = chosen(&[]).expect("seeds");
+        assert!(all.len() >= 17 && all.contains(&"header".to_owned()), "{all:?}");
+        assert_eq!(chosen(&["index".into()]).expect("there"), ["index"]);
+        let error = chosen(&["index".into(), "../x".into()]).expect_err("strange").to_string();
+        assert!(error.starts_with("no such target: ../x; there are: "), "{error}");
     }
 }

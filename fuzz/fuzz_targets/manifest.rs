@@ -1,4 +1,0 @@
-//! libFuzzer on [`mlxport_fuzz::targets::manifest`].
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mlxport_fuzz::targets::manifest::run(data));
