@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::worker::Done;
+use crate::job::Done;
 
 /// What all parts of one answer have in common.
 #[derive(Debug, Clone)]
@@ -13,6 +13,7 @@ pub(crate) struct Shape {
     /// Seconds since 1970.
     pub created: u64,
     pub model: String,
+    /// 0 until the prompt was made.
     pub prompt_tokens: usize,
     /// A chunk with the tokens' numbers is asked for.
     pub include_usage: bool,

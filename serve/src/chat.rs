@@ -1,34 +1,45 @@
 //! `POST /v1/chat/completions`, from a body to an answer: read, admitted, prepared, queued, told.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
-use http_body_util::BodyExt;
-use hyper::{Response, body::Bytes, header};
+use axum::{
+    Json,
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
 use mlxport_ocr::{Inputs, OcrError, Prompter, grounding, page, prepare};
-use tokio::sync::{
-    OwnedSemaphorePermit,
-    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+use tokio::{
+    sync::{
+        OwnedSemaphorePermit,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    },
+    time::timeout,
 };
 
 use crate::{
     answer::{Shape, now},
-    error::ApiError,
-    http::{Answer, json},
+    body,
+    error::{ApiError, NAMED, RETRY_AFTER},
+    job::{Begun, Done, Event, Job},
     request::{self, Asked},
-    server::House,
-    sse::Events,
-    worker::{Done, Event, Job},
+    settings::Log,
+    sse,
+    state::State,
 };
 
-/// How long a client should wait when the queue is full, in seconds.
-const RETRY_AFTER: &str = "5";
+/// A stream's status waits so long for the prompt, which may turn out to be unusable; then it is 200, and an error an event.
+const STATUS_TIME: Duration = Duration::from_millis(250);
 
 /// Where requests meet what they need.
 pub(crate) struct Desk {
-    pub house: Arc<House>,
+    pub state: Arc<State>,
     pub prompter: Arc<Prompter>,
     pub jobs: UnboundedSender<Job>,
 }
@@ -38,95 +49,104 @@ impl Desk {
     ///
     /// # Errors
     /// Whatever is wrong with it, or with us.
-    pub async fn chat(&self, body: Bytes) -> Result<Response<Answer>, ApiError> {
-        let asked = request::read(&body, &self.house.settings)?;
-        drop(body);
+    pub async fn chat(self: &Arc<Self>, headers: &HeaderMap, body: &mut Body) -> Result<Response, ApiError> {
+        let whole = body::read(headers, body, &self.state).await?;
+        let asked = request::read(&whole.bytes, &self.state.settings)?;
+        drop(whole);
         let place = self.place()?;
-        let (stream, markdown, include_usage) = (asked.stream, asked.markdown, asked.include_usage);
-        let (prompt_tokens, mut events) = self.send(asked, place).await?;
-        let shape = self.shape(prompt_tokens, include_usage);
-        // The status goes out first: it must be known whether the prompt can be used.
-        match events.recv().await {
-            Some(Event::Failed(error)) => return Err(error),
-            None => return Err(ApiError::stopping()),
-            Some(_) => {}
+        let ignored = warning(&asked.ignored);
+        if !asked.ignored.is_empty() {
+            (self.state.settings.log)(&Log::Ignored { fields: asked.ignored.clone() });
         }
-        if stream {
-            let response = Response::builder()
-                .header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")
-                .header(header::CACHE_CONTROL, "no-cache")
-                .header("x-accel-buffering", "no");
-            let body = Events::new(events, shape, markdown).boxed_unsync();
-            return response.body(body).map_err(|error| ApiError::server(500, None, error.to_string()));
-        }
-        let (text, done) = whole(&mut events).await?;
-        let text = if markdown { grounding::markdown(&text).text } else { text };
-        Ok(json(200, &shape.completion(&text, done)))
+        let (stream, markdown, shape) = (asked.stream, asked.markdown, self.shape(asked.include_usage));
+        let mut begun = Box::pin(self.clone().begin(asked, place));
+        let mut response = if stream {
+            let early = timeout(STATUS_TIME, &mut begun).await.ok().transpose()?;
+            let begun = async move {
+                match early {
+                    Some(begun) => Ok(begun),
+                    None => begun.await,
+                }
+            };
+            sse::response(shape, begun, markdown)
+        } else {
+            let Begun { prompt_tokens, mut events } = begun.await?;
+            let (text, done) = whole_text(&mut events).await?;
+            let text = if markdown { grounding::markdown(&text).text } else { text };
+            Json(Shape { prompt_tokens, ..shape }.completion(&text, done)).into_response()
+        };
+        response.headers_mut().extend(ignored);
+        Ok(response)
     }
 
     /// A place in the queue.
     fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        if self.house.is_stopping() {
+        if self.state.is_stopping() {
             return Err(ApiError::stopping());
         }
-        self.house.places.clone().try_acquire_owned().map_err(|_| {
-            let limits = &self.house.settings.limits;
+        self.state.places.clone().try_acquire_owned().map_err(|_| {
+            let limits = &self.state.settings.limits;
             let message =
                 format!("{} requests are worked on and {} wait: no more are taken", limits.batch, limits.queue);
             ApiError::new(429, "rate_limit_error", Some("queue_full"), message).with_header("retry-after", RETRY_AFTER)
         })
     }
 
-    /// Prepares a request's inputs, off the threads that speak HTTP, and gives it to the worker.
-    async fn send(
-        &self,
-        asked: Asked,
-        place: OwnedSemaphorePermit,
-    ) -> Result<(usize, UnboundedReceiver<Event>), ApiError> {
-        let room = self.house.rooms.clone().acquire_owned().await.map_err(|_| ApiError::stopping())?;
-        let (prompter, pixels) = (self.prompter.clone(), self.house.settings.limits.image_pixels);
-        let prepared = tokio::task::spawn_blocking(move || {
-            // The permits come along: this goes on where the client goes away.
+    /// Makes a request's inputs, gives them to the worker, and waits until the prompt is read.
+    async fn begin(self: Arc<Self>, asked: Asked, place: OwnedSemaphorePermit) -> Result<Begun, ApiError> {
+        let since = Instant::now();
+        let prepared = self.state.prepared.clone().acquire_owned().await.map_err(|_| ApiError::stopping())?;
+        let (prompter, pixels) = (self.prompter.clone(), self.state.settings.limits.image_pixels);
+        // Off the threads that speak HTTP. The permits come along: this goes on where the client goes away.
+        let made = tokio::task::spawn_blocking(move || {
             let inputs = inputs(&prompter, &asked, pixels);
-            (inputs, asked, place, room)
+            (inputs, asked, place, prepared)
         });
-        let (inputs, mut asked, place, room) =
-            prepared.await.map_err(|error| ApiError::server(500, None, error.to_string()))?;
-        let inputs = inputs?;
+        let (inputs, asked, place, prepared) =
+            made.await.map_err(|error| ApiError::server(500, None, error.to_string()))?;
+        let (inputs, Asked { mut making, stops, .. }) = (inputs?, asked);
         let prompt_tokens = inputs.input_ids.len();
-        self.fit(&mut asked, prompt_tokens)?;
-        let (sender, events) = unbounded_channel();
-        let job = Job { inputs, making: asked.making, stops: asked.stops, events: sender, place, room };
+        making.max_tokens = making.max_tokens.min(self.left(prompt_tokens)?);
+        let (sender, mut events) = unbounded_channel();
+        let job = Job { inputs, making, stops, events: sender, asked: since, place, prepared };
         self.jobs.send(job).map_err(|_| ApiError::stopping())?;
-        Ok((prompt_tokens, events))
-    }
-
-    /// Prompt and text must have room in the model's context.
-    fn fit(&self, asked: &mut Asked, prompt_tokens: usize) -> Result<(), ApiError> {
-        let most = self.house.settings.limits.context_tokens;
-        let left = most.saturating_sub(prompt_tokens);
-        let wished = asked.making.max_tokens;
-        if left == 0 || (asked.wants_tokens && wished > left) {
-            let wished = if asked.wants_tokens { wished } else { 1 };
-            let message = format!(
-                "the prompt has {prompt_tokens} tokens and {wished} are asked for: expected at most {most} together"
-            );
-            return Err(ApiError::request(400, Some("context_length_exceeded"), message).with_param("messages"));
+        match events.recv().await {
+            Some(Event::Failed(error)) => Err(error),
+            None => Err(ApiError::stopping()),
+            Some(_) => Ok(Begun { prompt_tokens, events }),
         }
-        asked.making.max_tokens = wished.min(left);
-        Ok(())
     }
 
-    fn shape(&self, prompt_tokens: usize, include_usage: bool) -> Shape {
+    /// How many tokens the model's context has left for the text, at least 1.
+    fn left(&self, prompt_tokens: usize) -> Result<usize, ApiError> {
+        let most = self.state.settings.limits.context_tokens;
+        match most.saturating_sub(prompt_tokens) {
+            0 => {
+                let message =
+                    format!("the prompt has {prompt_tokens} tokens: expected fewer than {most}, the model's context");
+                Err(ApiError::request(400, Some("context_length_exceeded"), message).with_param("messages"))
+            }
+            left => Ok(left),
+        }
+    }
+
+    fn shape(&self, include_usage: bool) -> Shape {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let (created, model) = (now(), self.house.settings.model.clone());
+        let (created, model) = (now(), self.state.settings.model.clone());
         let id = format!("chatcmpl-{created:x}-{:x}", NEXT.fetch_add(1, Relaxed));
-        Shape { id, created, model, prompt_tokens, include_usage }
+        Shape { id, created, model, prompt_tokens: 0, include_usage }
     }
 }
 
+/// The header that says what was ignored.
+fn warning(ignored: &[String]) -> Option<(HeaderName, HeaderValue)> {
+    let names: Vec<&str> = ignored.iter().take(NAMED).map(String::as_str).collect();
+    let value = HeaderValue::try_from(format!("299 mlxport \"ignored: {}\"", names.join(", ")));
+    value.ok().filter(|_| !ignored.is_empty()).map(|value| (header::WARNING, value))
+}
+
 /// The whole text.
-async fn whole(events: &mut UnboundedReceiver<Event>) -> Result<(String, Done), ApiError> {
+async fn whole_text(events: &mut UnboundedReceiver<Event>) -> Result<(String, Done), ApiError> {
     let mut text = String::new();
     loop {
         match events.recv().await {

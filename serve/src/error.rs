@@ -16,7 +16,7 @@ pub enum ServeError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The threads that speak HTTP could not be started, or broke.
+    /// The threads that speak HTTP could not be started, or panicked.
     #[error("the HTTP side of the server ended: {0}")]
     Http(String),
     /// A signal cannot be listened for.
@@ -37,6 +37,8 @@ pub(crate) struct ApiError {
     pub header: Option<(&'static str, &'static str)>,
 }
 
+/// How long a client should wait before it asks again, in seconds.
+pub(crate) const RETRY_AFTER: &str = "5";
 /// How many problems a message names, and little more than how many are looked for.
 pub(crate) const NAMED: usize = 50;
 
@@ -78,6 +80,11 @@ impl ApiError {
         Self::server(503, Some("shutting_down"), "the server is shutting down")
     }
 
+    /// Too much at once; `found` says of what.
+    pub fn busy(found: impl Into<String>) -> Self {
+        Self::server(503, Some("busy"), found).with_header("retry-after", RETRY_AFTER)
+    }
+
     /// 400 for all that is wrong with a body, `problems` not being empty; `param` and `code` are the first one's.
     pub fn problems(problems: Vec<Problem>) -> Self {
         let mut texts: Vec<String> =
@@ -97,3 +104,28 @@ impl ApiError {
         json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
     }
 }
+
+#[cfg(feature = "server")]
+impl axum::response::IntoResponse for ApiError {
+    /// The message comes along as an extension, for the log.
+    fn into_response(self) -> axum::response::Response {
+        use axum::http::{HeaderValue, StatusCode, header};
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self.object())).into_response();
+        let headers = response.headers_mut();
+        if let Some((name, value)) = self.header {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        // What is left of such a body is not read.
+        if [408, 413, 415, 503].contains(&self.status) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.extensions_mut().insert(Refusal(self.message));
+        response
+    }
+}
+
+/// What an error's message said.
+#[cfg(feature = "server")]
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal(pub String);

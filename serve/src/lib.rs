@@ -11,14 +11,18 @@
 //! goes away drops its end of the events, and the worker ends its text at the next step.
 
 #[cfg(feature = "server")]
+mod access;
+#[cfg(feature = "server")]
 mod answer;
+#[cfg(feature = "server")]
+mod body;
 #[cfg(feature = "server")]
 mod chat;
 mod error;
 #[cfg(feature = "server")]
 mod generator;
 #[cfg(feature = "server")]
-mod http;
+mod job;
 mod making;
 mod messages;
 #[cfg(feature = "server")]
@@ -26,10 +30,14 @@ mod metrics;
 mod options;
 mod request;
 #[cfg(feature = "server")]
+mod routes;
+#[cfg(feature = "server")]
 mod server;
 mod settings;
 #[cfg(feature = "server")]
 mod sse;
+#[cfg(feature = "server")]
+mod state;
 #[cfg(feature = "server")]
 mod text;
 #[cfg(feature = "server")]

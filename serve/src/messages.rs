@@ -9,17 +9,20 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use mlxport_ocr::IMAGE_TOKEN;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::{
-    error::{NAMED, Problem},
-    options::shown,
+    error::NAMED,
+    options::{Fields, shown},
 };
 
 /// Base64 with its padding or without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 /// The most messages of a conversation.
 const MAX_MESSAGES: usize = 256;
@@ -33,106 +36,121 @@ pub(crate) struct Conversation {
     pub images: Vec<(String, Vec<u8>)>,
 }
 
+/// What a message may have besides its role and content; of no effect here.
+const KNOWN: [&str; 9] =
+    ["role", "content", "name", "tool_call_id", "refusal", "annotations", "tool_calls", "function_call", "audio"];
+
 /// Reads `messages`, at most `max_images` images in all.
-pub(crate) fn read(messages: Option<&Value>, max_images: usize, problems: &mut Vec<Problem>) -> Conversation {
+pub(crate) fn read<'a>(messages: Option<&'a Value>, max_images: usize, request: &mut Fields<'a>) -> Conversation {
     let mut conversation = Conversation::default();
-    let wrong = |message: String| Problem { param: "messages".into(), message, code: None };
     let Some(messages) = messages.and_then(Value::as_array) else {
-        problems.push(wrong("expected a list of messages".into()));
+        request.wrong("messages", "expected a list of messages");
         return conversation;
     };
     if messages.is_empty() || messages.len() > MAX_MESSAGES {
-        problems.push(wrong(format!("expected 1 to {MAX_MESSAGES} messages, found {}", messages.len())));
+        request.wrong("messages", format!("expected 1 to {MAX_MESSAGES} messages, found {}", messages.len()));
         return conversation;
     }
-    for (at, message) in messages.iter().enumerate() {
-        if problems.len() > NAMED {
-            break;
-        }
-        let mut reader = Reader { path: format!("messages[{at}]"), problems, images: &mut conversation.images };
-        if let Some(text) = reader.message(message) {
+    let before = request.problems.len();
+    for (at, value) in messages.iter().enumerate() {
+        let place = format!("messages[{at}]");
+        let Some(fields) = request.at(&place, value) else {
+            request.wrong(&place, format!("expected an object, found {}", shown(value)));
+            continue;
+        };
+        let mut message = Message { fields, images: &mut conversation.images };
+        if let Some(text) = message.read() {
             conversation.prompt.push_str(text.trim());
+        }
+        let Message { fields, .. } = message;
+        request.take_over(fields);
+        if request.problems.len() > NAMED {
+            break;
         }
     }
     let found = conversation.images.len();
     if found > max_images {
         let message = format!("expected at most {max_images} images in a request, found {found}");
-        problems.push(Problem { param: "messages".into(), message, code: Some("too_many_images") });
-    } else if problems.is_empty() && conversation.prompt.is_empty() {
-        problems.push(wrong("expected a text or an image, found neither".into()));
+        request.wrong_as("messages", message, Some("too_many_images"));
+    } else if request.problems.len() == before && conversation.prompt.is_empty() {
+        request.wrong("messages", "expected a text or an image, found neither");
     }
     conversation
 }
 
 /// Reads one message.
-struct Reader<'a> {
-    path: String,
-    problems: &'a mut Vec<Problem>,
-    images: &'a mut Vec<(String, Vec<u8>)>,
+struct Message<'a, 'i> {
+    fields: Fields<'a>,
+    images: &'i mut Vec<(String, Vec<u8>)>,
 }
 
-impl Reader<'_> {
-    fn wrong(&mut self, field: &str, message: String, code: Option<&'static str>) {
-        self.problems.push(Problem { param: format!("{}{field}", self.path), message, code });
-    }
-
-    fn message(&mut self, message: &Value) -> Option<String> {
-        let role = message.get("role").and_then(Value::as_str).unwrap_or_default();
-        if !["system", "developer", "user", "assistant"].contains(&role) {
-            let found = message.get("role").map_or("none".into(), shown);
-            self.wrong(".role", format!("expected system, developer, user or assistant, found {found}"), None);
+impl<'a> Message<'a, '_> {
+    fn read(&mut self) -> Option<String> {
+        let role = self.fields.get("role").and_then(Value::as_str).unwrap_or_default();
+        if !["system", "developer", "user", "assistant", "tool", "function"].contains(&role) {
+            let found = self.fields.get("role").map_or("none".into(), shown);
+            let expected = "expected system, developer, user, assistant or tool";
+            self.fields.wrong("role", format!("{expected}, found {found}"));
             return None;
         }
-        for field in ["tool_calls", "function_call", "audio"] {
-            let value = message.get(field).filter(|value| !value.is_null());
-            if value.is_some_and(|value| !value.as_array().is_some_and(Vec::is_empty)) {
-                self.wrong(&format!(".{field}"), "not supported: this model only reads text and images".into(), None);
-            }
+        self.fields.neutral("tool_calls", false, &[Value::Array(Vec::new())]);
+        for field in ["function_call", "audio"] {
+            self.fields.neutral(field, false, &[]);
         }
-        match message.get("content") {
+        self.fields.only(&KNOWN);
+        match self.fields.get("content") {
             Some(Value::String(text)) => self.whole(0, &[text]),
             Some(Value::Array(parts)) => self.parts(parts, role),
-            None | Some(Value::Null) if role == "assistant" => Some(String::new()),
+            None if role == "assistant" => Some(String::new()),
             other => {
                 let found = other.map_or("nothing".into(), shown);
-                self.wrong(".content", format!("expected a text or a list of parts, found {found}"), None);
+                self.fields.wrong("content", format!("expected a text or a list of parts, found {found}"));
                 None
             }
         }
     }
 
-    fn parts(&mut self, parts: &[Value], role: &str) -> Option<String> {
+    fn parts(&mut self, parts: &'a [Value], role: &str) -> Option<String> {
         let (before, mut texts) = (self.images.len(), Vec::new());
-        for (at, part) in parts.iter().enumerate() {
-            if self.problems.len() > NAMED {
+        for (at, value) in parts.iter().enumerate() {
+            if self.fields.problems.len() > NAMED {
                 break;
             }
-            let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
-            match kind {
-                "text" => match part.get("text").and_then(Value::as_str) {
-                    Some(text) => texts.push(text),
-                    None => self.wrong(&format!(".content[{at}].text"), "expected a text".into(), None),
-                },
-                "image_url" if role == "user" => self.image(at, part),
-                "image_url" => {
-                    self.wrong(
-                        &format!(".content[{at}]"),
-                        format!("expected images of the user only, not of {role}"),
-                        None,
-                    );
-                }
-                _ => {
-                    let found = part.get("type").map_or("none".into(), shown);
-                    self.wrong(
-                        &format!(".content[{at}].type"),
-                        format!("expected text or image_url, found {found}"),
-                        None,
-                    );
-                }
+            let place = format!("content[{at}]");
+            if let Some(text) = value.as_str() {
+                texts.push(text);
+            } else if let Some(mut part) = self.fields.at(&place, value) {
+                texts.extend(self.part(&mut part, role));
+                self.fields.take_over(part);
+            } else {
+                self.fields.wrong(&place, format!("expected a text or an object, found {}", shown(value)));
             }
         }
         let count = self.images.len() - before;
         self.whole(count, &texts)
+    }
+
+    /// A part: its text, or an image. `input_text` and `input_image` are their names in OpenAI's newer API.
+    fn part(&mut self, part: &mut Fields<'a>, role: &str) -> Option<&'a str> {
+        part.only(&["type", "text", "image_url", "detail"]);
+        match part.get("type").and_then(Value::as_str).unwrap_or_default() {
+            "text" | "input_text" => {
+                let text = part.get("text").and_then(Value::as_str);
+                if text.is_none() {
+                    part.wrong("text", "expected a text");
+                }
+                return text;
+            }
+            "image_url" | "input_image" if role == "user" => self.image(part),
+            "image_url" | "input_image" => {
+                part.wrong("type", format!("expected images of the user only, not of {role}"));
+            }
+            _ => {
+                let found = part.get("type").map_or("none".into(), shown);
+                part.wrong("type", format!("expected text or image_url, found {found}"));
+            }
+        }
+        None
     }
 
     /// A message's text with `count` images in it.
@@ -140,7 +158,8 @@ impl Reader<'_> {
         let text = texts.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("\n");
         let placed = text.matches(IMAGE_TOKEN).count();
         let Some(missing) = count.checked_sub(placed) else {
-            self.wrong(".content", format!("the text says {IMAGE_TOKEN} {placed} times, but has {count} images"), None);
+            let message = format!("the text says {IMAGE_TOKEN} {placed} times, but has {count} images");
+            self.fields.wrong("content", message);
             return None;
         };
         let mut lines = vec![IMAGE_TOKEN; missing];
@@ -150,19 +169,24 @@ impl Reader<'_> {
         Some(lines.join("\n"))
     }
 
-    fn image(&mut self, at: usize, part: &Value) {
-        let field = format!(".content[{at}].image_url.url");
-        let url = part.get("image_url").and_then(|image| image.get("url")).and_then(Value::as_str);
-        let Some(url) = url else {
-            self.wrong(&field, "expected a data: URL".into(), None);
-            // So that the text's placeholders are not said to be wrong, too.
-            return self.images.push((String::new(), Vec::new()));
+    /// An image, whose URL is in an object, or is the field itself.
+    fn image(&mut self, part: &mut Fields) {
+        let field = "image_url.url";
+        let image = part.get("image_url");
+        let url = image.and_then(|image| image.as_str().or_else(|| image.get("url")?.as_str()));
+        let bytes = match url.map(|url| data(url.trim())) {
+            Some(Ok(bytes)) => bytes,
+            Some(Err((message, code))) => {
+                part.wrong_as(field, message, Some(code));
+                // So that the text's placeholders are not said to be wrong, too.
+                Vec::new()
+            }
+            None => {
+                part.wrong(field, "expected a data: URL");
+                Vec::new()
+            }
         };
-        let bytes = data(url).unwrap_or_else(|(message, code)| {
-            self.wrong(&field, message, Some(code));
-            Vec::new()
-        });
-        self.images.push((format!("{}{field}", self.path), bytes));
+        self.images.push((part.place(field), bytes));
     }
 }
 
@@ -189,18 +213,27 @@ fn data(url: &str) -> Result<Vec<u8>, (String, &'static str)> {
     if !head.any(|word| word.eq_ignore_ascii_case("base64")) {
         return Err(invalid("another encoding".into()));
     }
+    // As people's libraries write it: percent-encoded, with line breaks, in the alphabet for URLs.
+    let body = percent_decode_str(body).filter(|byte| !byte.is_ascii_whitespace()).map(|byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        other => other,
+    });
+    let body: Vec<u8> = body.collect();
     BASE64.decode(body).map_err(|error| (format!("expected base64: {error}"), "invalid_base64_image"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Problem;
     use serde_json::json;
 
     fn parsed(messages: Value, max_images: usize) -> (Conversation, Vec<Problem>) {
-        let mut problems = Vec::new();
-        let conversation = read(Some(&messages), max_images, &mut problems);
-        (conversation, problems)
+        let request = serde_json::Map::new();
+        let mut fields = Fields::new(&request, "", false);
+        let conversation = read(Some(&messages), max_images, &mut fields);
+        (conversation, fields.problems)
     }
 
     fn image(data: &str) -> Value {
@@ -235,6 +268,33 @@ mod tests {
     }
 
     #[test]
+    fn images_are_read_as_people_write_them() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let text = BASE64.encode(&bytes);
+        let lines = text.as_bytes().chunks(76).map(|line| String::from_utf8_lossy(line)).collect::<Vec<_>>();
+        let encoded = text.replace('+', "%2B").replace('/', "%2f").replace('=', "%3D");
+        for url in [
+            format!("data:image/png;base64,{}\n", lines.join("\n")),
+            format!("data:image/png;base64,\r\n{}\r\n ", lines.join("\r\n\t")),
+            format!(" data:image/png;base64,{}", text.replace('+', "-").replace('/', "_").trim_end_matches('=')),
+            format!("data:image/png;name=a.png;charset=utf-8;base64, {text}"),
+            format!("DATA:image/png;BASE64,{encoded}"),
+        ] {
+            let string = json!({ "type": "image_url", "image_url": url });
+            let input = json!({ "type": "input_image", "image_url": url, "detail": "auto" });
+            for part in [image(&url), string, input] {
+                let (found, problems) = parsed(json!([{ "role": "user", "content": [part, "read"] }]), 1);
+                assert_eq!(problems, []);
+                assert_eq!(
+                    (found.images[0].1.as_slice(), found.prompt.as_str()),
+                    (&bytes[..], "<image>\nread"),
+                    "{url}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn what_is_wrong_a_thousand_times_is_not_named_as_often() {
         let parts = vec![json!({}); 100_000];
         let (_, problems) = parsed(json!([{ "role": "user", "content": parts }, { "role": "x" }]), 1);
@@ -246,11 +306,11 @@ mod tests {
     fn everything_wrong_is_named_with_its_place() {
         let png = "data:image/png;base64,AQI=";
         let messages = json!([
-            { "role": "tool", "content": "x" },
+            { "role": "robot", "content": "x" },
             { "role": "user", "content": [
                 image("https://example.com/a.png"), image("file:///etc/passwd"), image("data:text/html;base64,AQI="),
                 image("data:image/png,abc"), image("data:image/png;base64,***"), image("a.png"), image("data:"),
-                { "type": "image_url", "image_url": png }, { "type": "input_audio" }, { "type": "text", "text": 3 },
+                { "type": "image_url", "image_url": 3 }, { "type": "input_audio" }, { "type": "text", "text": 3 },
             ] },
             { "role": "assistant", "content": [image(png)] },
             { "role": "user", "content": "<image>" },
@@ -271,7 +331,7 @@ mod tests {
             (url(7), None),
             ("messages[1].content[8].type".to_owned(), None),
             ("messages[1].content[9].text".to_owned(), None),
-            ("messages[2].content[0]".to_owned(), None),
+            ("messages[2].content[0].type".to_owned(), None),
             ("messages[3].content".to_owned(), None),
             ("messages[4].content".to_owned(), None),
             ("messages".to_owned(), Some("too_many_images")),

@@ -1,73 +1,97 @@
-//! Counters, as `/metrics` shows them (Prometheus' text format).
+//! Counters, as `/metrics` shows them (OpenMetrics' text format).
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
     },
+    registry::Registry,
 };
 
 /// Everything counted since the server began.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Metrics {
+    registry: Registry,
     /// Answers by status.
-    answers: Mutex<BTreeMap<u16, u64>>,
+    pub answers: Family<[(&'static str, u16); 1], Counter>,
     /// Texts being made.
-    pub running: AtomicU64,
+    pub running: Gauge,
+    /// Requests that have a place, but no text yet; set when the metrics are shown.
+    waiting: Gauge,
     /// Texts that ended by themselves.
-    pub finished: AtomicU64,
+    pub finished: Counter,
     /// Texts whose client went away, or that the server's end cut.
-    pub cancelled: AtomicU64,
+    pub cancelled: Counter,
     /// Texts that failed.
-    pub failed: AtomicU64,
+    pub failed: Counter,
     /// Tokens of prompts read.
-    pub prompt_tokens: AtomicU64,
+    pub prompt_tokens: Counter,
     /// Tokens made.
-    pub completion_tokens: AtomicU64,
+    pub completion_tokens: Counter,
+    /// Seconds from a request's body to its first token.
+    pub first_token_seconds: Histogram,
 }
 
 impl Metrics {
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("mlxport"),
+            answers: Family::default(),
+            running: Gauge::default(),
+            waiting: Gauge::default(),
+            finished: Counter::default(),
+            cancelled: Counter::default(),
+            failed: Counter::default(),
+            prompt_tokens: Counter::default(),
+            completion_tokens: Counter::default(),
+            first_token_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("http_answers", "Answers by status", metrics.answers.clone());
+        registry.register("requests_running", "Texts being made", metrics.running.clone());
+        registry.register("requests_waiting", "Requests that wait for their text", metrics.waiting.clone());
+        registry.register("texts_finished", "Texts that ended by themselves", metrics.finished.clone());
+        let cancelled = "Texts whose client went away, or that the server's end cut";
+        registry.register("texts_cancelled", cancelled, metrics.cancelled.clone());
+        registry.register("texts_failed", "Texts that failed", metrics.failed.clone());
+        registry.register("prompt_tokens", "Tokens of prompts read", metrics.prompt_tokens.clone());
+        registry.register("completion_tokens", "Tokens made", metrics.completion_tokens.clone());
+        let first = "Seconds from a request's body to its first token";
+        registry.register("first_token_seconds", first, metrics.first_token_seconds.clone());
+        metrics
+    }
+
+    /// Counts an answer.
     pub fn answered(&self, status: u16) {
-        *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
+        self.answers.get_or_create(&[("status", status)]).inc();
     }
 
     /// The text; `waiting` requests have a place, but no text yet.
-    pub fn text(&self, waiting: u64) -> String {
-        let mut text = String::from("# TYPE mlxport_http_answers_total counter\n");
-        for (status, count) in self.answers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let _ = writeln!(text, "mlxport_http_answers_total{{status=\"{status}\"}} {count}");
-        }
-        let all = [
-            ("mlxport_requests_running", "gauge", self.running.load(Relaxed)),
-            ("mlxport_requests_waiting", "gauge", waiting),
-            ("mlxport_texts_finished_total", "counter", self.finished.load(Relaxed)),
-            ("mlxport_texts_cancelled_total", "counter", self.cancelled.load(Relaxed)),
-            ("mlxport_texts_failed_total", "counter", self.failed.load(Relaxed)),
-            ("mlxport_prompt_tokens_total", "counter", self.prompt_tokens.load(Relaxed)),
-            ("mlxport_completion_tokens_total", "counter", self.completion_tokens.load(Relaxed)),
-        ];
-        for (name, kind, value) in all {
-            let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {value}");
-        }
+    pub fn text(&self, waiting: i64) -> String {
+        self.waiting.set(waiting);
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
         text
     }
 }
 
-/// One more as long as it lives.
+/// Counts one more as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Counted<'a>(pub &'a AtomicU64);
+pub(crate) struct Counted<'a>(&'a Gauge);
 
 impl<'a> Counted<'a> {
-    pub fn new(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
+    pub fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.dec();
     }
 }

@@ -4,17 +4,41 @@ use serde_json::{Map, Value};
 
 use crate::error::{NAMED, Problem};
 
+/// The most stop strings.
+const MAX_STOPS: usize = 16;
+
 /// An object's fields.
 pub(crate) struct Fields<'a> {
     fields: &'a Map<String, Value>,
     path: String,
+    strict: bool,
     pub problems: Vec<Problem>,
+    /// Fields that are not followed.
+    pub ignored: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
-    /// `path` stands before the fields' names in what is said of them: empty, or `vllm_xargs.` say.
-    pub fn new(fields: &'a Map<String, Value>, path: &str) -> Self {
-        Self { fields, path: path.to_owned(), problems: Vec::new() }
+    /// `path` stands before the fields' names in what is said of them: empty, or `vllm_xargs.` say. `strict`: what would be ignored is a
+    /// problem.
+    pub fn new(fields: &'a Map<String, Value>, path: &str, strict: bool) -> Self {
+        Self { fields, path: path.to_owned(), strict, problems: Vec::new(), ignored: Vec::new() }
+    }
+
+    /// The fields of an object in the field `name`.
+    pub fn inner(&mut self, name: &str) -> Option<Self> {
+        let value = self.get(name)?;
+        self.expect(name, "an object", |value| value.is_object().then_some(()))?;
+        self.at(name, value)
+    }
+
+    /// Takes over what was found in an inner object.
+    pub fn take_over(&mut self, mut inner: Self) {
+        self.problems.append(&mut inner.problems);
+        for name in inner.ignored {
+            if self.ignored.len() <= NAMED && !self.ignored.contains(&name) {
+                self.ignored.push(name);
+            }
+        }
     }
 
     /// A field's value; null is as good as absent.
@@ -23,16 +47,43 @@ impl<'a> Fields<'a> {
     }
 
     pub fn wrong(&mut self, name: &str, message: impl Into<String>) {
-        self.problems.push(Problem { param: format!("{}{name}", self.path), message: message.into(), code: None });
+        self.wrong_as(name, message, None);
     }
 
-    /// Names every field that is neither in `known` nor null.
+    pub fn wrong_as(&mut self, name: &str, message: impl Into<String>, code: Option<&'static str>) {
+        self.problems.push(Problem { param: self.place(name), message: message.into(), code });
+    }
+
+    /// Where a field is in the request.
+    pub fn place(&self, name: &str) -> String {
+        format!("{}{name}", self.path)
+    }
+
+    /// The fields of `value`, an object in a list of this object: the one at `place`, `content[3]` say.
+    pub fn at(&self, place: &str, value: &'a Value) -> Option<Self> {
+        Some(Self::new(value.as_object()?, &format!("{}{place}.", self.path), self.strict))
+    }
+
+    /// A field that is not followed, and why: ignored, or a problem.
+    pub fn ignore(&mut self, name: &str, message: impl Into<String>) {
+        if self.strict {
+            self.wrong(name, message);
+        } else if self.ignored.len() <= NAMED {
+            // Safe in a header and in a log.
+            let name =
+                name.chars().take(60).map(|c| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '?' });
+            // What is ignored in one message is likely to be in others: it is named once.
+            self.ignored.push(self.path.chars().filter(|c| !c.is_ascii_digit()).chain(name).collect());
+        }
+    }
+
+    /// Ignores every field that is neither in `known` nor null.
     pub fn only(&mut self, known: &[&str]) {
         let fields = self.fields;
         let unknown = fields.iter().filter(|(name, value)| !known.contains(&name.as_str()) && !value.is_null());
         for (name, _) in unknown.take(NAMED) {
             let shown: String = name.chars().take(60).collect();
-            self.wrong(&shown, "no such field is known");
+            self.ignore(&shown, "no such field is known");
         }
     }
 
@@ -53,12 +104,6 @@ impl<'a> Fields<'a> {
         self.expect(name, "a string", |value| value.as_str().map(str::to_owned))
     }
 
-    pub fn object(&mut self, name: &str) -> Option<&'a Map<String, Value>> {
-        let value = self.get(name)?;
-        self.expect(name, "an object", |value| value.is_object().then_some(()))?;
-        value.as_object()
-    }
-
     /// A number of `least..=most`.
     pub fn number(&mut self, name: &str, least: f64, most: f64) -> Option<f32> {
         self.expect(name, &format!("a number from {least} to {most}"), |value| {
@@ -66,10 +111,16 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A whole number of `least..=most`.
+    /// A whole number of `least..=most`; JavaScript's 8.0 is one, too.
     pub fn count(&mut self, name: &str, least: usize, most: usize) -> Option<usize> {
-        self.expect(name, &format!("a whole number from {least} to {most}"), |value| {
-            value.as_u64().and_then(|count| usize::try_from(count).ok()).filter(|count| (least..=most).contains(count))
+        let expected = match most {
+            usize::MAX => format!("a whole number from {least}"),
+            _ => format!("a whole number from {least} to {most}"),
+        };
+        self.expect(name, &expected, |value| {
+            let whole = value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..1e15).contains(number));
+            let count = value.as_u64().or(whole.map(|number| number as u64))?;
+            Some(usize::try_from(count).unwrap_or(usize::MAX)).filter(|count| (least..=most).contains(count))
         })
     }
 
@@ -92,32 +143,37 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// One string, or up to four of them; each of 1 to 256 bytes.
+    /// One string, or up to `MAX_STOPS` of them, each of at most 256 bytes. Empty ones, which UIs send for none, are ignored.
     pub fn stops(&mut self, name: &str) -> Vec<String> {
-        let fits = |text: &String| (1..=256).contains(&text.len());
         let read = |value: &Value| match value {
             Value::String(text) => Some(vec![text.clone()]),
             other => other.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
         };
-        let expected = "a string, or up to 4 of them, of 1 to 256 bytes";
-        self.expect(name, expected, |value| {
-            read(value).filter(|stops: &Vec<String>| stops.len() <= 4 && stops.iter().all(fits))
-        })
-        .unwrap_or_default()
+        let expected = format!("a string, or up to {MAX_STOPS} of them, of 1 to 256 bytes");
+        let fits = |stops: &Vec<String>| stops.len() <= MAX_STOPS && stops.iter().all(|text| text.len() <= 256);
+        let mut stops = self.expect(name, &expected, |value| read(value).filter(fits)).unwrap_or_default();
+        if stops.iter().any(String::is_empty) {
+            self.ignore(name, format!("expected {expected}, found an empty one"));
+            stops.retain(|stop| !stop.is_empty());
+        }
+        stops
     }
 
-    /// A field that is understood, but of whose values only those that change nothing are taken.
-    pub fn neutral(&mut self, name: &str, neutral: &[Value]) {
+    /// A field that is understood, but of whose values only those that change nothing can be followed. Others are refused, where an answer
+    /// without them would not be what was asked for (`must`), else ignored.
+    pub fn neutral(&mut self, name: &str, must: bool, neutral: &[Value]) {
         let Some(value) = self.get(name) else { return };
         let same = |other: &Value| match (value.as_f64(), other.as_f64()) {
             (Some(a), Some(b)) => a == b,
             _ => value == other,
         };
-        if !neutral.iter().any(same) {
-            let allowed: Vec<String> = neutral.iter().map(Value::to_string).collect();
-            let allowed = allowed.join(" or ");
-            self.wrong(name, format!("not supported: expected {allowed} or no such field, found {}", shown(value)));
+        if neutral.iter().any(same) {
+            return;
         }
+        let allowed: Vec<String> = neutral.iter().map(Value::to_string).collect();
+        let allowed = allowed.join(" or ");
+        let message = format!("not supported: expected {allowed} or no such field, found {}", shown(value));
+        if must { self.wrong(name, message) } else { self.ignore(name, message) }
     }
 }
 

@@ -4,7 +4,7 @@ use mlxport_ocr::Mode;
 use serde_json::{Value, json};
 
 use crate::{
-    error::{ApiError, Problem},
+    error::ApiError,
     making::{Making, NoRepeat},
     messages::{self, Conversation},
     options::{Fields, shown},
@@ -44,21 +44,21 @@ pub(crate) struct Asked {
     pub conversation: Conversation,
     pub mode: Mode,
     pub making: Making,
-    /// `max_tokens` was the client's own wish.
-    pub wants_tokens: bool,
     pub stops: Vec<String>,
     pub stream: bool,
     pub include_usage: bool,
     /// As Markdown, like `mlxport ocr`; else as the model writes.
     pub markdown: bool,
+    /// Fields that are not followed.
+    pub ignored: Vec<String>,
 }
 
-/// Reads a body.
+/// Reads a body; a byte order mark before it is none of it.
 ///
 /// # Errors
 /// 400 with all that is wrong; 404 for another model.
 pub(crate) fn read(body: &[u8], settings: &Settings) -> Result<Asked, ApiError> {
-    let value: Value = serde_json::from_slice(body)
+    let value: Value = serde_json::from_slice(body.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(body))
         .map_err(|error| ApiError::request(400, Some("invalid_json"), format!("the body: expected JSON: {error}")))?;
     let Value::Object(object) = &value else {
         let found = shown(&value);
@@ -68,22 +68,21 @@ pub(crate) fn read(body: &[u8], settings: &Settings) -> Result<Asked, ApiError> 
             format!("the body: expected an object, found {found}"),
         ));
     };
-    let mut fields = Fields::new(object, "");
+    let mut fields = Fields::new(object, "", settings.strict_fields);
     model(&mut fields, settings)?;
     let asked = Asked {
         making: making(&mut fields, settings),
-        wants_tokens: fields.get("max_tokens").or(fields.get("max_completion_tokens")).is_some(),
         mode: mode(&mut fields).unwrap_or(settings.mode),
         stops: fields.stops("stop"),
         stream: fields.boolean("stream").unwrap_or(false),
         include_usage: include_usage(&mut fields),
         markdown: markdown(&mut fields),
-        conversation: Conversation::default(),
+        conversation: messages::read(object.get("messages"), settings.limits.images, &mut fields),
+        ignored: Vec::new(),
     };
     unsupported(&mut fields);
-    let mut problems: Vec<Problem> = fields.problems;
-    let conversation = messages::read(object.get("messages"), settings.limits.images, &mut problems);
-    if problems.is_empty() { Ok(Asked { conversation, ..asked }) } else { Err(ApiError::problems(problems)) }
+    let Fields { problems, ignored, .. } = fields;
+    if problems.is_empty() { Ok(Asked { ignored, ..asked }) } else { Err(ApiError::problems(problems)) }
 }
 
 /// What a body comes to, for those who only check bodies.
@@ -129,21 +128,27 @@ pub(crate) fn no_model(asked: &str, settings: &Settings) -> ApiError {
 
 fn making(fields: &mut Fields, settings: &Settings) -> Making {
     let most = settings.limits.max_tokens;
-    let (old, new) = (fields.count("max_tokens", 1, most), fields.count("max_completion_tokens", 1, most));
+    let (old, new) = (max_tokens(fields, "max_tokens"), max_tokens(fields, "max_completion_tokens"));
     if let (Some(old), Some(new)) = (old, new)
         && old != new
     {
-        fields.wrong("max_tokens", format!("{old}, but max_completion_tokens is {new}: expected one of them"));
+        fields.ignore("max_tokens", format!("{old}, but max_completion_tokens is {new}: expected one of them"));
     }
     let sampled = fields.number("temperature", 0.0, 2.0).unwrap_or(0.0);
     Making {
-        max_tokens: new.or(old).unwrap_or(most),
+        // More than fits ends the text with `length`, as clients expect.
+        max_tokens: new.or(old).unwrap_or(most).min(most),
         temperature: sampled,
         top_p: fields.number("top_p", 0.0, 1.0).unwrap_or(1.0),
         top_k: top_k(fields),
         seed: fields.seed("seed").unwrap_or_else(any_seed),
         no_repeat: no_repeat(fields, settings),
     }
+}
+
+/// −1 is llama.cpp's word for as many as fit.
+fn max_tokens(fields: &mut Fields, name: &str) -> Option<usize> {
+    if fields.get(name) == Some(&json!(-1)) { None } else { fields.count(name, 1, usize::MAX) }
 }
 
 /// −1 is vLLM's word for all.
@@ -164,11 +169,10 @@ fn no_repeat(fields: &mut Fields, settings: &Settings) -> Option<NoRepeat> {
         fields.count("no_repeat_ngram_window", 1, 1 << 20),
         fields.ids("no_repeat_ngram_exempt"),
     );
-    if let Some(extra) = fields.object("vllm_xargs") {
+    if let Some(mut extra) = fields.inner("vllm_xargs") {
         if size.is_some() || window.is_some() || exempt.is_some() {
             fields.wrong("vllm_xargs", "expected either these or the no_repeat_ngram fields, found both");
         }
-        let mut extra = Fields::new(extra, "vllm_xargs.");
         extra.only(&["ngram_size", "window_size", "whitelist_token_ids"]);
         size = extra.count("ngram_size", 1, 1024);
         window = extra.count("window_size", 1, 1 << 20);
@@ -178,7 +182,7 @@ fn no_repeat(fields: &mut Fields, settings: &Settings) -> Option<NoRepeat> {
         }
         // As the release's processor has it.
         window = window.or(Some(100));
-        fields.problems.append(&mut extra.problems);
+        fields.take_over(extra);
     }
     let size = size.unwrap_or(settings.no_repeat_ngram);
     (size > 0).then(|| NoRepeat { size, window, exempt: exempt.unwrap_or_default() })
@@ -207,39 +211,41 @@ fn markdown(fields: &mut Fields) -> bool {
 }
 
 fn include_usage(fields: &mut Fields) -> bool {
-    let Some(options) = fields.object("stream_options") else { return false };
+    let Some(mut options) = fields.inner("stream_options") else { return false };
     if fields.get("stream") != Some(&Value::Bool(true)) {
-        fields.wrong("stream_options", "expected only where stream is true");
+        fields.ignore("stream_options", "expected only where stream is true");
     }
-    let mut options = Fields::new(options, "stream_options.");
     options.only(&["include_usage", "include_obfuscation"]);
-    options.neutral("include_obfuscation", &[json!(false)]);
+    options.neutral("include_obfuscation", false, &[json!(false)]);
     let include = options.boolean("include_usage").unwrap_or(false);
-    fields.problems.append(&mut options.problems);
+    fields.take_over(options);
     include
 }
 
-/// What is known, but cannot be done; and what is not known: a mistyped field that is silently dropped costs more than an error.
+/// What is known, but cannot be done: refused where an answer would lack what was asked for, else ignored with a warning; and what is not
+/// known.
 fn unsupported(fields: &mut Fields) {
     let neutral = [
-        ("n", vec![json!(1)]),
-        ("skip_special_tokens", vec![json!(false)]),
-        ("frequency_penalty", vec![json!(0)]),
-        ("presence_penalty", vec![json!(0)]),
-        ("repetition_penalty", vec![json!(1)]),
-        ("min_p", vec![json!(0)]),
-        ("logit_bias", vec![json!({})]),
-        ("logprobs", vec![json!(false)]),
-        ("top_logprobs", vec![json!(0)]),
-        ("tools", vec![json!([])]),
-        ("functions", vec![json!([])]),
-        ("tool_choice", vec![json!("none"), json!("auto")]),
-        ("response_format", vec![json!({ "type": "text" })]),
-        ("modalities", vec![json!(["text"])]),
+        ("n", true, vec![json!(1)]),
+        ("logprobs", true, vec![json!(false)]),
+        ("top_logprobs", true, vec![json!(0)]),
+        ("response_format", true, vec![json!({ "type": "text" })]),
+        ("modalities", true, vec![json!(["text"])]),
+        ("tool_choice", true, vec![json!("none"), json!("auto")]),
+        ("function_call", true, vec![json!("none"), json!("auto")]),
+        // With these a model may answer with text, too.
+        ("tools", false, vec![json!([])]),
+        ("functions", false, vec![json!([])]),
+        ("skip_special_tokens", false, vec![json!(false)]),
+        ("frequency_penalty", false, vec![json!(0)]),
+        ("presence_penalty", false, vec![json!(0)]),
+        ("repetition_penalty", false, vec![json!(1)]),
+        ("min_p", false, vec![json!(0)]),
+        ("logit_bias", false, vec![json!({})]),
     ];
     let mut known: Vec<&str> = READ.iter().chain(&IGNORED).copied().collect();
-    for (name, values) in &neutral {
-        fields.neutral(name, values);
+    for (name, must, values) in &neutral {
+        fields.neutral(name, *must, values);
         known.push(name);
     }
     fields.only(&known);

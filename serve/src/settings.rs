@@ -19,27 +19,57 @@ pub struct Settings {
     pub no_repeat_ngram: usize,
     /// Tokens that end a text; they are no part of it.
     pub end_ids: Vec<i32>,
+    /// Names that a request's `Host` may have on loopback, besides addresses and `localhost`; without ports.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may ask (`http://localhost:3000`); `*`: any.
+    pub cors_origins: Vec<String>,
+    /// Fields that are unknown, or cannot be followed, are refused; else they are ignored with a warning.
+    pub strict_fields: bool,
     /// How much of everything.
     pub limits: Limits,
     /// Is told what happens; must be quick.
     pub log: Arc<dyn Fn(&Log) + Send + Sync>,
 }
 
+impl Settings {
+    /// The usual settings for a model of this name: any free port on loopback, no key, no log.
+    #[must_use]
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            address: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            model: model.into(),
+            api_key: None,
+            mode: Mode::Gundam,
+            no_repeat_ngram: 20,
+            end_ids: vec![1],
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
+            strict_fields: false,
+            limits: Limits::default(),
+            log: Arc::new(|_| ()),
+        }
+    }
+}
+
 /// How much of everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; others wait to be accepted.
+    /// Connections at a time; as many more wait for `wait_time`, others to be accepted.
     pub connections: usize,
     /// Bytes of a request's line and headers.
     pub header_byte_len: usize,
     /// Bytes of a request's body.
     pub body_byte_len: usize,
-    /// Bodies being read at a time; others wait.
-    pub bodies: usize,
+    /// Bytes of all bodies being read, as far as they have arrived; more of them waits for `wait_time`.
+    pub bodies_byte_len: usize,
     /// How long a client may take for its headers, from the connection's or the last answer's end.
     pub header_time: Duration,
     /// How long a client may take for its body.
     pub body_time: Duration,
+    /// How long a client may send nothing of its body.
+    pub body_stall_time: Duration,
+    /// How long a connection or a body waits for others to end before the answer is 503.
+    pub wait_time: Duration,
     /// How long a client may take nothing of an answer.
     pub stall_time: Duration,
     /// Images of a request.
@@ -61,12 +91,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 128,
+            connections: 256,
             header_byte_len: 32 << 10,
             body_byte_len: 32 << 20,
-            bodies: 8,
+            bodies_byte_len: 256 << 20,
             header_time: Duration::from_secs(15),
             body_time: Duration::from_secs(60),
+            body_stall_time: Duration::from_secs(10),
+            wait_time: Duration::from_secs(5),
             stall_time: Duration::from_secs(60),
             images: 1,
             image_pixels: 50_000_000,
@@ -94,6 +126,11 @@ pub enum Log {
         message: Option<String>,
         /// From the headers' end to the answer's head.
         seconds: f64,
+    },
+    /// A request is answered, but not all of it was followed.
+    Ignored {
+        /// What was not.
+        fields: Vec<String>,
     },
     /// A text ended.
     Made {

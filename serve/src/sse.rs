@@ -1,93 +1,95 @@
-//! A streamed answer's body: server-sent events, `data: {…}` with a blank line behind each, `data: [DONE]` at the end.
+//! A streamed answer: server-sent events, `data: {…}` with a blank line behind each, `data: [DONE]` at the end.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
+use std::{convert::Infallible, future::Future, time::Duration};
+
+use axum::{
+    http::{HeaderValue, header},
+    response::{
+        IntoResponse, Response,
+        sse::{Event as Message, KeepAlive, Sse},
+    },
 };
-
-use hyper::body::{Body, Bytes, Frame};
 use mlxport_ocr::grounding;
 use serde_json::Value;
-use tokio::{
-    sync::mpsc::UnboundedReceiver,
-    time::{Instant, Sleep, sleep},
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
+
+use crate::{
+    answer::Shape,
+    error::ApiError,
+    job::{Begun, Event},
 };
 
-use crate::{answer::Shape, error::ApiError, worker::Event};
+/// After so long without an event a comment is sent: clients skip it, proxies keep the connection, and a client that is gone is noticed.
+const COMMENT_TIME: Duration = Duration::from_secs(3);
 
-/// After so long without text a comment is sent: clients skip it, and one that is gone is noticed.
-const PING_TIME: Duration = Duration::from_secs(10);
-
-/// The body.
-pub(crate) struct Events {
-    events: UnboundedReceiver<Event>,
+/// The answer, whose head can be sent at once; its text comes when `begun` has it. Markdown is made of the whole text, at the end.
+pub(crate) fn response(
     shape: Shape,
-    /// The text so far, where it becomes Markdown, which can be made of the whole only.
-    gathered: Option<String>,
-    ready: VecDeque<Bytes>,
-    is_over: bool,
-    ping: Pin<Box<Sleep>>,
+    begun: impl Future<Output = Result<Begun, ApiError>> + Send + 'static,
+    markdown: bool,
+) -> Response {
+    let (messages, body) = unbounded_channel();
+    tokio::spawn(async move {
+        let out = Out(messages.clone());
+        tokio::select! {
+            // The client went away: with `begun`, its text's events are dropped, and the worker ends it.
+            () = messages.closed() => {}
+            told = tell(&out, shape, begun, markdown) => match told {
+                Ok(()) => out.text("[DONE]"),
+                Err(error) => out.send(&error.object()),
+            },
+        }
+    });
+    let messages = UnboundedReceiverStream::new(body).map(Ok::<_, Infallible>);
+    let keep_alive = KeepAlive::new().interval(COMMENT_TIME).text("still at it");
+    let mut response = Sse::new(messages).keep_alive(keep_alive).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
 }
 
-impl Events {
-    pub fn new(events: UnboundedReceiver<Event>, shape: Shape, markdown: bool) -> Self {
-        let ready = VecDeque::from([data(&shape.first())]);
-        let gathered = markdown.then(String::new);
-        Self { events, shape, gathered, ready, is_over: false, ping: Box::pin(sleep(PING_TIME)) }
+/// Where messages go; a client that went away does not hear them.
+struct Out(UnboundedSender<Message>);
+
+impl Out {
+    fn send(&self, value: &Value) {
+        self.text(&value.to_string());
     }
 
-    fn take(&mut self, event: Event) {
+    fn text(&self, text: &str) {
+        let _ = self.0.send(Message::default().data(text));
+    }
+}
+
+/// Tells a text, all but the last message.
+async fn tell(
+    out: &Out,
+    mut shape: Shape,
+    begun: impl Future<Output = Result<Begun, ApiError>>,
+    markdown: bool,
+) -> Result<(), ApiError> {
+    out.send(&shape.first());
+    let mut begun = begun.await?;
+    shape.prompt_tokens = begun.prompt_tokens;
+    let mut gathered = markdown.then(String::new);
+    while let Some(event) = begun.events.recv().await {
         match event {
             Event::Begun => {}
-            Event::Text(text) => match &mut self.gathered {
+            Event::Text(text) => match &mut gathered {
                 Some(gathered) => gathered.push_str(&text),
-                None => self.ready.push_back(data(&self.shape.more(&text))),
+                None => out.send(&shape.more(&text)),
             },
             Event::Done(done) => {
-                if let Some(gathered) = self.gathered.take() {
-                    self.ready.push_back(data(&self.shape.more(&grounding::markdown(&gathered).text)));
+                if let Some(gathered) = gathered {
+                    out.send(&shape.more(&grounding::markdown(&gathered).text));
                 }
-                self.ready.extend(self.shape.last(done).iter().map(data));
-                self.ready.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
-                self.is_over = true;
+                shape.last(done).iter().for_each(|chunk| out.send(chunk));
+                return Ok(());
             }
-            Event::Failed(error) => {
-                self.ready.push_back(data(&error.object()));
-                self.is_over = true;
-            }
+            Event::Failed(error) => return Err(error),
         }
     }
-}
-
-fn data(value: &Value) -> Bytes {
-    format!("data: {value}\n\n").into()
-}
-
-impl Body for Events {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                self.ping.as_mut().reset(Instant::now() + PING_TIME);
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
-            }
-            if self.is_over {
-                return Poll::Ready(None);
-            }
-            match self.events.poll_recv(context) {
-                Poll::Ready(Some(event)) => self.take(event),
-                Poll::Ready(None) => self.take(Event::Failed(ApiError::stopping())),
-                Poll::Pending if self.ping.as_mut().poll(context).is_ready() => {
-                    self.ready.push_back(Bytes::from_static(b": still at it\n\n"));
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
+    Err(ApiError::stopping())
 }

@@ -1,12 +1,9 @@
 //! The model's thread: takes jobs from the queue, has the generator make their tokens, and sends what they say to whoever listens.
 
-use std::{
-    collections::VecDeque,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Instant,
-};
+use std::{collections::VecDeque, time::Instant};
 
-use mlxport_ocr::{Inputs, Prompter};
+use mlxport_ocr::Prompter;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{
     OwnedSemaphorePermit,
     mpsc::{UnboundedReceiver, UnboundedSender},
@@ -15,46 +12,12 @@ use tokio::sync::{
 use crate::{
     error::ApiError,
     generator::{Generator, GeneratorError, Made},
-    making::Making,
+    job::{Done, Event, Job},
     metrics::{Counted, Metrics},
-    server::House,
     settings::Log,
+    state::State,
     text::Text,
 };
-
-/// A request on its way to the generator.
-pub(crate) struct Job {
-    pub inputs: Inputs,
-    pub making: Making,
-    pub stops: Vec<String>,
-    /// Whoever asked; closed where that one went away.
-    pub events: UnboundedSender<Event>,
-    /// The request's place in the queue.
-    pub place: OwnedSemaphorePermit,
-    /// Room for the inputs in memory.
-    pub room: OwnedSemaphorePermit,
-}
-
-/// What a job comes to.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// The prompt was read.
-    Begun,
-    /// More of the text, not empty.
-    Text(String),
-    /// The end.
-    Done(Done),
-    /// The end, too.
-    Failed(ApiError),
-}
-
-/// How a text ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Done {
-    /// By a token or a string that ends texts; else it has as many tokens as it may.
-    pub stopped: bool,
-    pub completion_tokens: usize,
-}
 
 /// A text under way.
 struct Running<'a> {
@@ -63,6 +26,7 @@ struct Running<'a> {
     events: UnboundedSender<Event>,
     prompt_tokens: usize,
     made: usize,
+    asked: Instant,
     begun: Instant,
     _place: OwnedSemaphorePermit,
     _counted: Counted<'a>,
@@ -72,12 +36,12 @@ struct Running<'a> {
 pub(crate) fn work(
     generator: &mut dyn Generator,
     jobs: &mut UnboundedReceiver<Job>,
-    house: &House,
+    state: &State,
     prompter: &Prompter,
 ) {
     let waiting = VecDeque::new();
-    let mut worker = Worker { generator, house, prompter, waiting, joining: None, running: Vec::new(), next_id: 0 };
-    while worker.hear(jobs) {
+    let mut worker = Worker { generator, state, prompter, waiting, joining: None, running: Vec::new(), next_id: 0 };
+    while worker.take_jobs(jobs) {
         worker.dismiss();
         worker.begin_next();
         worker.advance();
@@ -87,10 +51,10 @@ pub(crate) fn work(
 
 struct Worker<'a> {
     generator: &'a mut dyn Generator,
-    house: &'a House,
+    state: &'a State,
     prompter: &'a Prompter,
     waiting: VecDeque<Job>,
-    /// Whose prompt is being read, with the room its inputs take.
+    /// Whose prompt is being read, with the permission to hold its inputs in memory.
     joining: Option<(Running<'a>, OwnedSemaphorePermit)>,
     running: Vec<Running<'a>>,
     next_id: usize,
@@ -98,7 +62,7 @@ struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     /// Takes what has come; waits for it where there is nothing to do. False: nobody asks any more, and all is done.
-    fn hear(&mut self, jobs: &mut UnboundedReceiver<Job>) -> bool {
+    fn take_jobs(&mut self, jobs: &mut UnboundedReceiver<Job>) -> bool {
         if self.is_idle() && self.waiting.is_empty() {
             match jobs.blocking_recv() {
                 Some(job) => self.waiting.push_back(job),
@@ -118,7 +82,7 @@ impl<'a> Worker<'a> {
     /// Begins to read one job's prompt, if there is one and room for it.
     fn begin_next(&mut self) {
         if self.joining.is_none()
-            && self.running.len() < self.house.settings.limits.batch
+            && self.running.len() < self.state.settings.limits.batch
             && let Some(job) = self.waiting.pop_front()
         {
             self.begin(job);
@@ -128,22 +92,23 @@ impl<'a> Worker<'a> {
     fn begin(&mut self, job: Job) {
         let id = self.next_id;
         self.next_id += 1;
-        let Job { inputs, making, stops, events, place, room } = job;
+        let Job { inputs, making, stops, events, asked, place, prepared } = job;
         let running = Running {
             id,
             text: Text::new(self.prompter, stops),
             events,
             prompt_tokens: inputs.input_ids.len(),
             made: 0,
+            asked,
             begun: Instant::now(),
             _place: place,
-            _counted: Counted::new(&self.house.metrics.running),
+            _counted: Counted::new(&self.state.metrics.running),
         };
-        if self.house.is_cut() {
+        if self.state.is_cut() {
             return self.fail(&running, ApiError::stopping(), "cancelled");
         }
         match self.generator.begin(id, &inputs, &making) {
-            Ok(()) => self.joining = Some((running, room)),
+            Ok(()) => self.joining = Some((running, prepared)),
             Err(error) => self.unusable(&running, error),
         }
     }
@@ -151,11 +116,11 @@ impl<'a> Worker<'a> {
     /// Reads a piece of the prompt that was begun: one between two steps, so that texts under way go on, and those who went away and the server's
     /// end are seen.
     fn advance(&mut self) {
-        let Some((running, room)) = self.joining.take() else { return };
+        let Some((running, prepared)) = self.joining.take() else { return };
         match self.generator.advance() {
-            Ok(false) => self.joining = Some((running, room)),
+            Ok(false) => self.joining = Some((running, prepared)),
             Ok(true) => {
-                self.house.metrics.prompt_tokens.fetch_add(running.prompt_tokens as u64, Relaxed);
+                self.state.metrics.prompt_tokens.inc_by(running.prompt_tokens as u64);
                 let _ = running.events.send(Event::Begun);
                 self.running.push(running);
             }
@@ -179,10 +144,10 @@ impl<'a> Worker<'a> {
     /// Ends texts that nobody listens to, and forgets jobs of those that went away; all texts, once the server's time is up.
     fn dismiss(&mut self) {
         self.waiting.retain(|job| !job.events.is_closed());
-        if self.house.is_cut() {
+        if self.state.is_cut() {
             return self.fail_all(&ApiError::stopping(), "cancelled");
         }
-        if let Some((gone, _room)) = self.joining.take_if(|(joining, _)| joining.events.is_closed()) {
+        if let Some((gone, _prepared)) = self.joining.take_if(|(joining, _)| joining.events.is_closed()) {
             self.ended(&gone, "cancelled");
             self.leave(gone.id);
         }
@@ -210,10 +175,13 @@ impl<'a> Worker<'a> {
 
     fn take(&mut self, made: Made) {
         let Some(at) = self.running.iter().position(|running| running.id == made.id) else { return };
-        self.house.metrics.completion_tokens.fetch_add(1, Relaxed);
+        self.state.metrics.completion_tokens.inc();
         let running = &mut self.running[at];
         running.made += 1;
-        let ends = made.is_last && self.house.settings.end_ids.contains(&made.token);
+        if running.made == 1 {
+            self.state.metrics.first_token_seconds.observe(running.asked.elapsed().as_secs_f64());
+        }
+        let ends = made.is_last && self.state.settings.end_ids.contains(&made.token);
         let pushed = if ends { Ok((String::new(), false)) } else { running.text.push(made.token) };
         let (text, met) = match pushed {
             Ok(pushed) => pushed,
@@ -256,7 +224,7 @@ impl<'a> Worker<'a> {
             return;
         }
         self.generator.reset();
-        let joining = self.joining.take().map(|(running, _room)| running);
+        let joining = self.joining.take().map(|(running, _prepared)| running);
         for running in std::mem::take(&mut self.running).into_iter().chain(joining) {
             self.fail(&running, error.clone(), finish);
         }
@@ -268,8 +236,8 @@ impl<'a> Worker<'a> {
     }
 
     fn ended(&self, running: &Running, finish: &'static str) {
-        count(&self.house.metrics, finish).fetch_add(1, Relaxed);
-        (self.house.settings.log)(&Log::Made {
+        count(&self.state.metrics, finish).inc();
+        (self.state.settings.log)(&Log::Made {
             prompt_tokens: running.prompt_tokens,
             completion_tokens: running.made,
             finish,
@@ -286,7 +254,7 @@ impl Running<'_> {
     }
 }
 
-fn count<'m>(metrics: &'m Metrics, finish: &str) -> &'m AtomicU64 {
+fn count<'m>(metrics: &'m Metrics, finish: &str) -> &'m Counter {
     match finish {
         "cancelled" => &metrics.cancelled,
         "failed" => &metrics.failed,

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write as _,
-    net::{IpAddr, SocketAddr},
+    net::{SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -45,15 +45,24 @@ pub struct Args {
     /// The model's name in requests and lists; its directory's, where nothing is said
     #[arg(long, value_name = "NAME")]
     model_name: Option<String>,
-    /// Where to listen; anything but loopback is open to others
+    /// Where to listen: an address, or a name such as localhost; anything but loopback is open to others
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    host: IpAddr,
+    host: String,
     /// The port; 0 takes one that is free
     #[arg(long, default_value_t = 8000)]
     port: u16,
-    /// A file with the key that requests must bring; else the variable MLXPORT_API_KEY, where it is set
+    /// A file with the key that requests must bring; else the variable MLXPORT_API_KEY, where it is set and not empty
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    /// A name by which clients may call a server on loopback without a key, host.docker.internal say; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    allow_host: Vec<String>,
+    /// Pages of this origin may ask from a browser, http://localhost:3000 say; * allows every page; may be given several times
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    cors: Vec<String>,
+    /// Refuse fields of a request that are unknown or cannot be followed; else they are ignored, with a Warning header and a log line
+    #[arg(long)]
+    strict_fields: bool,
     /// Where to run
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
@@ -82,7 +91,7 @@ struct Bounds {
     /// Requests that wait for them; more are told to come back (429)
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_most_a_million)]
     queue: usize,
-    /// The most tokens of a text
+    /// The most tokens of a text; a request that asks for more gets as many, and finish_reason "length"
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = at_least_one)]
     max_tokens: usize,
     /// The most bytes of a request: 33554432, 32MiB, 64MB, …
@@ -94,8 +103,8 @@ struct Bounds {
     /// The most images of a request
     #[arg(long, value_name = "N", default_value_t = MAX_IMAGES, value_parser = at_least_one)]
     max_images: usize,
-    /// The most connections at a time
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    /// The most connections at a time; others are told to come back (503)
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
     max_connections: usize,
     /// How many seconds requests under way have to finish once SIGINT or SIGTERM came
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
@@ -104,6 +113,8 @@ struct Bounds {
 
 /// Images of one prompt: a page of nine tiles has over a thousand tokens.
 const MAX_IMAGES: usize = 8;
+/// So many of the longest bodies are in memory at a time.
+const BODIES: usize = 8;
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     at_most_a_million(text).and_then(|count| if count == 0 { Err("expected at least 1".into()) } else { Ok(count) })
@@ -112,6 +123,23 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 fn at_most_a_million(text: &str) -> Result<usize, String> {
     let count = text.parse::<usize>().map_err(|error| error.to_string())?;
     if count > 1_000_000 { Err("expected at most 1000000".into()) } else { Ok(count) }
+}
+
+/// A name as a `Host` header has it, without its port and its last dot, in small letters.
+fn host_name(text: &str) -> Result<String, String> {
+    let name = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    let name = name.strip_suffix(':').unwrap_or(text);
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if is_name { Ok(name) } else { Err("expected a host's name, host.docker.internal say".into()) }
+}
+
+/// An origin as browsers send it: `scheme://host[:port]`, `null` (a page in a file), or `*` for all.
+fn origin(text: &str) -> Result<String, String> {
+    let origin = text.strip_suffix('/').unwrap_or(text);
+    let is_host = |host: &str| !host.is_empty() && host.bytes().all(|c| c.is_ascii_graphic() && !b"/?#@*\"\\".contains(&c));
+    let is_origin = ["*", "null"].contains(&origin) || origin.split_once("://").is_some_and(|(_, host)| is_host(host));
+    if is_origin { Ok(origin.into()) } else { Err("expected an origin, http://localhost:3000 say, or *".into()) }
 }
 
 /// A number of bytes, perhaps with a unit.
@@ -178,6 +206,9 @@ fn ready(args: &Args) -> anyhow::Result<Ready> {
             "warning: {address} is no loopback address: the model answers everyone {who}, and nothing is encrypted"
         ));
     }
+    if !guarded && args.cors.iter().any(|origin| origin == "*") {
+        note("warning: --cors '*' without a key: every page that a browser of this machine opens may use the model");
+    }
     Ok(Ready { model, server, name })
 }
 
@@ -191,6 +222,7 @@ fn settings(args: &Args, context_tokens: i32) -> anyhow::Result<Settings> {
     let limits = Limits {
         connections: bounds.max_connections,
         body_byte_len: bounds.max_body,
+        bodies_byte_len: bounds.max_body.saturating_mul(BODIES),
         images: bounds.max_images.min(MAX_IMAGES),
         image_pixels: bounds.max_image_pixels,
         queue: bounds.queue,
@@ -201,15 +233,26 @@ fn settings(args: &Args, context_tokens: i32) -> anyhow::Result<Settings> {
         ..Limits::default()
     };
     Ok(Settings {
-        address: SocketAddr::new(args.host, args.port),
+        address: address(&args.host, args.port)?,
         model: args.model_name.clone().map_or_else(|| name_of(&args.model), Ok)?,
         api_key: key(args.api_key_file.as_deref())?,
         mode: Mode::from(args.mode),
         no_repeat_ngram: args.no_repeat_ngram,
         end_ids: vec![END_OF_SENTENCE_ID],
+        allowed_hosts: args.allow_host.clone(),
+        cors_origins: args.cors.clone(),
+        strict_fields: args.strict_fields,
         limits,
         log: Arc::new(|line| note(&shown(line))),
     })
+}
+
+/// Where to listen. A name may have several addresses: the IPv4 one is taken first, which clients that try both find, too.
+fn address(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
+    let name = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let all: Vec<SocketAddr> = (name, port).to_socket_addrs().with_context(|| format!("--host {host}"))?.collect();
+    let first = all.iter().find(|address| address.is_ipv4()).or(all.first());
+    first.copied().with_context(|| format!("--host {host}: expected an address of this machine, found none"))
 }
 
 /// A directory's own name.
@@ -228,12 +271,14 @@ fn key(file: Option<&Path>) -> anyhow::Result<Option<String>> {
             (std::fs::read_to_string(path).with_context(|| path.display().to_string())?, path.display().to_string())
         }
         None => match std::env::var(KEY_VARIABLE) {
+            // Compose files set variables that nobody gave a value.
+            Ok(text) if text.trim().is_empty() => return Ok(None),
             Ok(text) => (text, KEY_VARIABLE.to_owned()),
             Err(std::env::VarError::NotPresent) => return Ok(None),
             Err(error) => return Err(error).context(KEY_VARIABLE),
         },
     };
-    let key = text.trim().to_owned();
+    let key = text.trim_start_matches('\u{FEFF}').trim().to_owned();
     let is_sendable = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
     anyhow::ensure!(is_sendable, "{origin}: expected a key of printable ASCII characters without blanks");
     Ok(Some(key))
@@ -245,6 +290,7 @@ fn shown(line: &Log) -> String {
             let message = message.as_ref().map_or(String::new(), |message| format!(": {}", message.escape_debug()));
             format!("{method} {path} {status}, {seconds:.2} s{message}")
         }
+        Log::Ignored { fields } => format!("ignored in a request: {}", fields.join(", ")),
         Log::Made { prompt_tokens, completion_tokens, finish, seconds } => {
             let speed = *completion_tokens as f64 / seconds.max(1e-9);
             format!(
@@ -321,6 +367,25 @@ mod tests {
             assert!(size(wrong).is_err(), "{wrong}");
         }
         assert!(at_least_one("0").is_err() && at_least_one("8") == Ok(8) && at_most_a_million("1000001").is_err());
+    }
+
+    #[test]
+    fn hosts_and_origins_are_read_as_people_write_them() {
+        for name in ["host.docker.internal", "Host.Docker.Internal.", "host.docker.internal:8000"] {
+            assert_eq!(host_name(name).as_deref(), Ok("host.docker.internal"));
+        }
+        assert_eq!(host_name("node7").as_deref(), Ok("node7"));
+        for wrong in ["", ":80", "http://a", "a b", "*"] {
+            assert!(host_name(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(origin("http://localhost:3000/").as_deref(), Ok("http://localhost:3000"));
+        assert!(["*", "null", "https://a.example", "http://[::1]:3000"].iter().all(|text| origin(text).is_ok()));
+        for wrong in ["", "localhost:3000", "http://", "http://a/b", "https://*.example.com"] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
+        for (host, expected) in [("localhost", "127.0.0.1:80"), ("127.0.0.1", "127.0.0.1:80"), ("[::1]", "[::1]:80"), ("::1", "[::1]:80")] {
+            assert_eq!(address(host, 80).expect("an address").to_string(), expected);
+        }
     }
 
     #[test]

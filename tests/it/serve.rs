@@ -33,8 +33,13 @@ impl Drop for Served {
 
 fn serve(model: &Path, more: &[&str]) -> Served {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("mlxport"));
-    command.args(["serve", "--port", "0", "--json", "--mode", "tiny", "--model"]).arg(model);
+    command.args(["serve", "--json", "--mode", "tiny", "--model"]).arg(model);
     command.arg("--tokenizer").arg(data("tokenizer.json")).args(more);
+    if !more.contains(&"--port") {
+        command.args(["--port", "0"]);
+    }
+    // As good as unset.
+    command.env("MLXPORT_API_KEY", "");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
@@ -159,11 +164,21 @@ fn the_server_says_what_ocr_writes() {
     assert!(answer(under_way).contains("data: [DONE]"), "what was under way is finished");
 
     // The same prompt read piece by piece, beside another text; in bfloat16 its tokens may be others.
-    let mut served = serve(&model, &["--prompt-chunk", "16"]);
+    let mut served = serve(&model, &["--prompt-chunk", "16", "--host", "localhost"]);
     let beside = served.begin(&reading("gray.png", json!({})));
     let pieces = served.whole(&reading_all(&["small.png", "gray.png"], json!({ "max_tokens": 2 })));
     assert_eq!((read(&pieces), &pieces["usage"]["completion_tokens"]), (read(&both), &json!(2)));
     assert!(answer(beside).starts_with("HTTP/1.1 200"));
+
+    // Killed in the middle, it is back at once at the same port, and a client that asks again gets what it asked for.
+    let asked = reading("small.png", json!({ "max_tokens": 8192, "stop": "\u{1}" }));
+    let mut under_way = served.begin(&reading("small.png", json!({ "max_tokens": 8192, "stream": true })));
+    under_way.read_exact(&mut [0; 64]).expect("it has begun");
+    served.child.kill().expect("killed");
+    served.child.wait().expect("ended");
+    let port = served.address.rsplit(':').next().expect("a port").to_owned();
+    let mut served = serve(&model, &["--port", &port]);
+    assert_eq!(served.whole(&asked)["choices"][0]["message"]["content"], json!(plain));
     assert_eq!(served.stop(), Some(0));
 }
 
@@ -178,6 +193,8 @@ fn what_cannot_be_served_is_exit_code_2() {
         vec!["serve", "--model", &missing, "--host", "example.com"],
         vec!["serve", "--model", &missing, "--max-body", "1 potato"],
         vec!["serve", "--model", &missing, "--batch", "0"],
+        vec!["serve", "--model", &missing, "--cors", "localhost:3000"],
+        vec!["serve", "--model", &missing, "--allow-host", "http://a"],
     ] {
         let output = mlxport(&args);
         assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));

@@ -5,23 +5,24 @@ use proptest::prelude::*;
 use super::*;
 
 pub(crate) fn settings() -> Settings {
-    Settings {
-        address: ([127, 0, 0, 1], 0).into(),
-        model: "m".into(),
-        api_key: None,
-        mode: Mode::Gundam,
-        no_repeat_ngram: 20,
-        end_ids: vec![1],
-        limits: crate::Limits { max_tokens: 100, ..crate::Limits::default() },
-        log: std::sync::Arc::new(|_| ()),
-    }
+    let limits = crate::Limits { max_tokens: 100, ..crate::Limits::default() };
+    Settings { limits, ..Settings::new("m") }
 }
 
-fn asked(mut body: Value) -> Result<Asked, ApiError> {
+/// As `--strict-fields` reads it.
+fn strictly(body: Value) -> Result<Asked, ApiError> {
+    asked_with(body, &Settings { strict_fields: true, ..settings() })
+}
+
+fn asked(body: Value) -> Result<Asked, ApiError> {
+    asked_with(body, &settings())
+}
+
+fn asked_with(mut body: Value, settings: &Settings) -> Result<Asked, ApiError> {
     let fields = body.as_object_mut().expect("an object");
     fields.entry("model").or_insert(json!("m"));
     fields.entry("messages").or_insert(json!([{ "role": "user", "content": "hello" }]));
-    read(body.to_string().as_bytes(), &settings())
+    read(body.to_string().as_bytes(), settings)
 }
 
 #[test]
@@ -29,21 +30,21 @@ fn what_is_not_said_is_as_the_release_does_it() {
     let found = asked(json!({})).expect("fine");
     let rule = NoRepeat { size: 20, window: None, exempt: vec![] };
     assert_eq!((found.making.temperature, found.making.top_p, found.making.top_k), (0.0, 1.0, 0));
-    assert_eq!((found.making.max_tokens, found.wants_tokens, found.making.no_repeat), (100, false, Some(rule)));
+    assert_eq!((found.making.max_tokens, found.making.no_repeat), (100, Some(rule)));
     assert_eq!((found.stream, found.include_usage, found.markdown, found.mode), (false, false, false, Mode::Gundam));
     assert_eq!((found.conversation.prompt.as_str(), found.stops.len()), ("hello", 0));
 }
 
 #[test]
 fn wishes_are_read() {
-    let found = asked(json!({
+    let found = strictly(json!({
         "stream": true, "stream_options": { "include_usage": true }, "temperature": 0.5, "top_p": 0.9, "top_k": -1, "seed": -7,
         "max_completion_tokens": 5, "stop": ["a", "b"], "n": 1, "mode": "tiny", "format": "markdown", "no_repeat_ngram_size": 3,
         "no_repeat_ngram_window": 90, "no_repeat_ngram_exempt": [7], "user": "u", "tools": [], "presence_penalty": 0.0, "logprobs": null,
     }))
     .expect("fine");
     assert_eq!(found.making.no_repeat, Some(NoRepeat { size: 3, window: Some(90), exempt: vec![7] }));
-    assert_eq!((found.making.seed, found.making.max_tokens, found.wants_tokens), ((-7_i64).cast_unsigned(), 5, true));
+    assert_eq!((found.making.seed, found.making.max_tokens), ((-7_i64).cast_unsigned(), 5));
     assert!(found.stream && found.include_usage && found.markdown);
     assert_eq!((found.mode, found.stops), (Mode::Tiny, vec!["a".to_owned(), "b".to_owned()]));
     assert_eq!(asked(json!({ "no_repeat_ngram_size": 0, "stop": "x" })).expect("fine").making.no_repeat, None);
@@ -55,32 +56,79 @@ fn the_releases_vllm_fields_are_read() {
     let found = asked(json!({ "vllm_xargs": xargs, "skip_special_tokens": false })).expect("fine");
     let rule = NoRepeat { size: 30, window: Some(90), exempt: vec![128_821, 128_822] };
     assert_eq!(found.making.no_repeat, Some(rule));
-    let error = asked(json!({ "vllm_xargs": { "window": 3 }, "no_repeat_ngram_size": 3 })).expect_err("wrong");
+    let error = strictly(json!({ "vllm_xargs": { "window": 3 }, "no_repeat_ngram_size": 3 })).expect_err("wrong");
     assert!(error.message.contains("found both") && error.message.contains("vllm_xargs.window"), "{}", error.message);
 }
 
 #[test]
 fn all_that_is_wrong_is_said_at_once() {
     let wrong = json!({
-        "n": 2, "temperature": 3, "top_p": "x", "top_k": -2, "seed": 1.5, "max_tokens": 101, "max_completion_tokens": 0, "stop": ["", "b"],
+        "n": 2, "temperature": 3, "top_p": "x", "top_k": -2, "seed": 1.5, "max_tokens": 1.5, "max_completion_tokens": 0, "stop": ["", "b"],
         "mode": "huge", "format": "html", "stream": "yes", "stream_options": { "include_usage": true }, "tools": [{}], "logprobs": true,
         "response_format": { "type": "json_object" }, "max_token": 5, "no_repeat_ngram_exempt": [-1], "messages": [{ "role": "user" }],
     });
     let names: Vec<String> = wrong.as_object().expect("an object").keys().cloned().collect();
-    let error = asked(wrong).expect_err("wrong");
+    let error = strictly(wrong).expect_err("wrong");
     assert_eq!((error.status, error.kind), (400, "invalid_request_error"));
     for name in names {
         let said = error.message.split("; ").any(|part| part.starts_with(name.as_str()));
         assert!(said, "{name} in {}", error.message);
     }
-    assert!(
-        error.message.contains("max_tokens: expected a whole number from 1 to 100, found 101"),
-        "{}",
-        error.message
-    );
+    assert!(error.message.contains("max_tokens: expected a whole number from 1, found 1.5"), "{}", error.message);
     assert!(error.message.contains("max_token: no such field is known"), "{}", error.message);
-    let both = asked(json!({ "max_tokens": 3, "max_completion_tokens": 4 })).expect_err("both");
+    let both = strictly(json!({ "max_tokens": 3, "max_completion_tokens": 4 })).expect_err("both");
     assert_eq!(both.param.as_deref(), Some("max_tokens"));
+}
+
+#[test]
+fn what_clients_send_by_the_way_is_ignored_and_named() {
+    let found = asked(json!({
+        "options": { "num_ctx": 4096 }, "tools": [{ "type": "function" }], "tool_choice": "auto", "presence_penalty": 0.3, "max_tokens": 3,
+        "max_completion_tokens": 4, "stop": ["", "b"], "stream_options": { "include_usage": true, "chunk": 1 }, "é\"\r\n": 1, "chat_id": null,
+        "messages": [
+            { "role": "user", "content": "a", "id": 1 }, { "role": "assistant", "content": null, "tool_calls": [{ "id": "x" }] },
+            { "role": "tool", "tool_call_id": "x", "content": "b", "id": 2 },
+        ],
+    }))
+    .expect("fine");
+    let names = [
+        "stream_options.chunk",
+        "stream_options",
+        "max_tokens",
+        "stop",
+        "messages[].id",
+        "messages[].tool_calls",
+        "tools",
+        "presence_penalty",
+        "options",
+        "????",
+    ];
+    let mut ignored: Vec<&str> = found.ignored.iter().map(String::as_str).collect();
+    let mut names = names.to_vec();
+    (ignored.sort_unstable(), names.sort_unstable());
+    assert_eq!(ignored, names);
+    assert_eq!((found.making.max_tokens, found.stops, found.conversation.prompt.as_str()), (4, vec!["b".into()], "ab"));
+    // What would be missing in the answer is refused all the same.
+    for (name, value) in
+        [("n", json!(2)), ("tool_choice", json!("required")), ("response_format", json!({ "type": "json_object" }))]
+    {
+        assert_eq!(asked(json!({ name: value })).expect_err("refused").param.as_deref(), Some(name));
+    }
+}
+
+#[test]
+fn more_tokens_than_fit_are_as_many_as_fit() {
+    for most in [json!(101), json!(8192), json!(1e9), json!(u64::MAX), json!(-1), json!(null), json!(8192.0)] {
+        for name in ["max_tokens", "max_completion_tokens"] {
+            assert_eq!(asked(json!({ name: most })).expect("fine").making.max_tokens, 100, "{name}: {most}");
+        }
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_none_of_the_body() {
+    let body = b"\xEF\xBB\xBF{\"model\": \"m\", \"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}";
+    assert_eq!(read(body, &settings()).expect("fine").conversation.prompt, "x");
 }
 
 #[test]

@@ -156,14 +156,12 @@ pub fn limits() -> Limits {
 pub fn settings(limits: Limits, seen: &Arc<Seen>) -> Settings {
     let log = seen.clone();
     Settings {
-        address: ([127, 0, 0, 1], 0).into(),
-        model: "echo model".into(),
-        api_key: None,
         mode: Mode::Tiny,
         no_repeat_ngram: 0,
         end_ids: vec![END],
         limits,
         log: Arc::new(move |line| log.log.lock().expect("whole").push(line.clone())),
+        ..Settings::new("echo model")
     }
 }
 
