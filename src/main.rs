@@ -43,6 +43,8 @@ enum Command {
     Preprocess(cmd::preprocess::Args),
     /// Judge one recording by another, whoever made them
     Compare(cmd::compare::Args),
+    /// Say whether a Python MLX port computes what PyTorch computes: any model, no script
+    Check(cmd::check::Args),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Decode(args) => cmd::decode::run(&args),
         Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
+        Command::Check(args) => cmd::check::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", output::told(&error));
