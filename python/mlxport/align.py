@@ -115,7 +115,9 @@ def _calls(port: Run, run: Run, path: str, heard: Call, lengths: Sequence[int]) 
     return f"PyTorch called it {expected} times, the port called {path} {count} times"
 
 
-def _inputs(found: Aligned, sides: Sides, triple: tuple[Call, Call, Call], theirs: list[Call], lengths: Sequence[int]) -> None:
+def _inputs(
+    found: Aligned, sides: Sides, triple: tuple[Call, Call, Call], theirs: list[Call], lengths: Sequence[int]
+) -> None:
     heard = triple[0]
     limit = 3 if heard.path.endswith(".bare_attention") else 1
     places = [at for at, a in enumerate(heard.given) if is_data(a)][:limit]
@@ -127,24 +129,45 @@ def _inputs(found: Aligned, sides: Sides, triple: tuple[Call, Call, Call], their
         _add(found, sides, heard, f"in{nth or ''}", whole, [p for p in parts if p is not None], lengths)
 
 
-def _output(found: Aligned, sides: Sides, triple: tuple[Call, Call, Call], theirs: list[Call], lengths: Sequence[int]) -> None:
+def _output(
+    found: Aligned, sides: Sides, triple: tuple[Call, Call, Call], theirs: list[Call], lengths: Sequence[int]
+) -> None:
     heard = triple[0]
     routed = [dense(call.returned, sides.experts) for call in triple]
     ours = [dense(call.returned, sides.experts) for call in theirs]
     if all(r is not None for r in routed) and all(o is not None for o in ours):
-        done = _add(found, sides, heard, "out", [r for r in routed if r is not None], [o for o in ours if o is not None], lengths)
+        done = _add(
+            found,
+            sides,
+            heard,
+            "out",
+            [r for r in routed if r is not None],
+            [o for o in ours if o is not None],
+            lengths,
+        )
     else:
         firsts = [call.returned[0] for call in triple if call.returned]
         parts = [call.returned[0] for call in theirs if call.returned]
-        done = len(firsts) == 3 and len(parts) == len(theirs) and _add(found, sides, heard, "out", firsts, parts, lengths)
+        done = (
+            len(firsts) == 3 and len(parts) == len(theirs) and _add(found, sides, heard, "out", firsts, parts, lengths)
+        )
     if not done:
         shapes = [list(a.shape) for a in theirs[0].returned[:2]]
         expected = [list(a.shape) for a in heard.returned[:2]]
-        found.missing[f"{heard.path}#{heard.number}"] = f"it returns {shapes}, PyTorch's returns {expected}: another boundary"
+        found.missing[f"{heard.path}#{heard.number}"] = (
+            f"it returns {shapes}, PyTorch's returns {expected}: another boundary"
+        )
 
 
-def _add(found: Aligned, sides: Sides, heard: Call, kind: str, whole: list[np.ndarray], parts: list[np.ndarray],
-         lengths: Sequence[int]) -> bool:
+def _add(
+    found: Aligned,
+    sides: Sides,
+    heard: Call,
+    kind: str,
+    whole: list[np.ndarray],
+    parts: list[np.ndarray],
+    lengths: Sequence[int],
+) -> bool:
     joined = layout.joined(parts, lengths)
     if joined is None:
         return False
@@ -191,9 +214,18 @@ def _settle(found: Aligned, sides: Sides) -> None:
         if pair.point == "logits" or not pair.fails():
             kept.append(pair)
             continue
-        if pair.point.endswith(".bare_attention") and pair.kind != "out" and _passes(found, f"{pair.point}#{pair.call}.out"):
-            found.boundaries.append({"point": pair.name, "what": "operands differ, the attention of them does not",
-                                     "judged_at": f"{pair.point}#{pair.call}.out"})
+        if (
+            pair.point.endswith(".bare_attention")
+            and pair.kind != "out"
+            and _passes(found, f"{pair.point}#{pair.call}.out")
+        ):
+            found.boundaries.append(
+                {
+                    "point": pair.name,
+                    "what": "operands differ, the attention of them does not",
+                    "judged_at": f"{pair.point}#{pair.call}.out",
+                }
+            )
             continue
         undone = undo(pair, found)
         judge = _next_agreeing(found, at) if undone else None

@@ -47,7 +47,11 @@ def _numbered(args: Iterable, kwargs: dict) -> list[tuple[int | str, Any]]:
 
 
 def _is_float(value: Any) -> bool:
-    return isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.floating) and is_data(np.array(value.astype(mx.float32)))
+    return (
+        isinstance(value, mx.array)
+        and mx.issubdtype(value.dtype, mx.floating)
+        and is_data(np.array(value.astype(mx.float32)))
+    )
 
 
 def _is_integer(value: Any) -> bool:
@@ -63,8 +67,13 @@ def _put(args: list, kwargs: dict, place: int | str, array: np.ndarray) -> bool:
     return True
 
 
-def aligned(sides: Sides, alone: Run, results: Iterable[tuple[Call, list[np.ndarray], list[np.ndarray]]],
-            cumulative: Aligned, failed: dict[str, str]) -> Aligned:
+def aligned(
+    sides: Sides,
+    alone: Run,
+    results: Iterable[tuple[Call, list[np.ndarray], list[np.ndarray]]],
+    cumulative: Aligned,
+    failed: dict[str, str],
+) -> Aligned:
     """The points of the isolated mode. Boundaries that the whole pass showed to differ are undone here, too."""
     found = Aligned()
     differing = {b["point"]: b["what"] for b in cumulative.boundaries}
@@ -76,7 +85,9 @@ def aligned(sides: Sides, alone: Run, results: Iterable[tuple[Call, list[np.ndar
         name = f"{heard.path}#{heard.number}"
         if theirs is None:
             why = failed.get(f"{path}#{heard.number}")
-            found.missing[name] = f"the port's module could not be run by itself: {why}" if why else "it is given nothing to compute on"
+            found.missing[name] = (
+                f"the port's module could not be run by itself: {why}" if why else "it is given nothing to compute on"
+            )
             continue
         pair = _pair(sides, heard, truth, runtime, theirs)
         if pair is None:

@@ -27,34 +27,60 @@ def rotations(call: Call, config: dict[str, Any], tables: list[np.ndarray]) -> I
     """The same operand turned with other settings, each with what that would mean."""
     meta = call.meta
     dims, base = int(meta.get("dims", call.given[0].shape[-1])), meta.get("base")
-    own = {"dims": dims, "traditional": bool(meta.get("traditional", False)), "base": base,
-           "scale": float(meta.get("scale", 1.0)), "offset": 0, "freqs": meta.get("freqs")}
+    own = {
+        "dims": dims,
+        "traditional": bool(meta.get("traditional", False)),
+        "base": base,
+        "scale": float(meta.get("scale", 1.0)),
+        "offset": 0,
+        "freqs": meta.get("freqs"),
+    }
     wanted = config_value(config, "rope_theta")
     local = config_value(config, "rope_local_base_freq")
     if own["freqs"] is None:
         for other in dict.fromkeys(float(b) for b in (wanted, local, *_BASES) if b):
             if base is None or other != float(base):
-                yield (f"rope_theta: the port turns with base {base:g}, PyTorch with {other:g}" if base else f"rope_theta is {other:g}",
-                       _turned(call, {**own, "base": other}))
+                yield (
+                    f"rope_theta: the port turns with base {base:g}, PyTorch with {other:g}"
+                    if base
+                    else f"rope_theta is {other:g}",
+                    _turned(call, {**own, "base": other}),
+                )
     width = call.given[0].shape[-1]
     for fraction in (0.25, 0.4, 0.5, 0.75, 1.0):
         other_dims = int(width * fraction)
         if other_dims != dims and other_dims % 2 == 0 and own["freqs"] is None:
             for pairs in (own["traditional"], not own["traditional"]):
                 said = "" if pairs == own["traditional"] else ", pairs interleaved" if pairs else ", pairs by halves"
-                yield (f"partial_rotary_factor: the port turns {dims} of a head's {width} dimensions, PyTorch {other_dims}{said}",
-                       _turned(call, {**own, "dims": other_dims, "traditional": pairs}))
-    yield ("rope pairing: the port turns " + ("neighbouring dimensions, PyTorch the two halves" if own["traditional"]
-           else "the two halves, PyTorch neighbouring dimensions"), _turned(call, {**own, "traditional": not own["traditional"]}))
+                yield (
+                    f"partial_rotary_factor: the port turns {dims} of a head's {width} dimensions, PyTorch {other_dims}{said}",
+                    _turned(call, {**own, "dims": other_dims, "traditional": pairs}),
+                )
+    yield (
+        "rope pairing: the port turns "
+        + (
+            "neighbouring dimensions, PyTorch the two halves"
+            if own["traditional"]
+            else "the two halves, PyTorch neighbouring dimensions"
+        ),
+        _turned(call, {**own, "traditional": not own["traditional"]}),
+    )
     for step in (1, -1):
         yield f"positions are off by one: PyTorch's are {step:+d}", _turned(call, {**own, "offset": step})
     if own["scale"] != 1.0:
         yield f"rope scale: the port divides positions by {1 / own['scale']:g}", _turned(call, {**own, "scale": 1.0})
     for table in tables:
         frequencies = {**own, "dims": 2 * len(table), "base": None, "scale": 1.0, "freqs": 1.0 / table}
-        if own["freqs"] is None or len(own["freqs"]) != len(table) or relative_rms(own["freqs"], 1.0 / table) > EXPLAINED:
+        if (
+            own["freqs"] is None
+            or len(own["freqs"]) != len(table)
+            or relative_rms(own["freqs"], 1.0 / table) > EXPLAINED
+        ):
             kind = (config_value(config, "rope_scaling") or {}).get("rope_type", "default")
-            yield f"rope frequencies (rope_theta, or rope_scaling of type {kind}) are not PyTorch's", _turned(call, frequencies)
+            yield (
+                f"rope frequencies (rope_theta, or rope_scaling of type {kind}) are not PyTorch's",
+                _turned(call, frequencies),
+            )
 
 
 def _turned(call: Call, s: dict[str, Any]) -> np.ndarray:
@@ -63,8 +89,17 @@ def _turned(call: Call, s: dict[str, Any]) -> np.ndarray:
     if s["offset"] < 0:
         # MLX takes no negative offset: a turn back by one is a turn of the reversed frequencies.
         return np.full(call.given[0].shape, np.inf)
-    return np.array(mx.fast.rope(x, s["dims"], traditional=s["traditional"], base=None if freqs is not None else s["base"],
-                                 scale=s["scale"], offset=s["offset"], freqs=freqs))
+    return np.array(
+        mx.fast.rope(
+            x,
+            s["dims"],
+            traditional=s["traditional"],
+            base=None if freqs is not None else s["base"],
+            scale=s["scale"],
+            offset=s["offset"],
+            freqs=freqs,
+        )
+    )
 
 
 def attentions(given: list[np.ndarray], meta: dict[str, Any], pair: Pair) -> Iterator[tuple[str, float, float]]:
@@ -73,7 +108,12 @@ def attentions(given: list[np.ndarray], meta: dict[str, Any], pair: Pair) -> Ite
     q, k, v = given[:3]
     k, v = (np.repeat(part, q.shape[1] // part.shape[1], 1) for part in (k, v))
     window = meta.get("sliding_window") or config_value(meta["config"], "sliding_window")
-    own = {"scale": float(meta.get("scaling") or 1 / math.sqrt(q.shape[-1])), "cap": meta.get("softcap"), "window": None, "shift": 0}
+    own = {
+        "scale": float(meta.get("scaling") or 1 / math.sqrt(q.shape[-1])),
+        "cap": meta.get("softcap"),
+        "window": None,
+        "shift": 0,
+    }
     if given[3:]:
         seen = given[3] > -1e30
         own["mask"] = seen[..., : k.shape[2]]
@@ -82,15 +122,27 @@ def attentions(given: list[np.ndarray], meta: dict[str, Any], pair: Pair) -> Ite
     if window:
         others.append((f"sliding_window of {window} is ignored: the port attends to everything before", {"mask": None}))
         for step in (1, -1):
-            others.append((f"sliding_window: the port's window is {step:+d} of PyTorch's {window}", {"mask": None, "window": window + step}))
-        others.append((f"sliding_window: the port has a window of {window} where PyTorch has none", {"mask": None, "window": window}))
+            others.append(
+                (
+                    f"sliding_window: the port's window is {step:+d} of PyTorch's {window}",
+                    {"mask": None, "window": window + step},
+                )
+            )
+        others.append(
+            (
+                f"sliding_window: the port has a window of {window} where PyTorch has none",
+                {"mask": None, "window": window},
+            )
+        )
     others.append(("the mask is off by one: the port attends to the next token", {"mask": None, "shift": 1}))
     others.append(("the mask is off by one: the port does not attend to the token itself", {"mask": None, "shift": -1}))
     others.append(("no causal mask: the port attends to what comes after", {"mask": None, "shift": q.shape[2]}))
     if own["cap"]:
         others.append((f"the softcap of {own['cap']:g} on attention scores is lost", {"cap": None}))
     for name, scale in _scales(q, meta["config"]):
-        others.append((f"attention scale: the port takes {scale:.6g} ({name}), PyTorch {own['scale']:.6g}", {"scale": scale}))
+        others.append(
+            (f"attention scale: the port takes {scale:.6g} ({name}), PyTorch {own['scale']:.6g}", {"scale": scale})
+        )
     for what, change in others:
         yield what, right, relative_rms(_laid(_attention(q, k, v, {**own, **change}), pair), pair.theirs)
 
@@ -122,7 +174,11 @@ def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, s: dict[str, Any]) -
 
 
 def _laid(out: np.ndarray, pair: Pair) -> np.ndarray:
-    return out.swapaxes(1, 2).reshape(pair.truth.shape) if out.size == pair.truth.size else np.full(pair.truth.shape, np.inf)
+    return (
+        out.swapaxes(1, 2).reshape(pair.truth.shape)
+        if out.size == pair.truth.size
+        else np.full(pair.truth.shape, np.inf)
+    )
 
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -149,7 +205,10 @@ def activation(pair: Pair, sisters: list[Pair]) -> tuple[str, float] | None:
                 if left < EXPLAINED:
                     made[side][name] = left
     if made["theirs"] and made["ours"] and set(made["theirs"]) != set(made["ours"]):
-        port, right = min(made["theirs"], key=made["theirs"].__getitem__), min(made["ours"], key=made["ours"].__getitem__)
+        port, right = (
+            min(made["theirs"], key=made["theirs"].__getitem__),
+            min(made["ours"], key=made["ours"].__getitem__),
+        )
         return f"activation: the port computes {port}, PyTorch {right}", made["theirs"][port]
     return None
 
@@ -176,8 +235,13 @@ def norm(module: torch.nn.Module, x: np.ndarray, pair: Pair) -> tuple[str, float
     b = 0.0 if bias is None else bias.detach().double().numpy()
     own = next((float(getattr(module, n)) for n in ("variance_epsilon", "eps", "epsilon") if hasattr(module, n)), 1e-6)
     rooted = "rms" in type(module).__name__.lower()
-    settings = [(eps, plus, rms, lost) for eps in dict.fromkeys((own, *_EPSILONS)) for plus in (0.0, 1.0, -1.0) for rms in (rooted, not rooted)
-                for lost in (False, True)]
+    settings = [
+        (eps, plus, rms, lost)
+        for eps in dict.fromkeys((own, *_EPSILONS))
+        for plus in (0.0, 1.0, -1.0)
+        for rms in (rooted, not rooted)
+        for lost in (False, True)
+    ]
     right = {s for s in settings if relative_rms(_normed(x, w, b, s), pair.truth) < EXPLAINED}
     for setting in settings:
         left = relative_rms(_normed(x, w, b, setting), pair.theirs)
@@ -199,7 +263,9 @@ def _norm_words(port: tuple, right: tuple) -> str:
     if port[1] != right[1]:
         return f"norm weight: the port takes weight {port[1]:+g}, PyTorch weight {right[1]:+g}"
     if port[2] != right[2]:
-        return "norm: " + ("the port does not take off the mean" if port[2] else "the port takes off the mean, PyTorch does not")
+        return "norm: " + (
+            "the port does not take off the mean" if port[2] else "the port takes off the mean, PyTorch does not"
+        )
     return "lost bias: the port does not add the norm's bias"
 
 
@@ -229,8 +295,10 @@ def router(pair: Pair) -> tuple[str, float] | None:
     left = relative_rms(np.nan_to_num(renormalized), ours)
     if left < EXPLAINED:
         low, high = float(theirs.sum(-1).min()), float(theirs.sum(-1).max())
-        return (f"router: the chosen weights sum to {low:.4g} to {high:.4g} in the port, to {ours.sum(-1).min():.4g} to "
-                f"{ours.sum(-1).max():.4g} in PyTorch (renormalization, or a scale)"), left
+        return (
+            f"router: the chosen weights sum to {low:.4g} to {high:.4g} in the port, to {ours.sum(-1).min():.4g} to "
+            f"{ours.sum(-1).max():.4g} in PyTorch (renormalization, or a scale)"
+        ), left
     if ((ours != 0) != (theirs != 0)).any():
         rows = int(((ours != 0) != (theirs != 0)).any(-1).sum())
         return f"router: other experts are chosen for {rows} tokens (scores, groups or bias)", 1.0

@@ -10,8 +10,12 @@ from typing import Any
 
 import numpy as np
 
-DTYPES = {"float32": ("F32", "torch.float32"), "float64": ("F64", "torch.float64"), "int64": ("I64", "torch.int64"),
-          "bool": ("BOOL", "torch.bool")}
+DTYPES = {
+    "float32": ("F32", "torch.float32"),
+    "float64": ("F64", "torch.float64"),
+    "int64": ("I64", "torch.int64"),
+    "bool": ("BOOL", "torch.bool"),
+}
 
 
 class Tensors:
@@ -65,8 +69,14 @@ class Fixture:
         name = f"{point}#{call}.{kind}"
         if array.dtype not in (np.float32, np.float64, np.int64, np.bool_):
             array = array.astype(np.float32)
-        entry: dict[str, Any] = {"point": point, "call": call, "kind": kind, "tensor": name, "shape": list(array.shape),
-                                 "dtype": DTYPES[array.dtype.name][1]}
+        entry: dict[str, Any] = {
+            "point": point,
+            "call": call,
+            "kind": kind,
+            "tensor": name,
+            "shape": list(array.shape),
+            "dtype": DTYPES[array.dtype.name][1],
+        }
         self._tensors.add(name, array)
         if self._truth is not None:
             exact = array if truth is None else truth

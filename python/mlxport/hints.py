@@ -50,7 +50,14 @@ class _Search:
             cause = attempt(pair)
             if cause is not None and cause[0] not in self._seen:
                 self._seen.add(cause[0])
-                return [{"point": pair.name, "cause": cause[0], "error_left": cause[1], "within_tolerance": cause[1] < EXPLAINED}]
+                return [
+                    {
+                        "point": pair.name,
+                        "cause": cause[0],
+                        "error_left": cause[1],
+                        "within_tolerance": cause[1] < EXPLAINED,
+                    }
+                ]
         return []
 
     def _rotation(self, pair: Pair) -> tuple[str, float] | None:
@@ -83,7 +90,11 @@ class _Search:
         """Operands that are right, and an attention of them that is not."""
         owner, _, last = pair.point.rpartition(".")
         heard = self.sides.truth.find(f"{owner}.bare_attention", pair.call)
-        if heard is None or (last == "bare_attention" and pair.kind != "out") or (last != "bare_attention" and pair.kind != "in"):
+        if (
+            heard is None
+            or (last == "bare_attention" and pair.kind != "out")
+            or (last != "bare_attention" and pair.kind != "in")
+        ):
             return None
         if any(p.fails() for p in self._of(f"{owner}.bare_attention") if p.kind != "out"):
             return None
@@ -102,7 +113,9 @@ class _Search:
         if pair.kind != "in":
             return None
         owner = pair.point.rpartition(".")[0]
-        sisters = [p for p in self.all.pairs if p.kind == "out" and p.point.rpartition(".")[0] == owner and not p.fails()]
+        sisters = [
+            p for p in self.all.pairs if p.kind == "out" and p.point.rpartition(".")[0] == owner and not p.fails()
+        ]
         return causes.activation(pair, [p for p in sisters if p.truth.size >= pair.truth.size])
 
     def _norm(self, pair: Pair) -> tuple[str, float] | None:

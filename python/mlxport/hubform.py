@@ -25,10 +25,13 @@ _PER_TYPE: dict[str, dict[str, Any]] = {
     "cohere2": {"sliding_window_pattern": lambda c: pattern(c, 4)},
     "exaone4": {"sliding_window_pattern": lambda c: c.get("sliding_window_pattern")},
     "deepseek_v3": {
-        "topk_method": lambda c: "noaux_tc", "scoring_func": lambda c: "sigmoid", "moe_layer_freq": lambda c: 1,
+        "topk_method": lambda c: "noaux_tc",
+        "scoring_func": lambda c: "sigmoid",
+        "moe_layer_freq": lambda c: 1,
     },
     "deepseek_v2": {
-        "scoring_func": lambda c: "softmax", "moe_layer_freq": lambda c: 1,
+        "scoring_func": lambda c: "softmax",
+        "moe_layer_freq": lambda c: 1,
     },
     "glm4_moe": {"topk_method": lambda c: "noaux_tc", "scoring_func": lambda c: "sigmoid"},
     "qwen2_moe": {"decoder_sparse_step": lambda c: 1},

@@ -51,12 +51,20 @@ def _gelu(x: torch.Tensor, approximate: str = "none") -> mx.array:
     return nn.gelu(to_mlx(x)) if approximate == "none" else nn.gelu_approx(to_mlx(x))
 
 
-def _conv(x: torch.Tensor, w: torch.Tensor, b: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-          groups: int = 1) -> mx.array:
+def _conv(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    b: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> mx.array:
     one = lambda v: tuple(v) if isinstance(v, (tuple, list)) else v  # noqa: E731
     last = lambda t: mx.moveaxis(to_mlx(t), 1, -1)  # noqa: E731
-    y = mx.conv_general(last(x), last(w), stride=one(stride), padding=one(padding), kernel_dilation=one(dilation),
-                        groups=groups)
+    y = mx.conv_general(
+        last(x), last(w), stride=one(stride), padding=one(padding), kernel_dilation=one(dilation), groups=groups
+    )
     return mx.moveaxis(y if b is None else y + to_mlx(b), -1, 1)
 
 
@@ -157,8 +165,9 @@ def rotary(module: torch.nn.Module, args: tuple, made: Any) -> Any:
         return made
     scaling = float(getattr(module, "attention_scaling", 1.0))
     unit = mx.concatenate([mx.ones((1, 1, cos.shape[1], half)), mx.zeros((1, 1, cos.shape[1], half))], axis=-1)
-    turned = mx.fast.rope(unit, 2 * half, traditional=False, base=None, scale=1.0, offset=0,
-                          freqs=1.0 / to_mlx(frequencies.float()))
+    turned = mx.fast.rope(
+        unit, 2 * half, traditional=False, base=None, scale=1.0, offset=0, freqs=1.0 / to_mlx(frequencies.float())
+    )
     table = to_torch(turned)[0] * scaling
     ours = [torch.cat([part, part], -1) for part in (table[..., :half], table[..., half:])]
     return tuple(ours) if alike(ours[0], cos) and alike(ours[1], sin) else made

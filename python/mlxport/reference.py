@@ -93,8 +93,9 @@ class _Listening:
     current: Listener | None = None
 
 
-def _attention(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any,
-               **kwargs: Any) -> Any:
+def _attention(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
+) -> Any:
     eager = sys.modules[type(module).__module__].eager_attention_forward
     result = eager(module, query, key, value, mask, **kwargs)
     listener = _Listening.current

@@ -35,8 +35,9 @@ class Fed:
 
 def prefill(port: Port, ids: np.ndarray, instead: Instead | None = None, extra: dict[str, Any] | None = None) -> Fed:
     """The whole sequence in one pass, without a cache. With `instead`, each module is also run by itself."""
+    more = {name: mx.array(array) for name, array in (extra or {}).items()}
     with Listener(port, instead) as listener:
-        logits = logits_of(port.model(mx.array(ids), **(extra or {})))
+        logits = logits_of(port.model(mx.array(ids), **more))
         mx.eval(logits)
     _note(listener.run, logits)
     return Fed(listener.run, [ids.shape[1]], listener.alone, listener.failed)
@@ -87,21 +88,32 @@ def _saved_and_read(cache: list) -> list:
 
 
 def batch(port: Port, rows: list[np.ndarray]) -> list[np.ndarray]:
-    """Rows of unequal lengths, padded at the left, over the port's own batched cache; the logits of each without its padding.
-
-    The cache is made as mlx-lm's batched generation makes it. A port whose cache has no batched form is CannotRun.
+    """Rows of unequal lengths, padded at the left, over the batched form of the port's own caches; the logits of each without
+    its padding. A port whose cache has no batched form is CannotRun.
     """
     longest = max(row.shape[1] for row in rows)
     pads = [longest - row.shape[1] for row in rows]
     ids = np.concatenate([np.pad(row, ((0, 0), (pad, 0))) for row, pad in zip(rows, pads, strict=True)])
-    try:
-        from mlx_lm.generate import _make_cache
-
-        cache = _make_cache(port.model, pads, None)
-    except (ImportError, TypeError, ValueError, AttributeError) as error:
-        raise CannotRun(f"the port has no batched cache: {error}") from error
+    cache = [_batched(part, pads) for part in caches(port)]
     logits = array_of(logits_of(port.model(mx.array(ids), cache=cache)))
     return [logits[nth : nth + 1, pad:] for nth, pad in enumerate(pads)]
+
+
+def _batched(part: Any, pads: list[int]) -> Any:
+    """The batched form of one of mlx-lm's caches."""
+    from mlx_lm.models import cache as kinds
+
+    if type(part) is kinds.KVCache:
+        return kinds.BatchKVCache(pads)
+    if type(part) is kinds.RotatingKVCache:
+        if part.keep:
+            raise CannotRun("a rotating cache that keeps its first tokens has no batched form")
+        return kinds.BatchRotatingKVCache(part.max_size, pads)
+    if type(part) is kinds.ArraysCache:
+        return kinds.ArraysCache(len(part.cache), left_padding=pads)
+    if type(part) is kinds.CacheList:
+        return kinds.CacheList(*(_batched(inner, pads) for inner in part.caches))
+    raise CannotRun(f"the port's cache ({type(part).__name__}) has no batched form")
 
 
 def _note(run: Run, logits: mx.array) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mlxport import hubform, mapping, small, trace
+from mlxport import hubform, mapping, small, trace, vision
 from mlxport import port as ports
 from mlxport.reference import ATTENTION, Reference, build, install_attention
 
@@ -43,7 +43,9 @@ def maker(config: Any) -> Any:
 
 def whole(config: Any) -> dict[str, Any]:
     """Every field of a config, defaults included, under all names that transformers knows."""
-    made = hubform.with_aliases(json.loads(json.dumps(config.to_dict(), default=str)), getattr(type(config), "attribute_map", {}))
+    made = hubform.with_aliases(
+        json.loads(json.dumps(config.to_dict(), default=str)), getattr(type(config), "attribute_map", {})
+    )
     for name in ("text_config", "vision_config"):
         if hasattr(config, name) and isinstance(made.get(name), dict):
             made[name] = hubform.with_aliases(made[name], getattr(type(getattr(config, name)), "attribute_map", {}))
@@ -53,7 +55,7 @@ def whole(config: Any) -> dict[str, Any]:
 def prepare_random(model_type: str, port: str, work: Path, seed: int, *, as_saved: bool = False) -> Session:
     """A small random model of an architecture, saved as transformers saves it, loaded by the port."""
     install_attention()
-    config = small.config(model_type)
+    config = vision.config(model_type) if model_type in vision.TYPES else small.config(model_type)
     reference = build(maker(config), lambda model: small.fill(model, seed))
     return _session(reference, port, work, None, as_saved=as_saved)
 
@@ -67,11 +69,15 @@ def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = Fa
     place = model.parent if model.is_file() else model
     config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trust, **gguf)
     make = maker(config)
-    auto = transformers.AutoModelForCausalLM if type(config) in transformers.AutoModelForCausalLM._model_mapping else transformers.AutoModelForImageTextToText
+    auto = (
+        transformers.AutoModelForCausalLM
+        if type(config) in transformers.AutoModelForCausalLM._model_mapping
+        else transformers.AutoModelForImageTextToText
+    )
     loaded = auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)
     state = loaded.state_dict()
     reference = build(make, lambda made: made.load_state_dict(state) and None)
-    del loaded, state
+    del loaded
     own = json.loads((place / "config.json").read_text()) if (place / "config.json").is_file() and not gguf else None
     return _session(reference, port, work, own, as_saved=as_saved)
 
@@ -80,7 +86,74 @@ def _session(reference: Reference, port: str, work: Path, own: dict[str, Any] | 
     directory = work / "model"
     reference.model.save_pretrained(directory)
     saved = own or json.loads((directory / "config.json").read_text())
-    hub = hubform.hub_form({**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})})
+    hub = hubform.hub_form(
+        {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
+    )
+    hub = vision.hub_form(hub)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    offsets: dict[str, float] = field(default_factory=dict)
+
+
+def maker(config: Any) -> Any:
+    """Makes the PyTorch model of a config: the causal one where there is one, else the one with pictures."""
+    import transformers
+
+    for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText"):
+        auto = getattr(transformers, name)
+        if type(config) in auto._model_mapping:
+            return lambda: auto.from_config(copy.deepcopy(config), attn_implementation=ATTENTION)
+    raise ValueError(f"transformers has no causal or image-text model of type {config.model_type!r}")
+
+
+def whole(config: Any) -> dict[str, Any]:
+    """Every field of a config, defaults included, under all names that transformers knows."""
+    made = hubform.with_aliases(
+        json.loads(json.dumps(config.to_dict(), default=str)), getattr(type(config), "attribute_map", {})
+    )
+    for name in ("text_config", "vision_config"):
+        if hasattr(config, name) and isinstance(made.get(name), dict):
+            made[name] = hubform.with_aliases(made[name], getattr(type(getattr(config, name)), "attribute_map", {}))
+    return made
+
+
+def prepare_random(model_type: str, port: str, work: Path, seed: int, *, as_saved: bool = False) -> Session:
+    """A small random model of an architecture, saved as transformers saves it, loaded by the port."""
+    install_attention()
+    config = vision.config(model_type) if model_type in vision.TYPES else small.config(model_type)
+    reference = build(maker(config), lambda model: small.fill(model, seed))
+    return _session(reference, port, work, None, as_saved=as_saved)
+
+
+def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = False, trust: bool = False) -> Session:
+    """A model directory in Hugging Face's form, or a GGUF file that transformers reads."""
+    import transformers
+
+    install_attention()
+    gguf = {"gguf_file": model.name} if model.is_file() else {}
+    place = model.parent if model.is_file() else model
+    config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trust, **gguf)
+    make = maker(config)
+    auto = (
+        transformers.AutoModelForCausalLM
+        if type(config) in transformers.AutoModelForCausalLM._model_mapping
+        else transformers.AutoModelForImageTextToText
+    )
+    loaded = auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)
+    state = loaded.state_dict()
+    reference = build(make, lambda made: made.load_state_dict(state) and None)
+    del loaded
+    own = json.loads((place / "config.json").read_text()) if (place / "config.json").is_file() and not gguf else None
+    return _session(reference, port, work, own, as_saved=as_saved)
+
+
+def _session(reference: Reference, port: str, work: Path, own: dict[str, Any] | None, *, as_saved: bool) -> Session:
+    directory = work / "model"
+    reference.model.save_pretrained(directory)
+    saved = own or json.loads((directory / "config.json").read_text())
+    hub = hubform.hub_form(
+        {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
+    )
     findings: list[dict[str, Any]] = []
     write_config(directory, saved if as_saved else hub)
     loaded = ports.load(port, directory)
@@ -125,15 +198,24 @@ def settings_findings(port: str, directory: Path, saved: dict[str, Any], hub: di
             write_config(directory, config)
             settings[name] = ports.load(port, directory).arguments
     except ports.PortError as error:
-        return [{"kind": "config", "field": None, "what": f"refused: with the config as it is saved the port says {error}"}]
+        return [
+            {"kind": "config", "field": None, "what": f"refused: with the config as it is saved the port says {error}"}
+        ]
     finally:
         (directory / "config.json").write_text(kept)
     found = []
     for name, value in settings["hub"].items():
         other = settings["saved"].get(name)
         if other != value and not _same(other, value):
-            found.append({"kind": "config", "field": name, "as_saved": _plain(other), "right": _plain(value),
-                          "what": f"with the config as it is saved the port takes {name} = {other!r}; right is {value!r}"})
+            found.append(
+                {
+                    "kind": "config",
+                    "field": name,
+                    "as_saved": _plain(other),
+                    "right": _plain(value),
+                    "what": f"with the config as it is saved the port takes {name} = {other!r}; right is {value!r}",
+                }
+            )
     return found
 
 

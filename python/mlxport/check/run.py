@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
@@ -19,7 +20,7 @@ import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from mlxport import align, alone, hints, invariants, scenarios, session, write  # noqa: E402
+from mlxport import align, alone, hints, invariants, scenarios, session, vision, write  # noqa: E402
 from mlxport import port as ports  # noqa: E402
 from mlxport.reference import Passes, isolated, passes  # noqa: E402
 
@@ -42,19 +43,35 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     torch.set_num_threads(max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)))
     torch.manual_seed(0)
     names = wanted(args.scenarios)
-    port = args.port or "mlx-lm"
+    port = args.port or default_port(args)
     base = {"schema": 1, "model": args.model or args.model_type, "port": port, "made_by": made_by(port)}
     made = _prepare(args, port, work)
     if isinstance(made, ports.PortError):
-        return {**base, "refused": str(made), "scenarios": {}, "leaves": [], "unmapped": [], "findings": [], "hints": []}
+        return {
+            **base,
+            "refused": str(made),
+            "scenarios": {},
+            "leaves": [],
+            "unmapped": [],
+            "findings": [],
+            "hints": [],
+        }
     say(f"prepared in {time.monotonic() - began:.1f} s: {len(made.mapping.port_of)} modules found by content")
-    ids = prompt(made, args)
-    checked = Checked(made, args.out, ids)
+    checked = Checked(made, args.out, fed_to(made, args))
     for name in names:
         started = time.monotonic()
         checked.scenario(name)
         say(f"{name}: {checked.said[name]['status']} ({time.monotonic() - started:.1f} s)")
     return {**base, **checked.summary()}
+
+
+def default_port(args: argparse.Namespace) -> str:
+    """mlx-vlm for models with pictures, else mlx-lm."""
+    if args.model_type:
+        return "mlx-vlm" if args.model_type in vision.TYPES else "mlx-lm"
+    file = Path(args.model) / "config.json"
+    held = json.loads(file.read_text()) if file.is_file() else {}
+    return "mlx-vlm" if vision.has_pictures(held) else "mlx-lm"
 
 
 def _prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session | ports.PortError:
@@ -79,7 +96,9 @@ def wanted(text: str) -> list[str]:
     names = list(scenarios.ALL) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in scenarios.ALL]
     if unknown or not names:
-        raise InputError(f"--scenarios: {', '.join(unknown) or 'none given'}; known: {', '.join(scenarios.ALL)}, or all")
+        raise InputError(
+            f"--scenarios: {', '.join(unknown) or 'none given'}; known: {', '.join(scenarios.ALL)}, or all"
+        )
     return names
 
 
@@ -89,18 +108,21 @@ def made_by(port: str) -> str:
     return ", ".join(f"{'MLX' if name == 'mlx' else name} {version(name)}" for name in packages)
 
 
-def prompt(made: session.Session, args: argparse.Namespace) -> np.ndarray:
-    """The tokens: of a text where the model has a tokenizer, else drawn. [1, LENGTH]."""
-    size = int(made.config.get("vocab_size") or made.config.get("text_config", {}).get("vocab_size") or 199)
+def fed_to(made: session.Session, args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """The PyTorch model's arguments: LENGTH tokens that are drawn, or pictures among text."""
+    if vision.has_pictures(made.config):
+        return vision.inputs(made.config, args.seed)
+    size = int(made.config.get("vocab_size") or 199)
     generator = np.random.default_rng(args.seed + 1)
-    return generator.integers(3, max(4, min(size, 1 << 16)), size=(1, LENGTH), dtype=np.int64)
+    ids = generator.integers(3, max(4, min(size, 1 << 16)), size=(1, LENGTH), dtype=np.int64)
+    return {"input_ids": ids}
 
 
 class Checked:
     """The scenarios of one session, and what each left."""
 
-    def __init__(self, made: session.Session, out: Path, ids: np.ndarray) -> None:
-        self.made, self.out, self.ids = made, out, ids
+    def __init__(self, made: session.Session, out: Path, fed: dict[str, np.ndarray]) -> None:
+        self.made, self.out, self.fed, self.ids = made, out, fed, fed["input_ids"]
         self.said: dict[str, dict[str, Any]] = {}
         self._passes: Passes | None = None
         self._sides: align.Sides | None = None
@@ -125,17 +147,24 @@ class Checked:
     def sides(self) -> align.Sides:
         """PyTorch's passes over the sequence, once."""
         if self._sides is None:
-            self._sides = self.sides_of(self.ids, keep_args=True)
+            self._sides = self.sides_of(self.fed, keep_args=True)
         return self._sides
 
-    def sides_of(self, ids: np.ndarray, *, keep_args: bool = False) -> align.Sides:
+    def sides_of(self, fed: dict[str, np.ndarray], *, keep_args: bool = False) -> align.Sides:
         """PyTorch's passes over a sequence."""
         made = self.made
-        done = passes(made.reference, {"input_ids": torch.from_numpy(ids)}, keep_args=keep_args)
+        done = passes(made.reference, {n: torch.from_numpy(a) for n, a in fed.items()}, keep_args=keep_args)
         kinds = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
         convolutions = {path for path, module in made.reference.paths().items() if isinstance(module, kinds)}
-        return align.Sides(done.run, done.truth, done.runtime, made.mapping, made.reference.leaves(), convolutions,
-                           experts_of(made.config))
+        return align.Sides(
+            done.run,
+            done.truth,
+            done.runtime,
+            made.mapping,
+            made.reference.leaves(),
+            convolutions,
+            experts_of(made.config),
+        )
 
     def first(self) -> align.Aligned:
         """The points of the whole pass, which other scenarios are laid beside."""
@@ -148,19 +177,25 @@ class Checked:
         """The whole sequence at once, and each module alone."""
         sides = self.sides()
         instead = alone.Instead(sides.run, self.made.mapping.port_of)
-        fed = scenarios.prefill(self.made.port, self.ids, instead)
+        fed = scenarios.prefill(self.made.port, self.ids, instead, vision.for_port(self.fed))
         self._first = align.aligned(sides, fed.run, fed.lengths)
         results = isolated(self.made.reference, sides.run)
         self._alone = alone.aligned(sides, fed.alone or fed.run, results, self._first, fed.failed or {})
-        inputs = {"input_ids": self.ids}
+        inputs = self.fed
         write.reference(self.out / "reference", self._first, inputs, self._said("torch"))
         write.candidate(self.out / "prefill", self._first, inputs, self._said("mlx"))
         write.reference(self.out / "reference-isolated", self._alone, inputs, self._said("torch"))
         write.candidate(self.out / "prefill-isolated", self._alone, inputs, self._said("mlx"))
         self._hints.extend(hints.found(self.made, sides, fed.run, self._first, self._alone))
-        return {"reference": "reference", "candidate": "prefill", "isolated": ["reference-isolated", "prefill-isolated"],
-                "missing": self._first.missing, "missing_isolated": self._alone.missing,
-                "boundaries": self._first.boundaries, "layouts": layouts(self._first)}
+        return {
+            "reference": "reference",
+            "candidate": "prefill",
+            "isolated": ["reference-isolated", "prefill-isolated"],
+            "missing": self._first.missing,
+            "missing_isolated": self._alone.missing,
+            "boundaries": self._first.boundaries,
+            "layouts": layouts(self._first),
+        }
 
     def over_cache(self, name: str, feed: Callable[[ports.Port, np.ndarray], scenarios.Fed]) -> dict[str, Any]:
         """A scenario that feeds the same sequence in pieces."""
@@ -174,12 +209,15 @@ class Checked:
         return {"reference": "reference", "candidate": name, "missing": found.missing, "boundaries": found.boundaries}
 
     def _same_whole(self) -> None:
+        if len(self.fed) > 1:
+            raise scenarios.CannotRun("pictures over a cache are not run yet")
         kind = str((self.made.config.get("rope_scaling") or {}).get("type", ""))
         if kind in ("dynamic", "longrope"):
             raise scenarios.CannotRun(f"with {kind} rope PyTorch's own result depends on how it is fed")
 
     def batch(self) -> dict[str, Any]:
         """Two sequences of unequal lengths, each judged by PyTorch's of it alone."""
+        self._same_whole()
         other = self.ids[:, ::-1][:, : self.ids.shape[1] - 24].copy()
         rows = [self.ids, other]
         logits = scenarios.batch(self.made.port, rows)
@@ -187,6 +225,8 @@ class Checked:
 
     def long(self) -> dict[str, Any]:
         """Past the window and past the original rope length."""
+        if len(self.fed) > 1:
+            raise scenarios.CannotRun("long sequences with pictures are not run yet")
         limit = int(self.made.config.get("max_position_embeddings") or 128)
         length = 2 * limit + 1 if limit <= 256 else 521
         if not self.made.config.get("rope_parameters") and limit <= 256:
@@ -201,14 +241,20 @@ class Checked:
     def _logits_only(self, name: str, rows: list[np.ndarray], logits: list[np.ndarray]) -> dict[str, Any]:
         found = align.Aligned()
         for nth, (row, theirs) in enumerate(zip(rows, logits, strict=True)):
-            sides = self.sides_of(row)
+            sides = self.sides_of({"input_ids": row})
             three = [side.find("logits") for side in (sides.run, sides.truth, sides.runtime)]
             ours, truth, runtime = (call.returned[0] for call in three if call is not None)
             found.pairs.append(align.Pair("logits", nth, "out", ours, truth, runtime, theirs.reshape(ours.shape)))
         inputs = {f"input_ids_{nth}": row for nth, row in enumerate(rows)}
         write.reference(self.out / f"{name}-reference", found, inputs, self._said("torch"))
         write.candidate(self.out / name, found, inputs, self._said("mlx"))
-        return {"reference": f"{name}-reference", "candidate": name, "missing": {}, "boundaries": [], "logits_only": True}
+        return {
+            "reference": f"{name}-reference",
+            "candidate": name,
+            "missing": {},
+            "boundaries": [],
+            "logits_only": True,
+        }
 
     def invariants(self) -> dict[str, Any]:
         """What must hold of the port alone."""
@@ -216,26 +262,52 @@ class Checked:
         return {"broken": self._broken}
 
     def _said(self, side: str) -> dict[str, Any]:
-        where = {"os": platform.system().lower(), "arch": platform.machine(), "dtype": "f32", "threads": torch.get_num_threads()}
+        where = {
+            "os": platform.system().lower(),
+            "arch": platform.machine(),
+            "dtype": "f32",
+            "threads": torch.get_num_threads(),
+        }
         if side == "torch":
             import transformers
 
-            return {"torch": torch.__version__, "made_by": f"PyTorch {torch.__version__}, transformers {transformers.__version__}",
-                    "environment": {**where, "device": "cpu"}, "truth_dtype": "float64"}
+            return {
+                "torch": torch.__version__,
+                "made_by": f"PyTorch {torch.__version__}, transformers {transformers.__version__}",
+                "environment": {**where, "device": "cpu"},
+                "truth_dtype": "float64",
+            }
         device = "gpu" if mx.default_device().type == mx.DeviceType.gpu else "cpu"
-        return {"made_by": made_by(self.made.port.name),
-                "environment": {**where, "mlx": version("mlx"), "device": device, "tf32": os.environ.get("MLX_ENABLE_TF32", "unset")}}
+        return {
+            "made_by": made_by(self.made.port.name),
+            "environment": {
+                **where,
+                "mlx": version("mlx"),
+                "device": device,
+                "tf32": os.environ.get("MLX_ENABLE_TF32", "unset"),
+            },
+        }
 
     def summary(self) -> dict[str, Any]:
         """The rest of check.json."""
         mapping = self.made.mapping
         unmapped = [{"side": "pytorch", "name": path, "reason": why} for path, why in mapping.left.items()]
-        unmapped += [{"side": "pytorch", "name": name, "reason": "the port dropped this parameter"} for name in mapping.dropped]
-        unmapped += [{"side": "port", "name": name, "reason": "made of nothing that was loaded"} for name in mapping.made_up]
+        unmapped += [
+            {"side": "pytorch", "name": name, "reason": "the port dropped this parameter"} for name in mapping.dropped
+        ]
+        unmapped += [
+            {"side": "port", "name": name, "reason": "made of nothing that was loaded"} for name in mapping.made_up
+        ]
         findings = list(self.made.findings)
         findings += [{"kind": "dropped", "field": name, "what": f"the port dropped {name}"} for name in mapping.dropped]
-        return {"scenarios": self.said, "leaves": leaves(self), "unmapped": unmapped, "findings": findings,
-                "config": self.made.told, "hints": self._hints}
+        return {
+            "scenarios": self.said,
+            "leaves": leaves(self),
+            "unmapped": unmapped,
+            "findings": findings,
+            "config": self.made.told,
+            "hints": self._hints,
+        }
 
 
 def layouts(found: align.Aligned) -> dict[str, list[str]]:
@@ -265,7 +337,9 @@ def leaves(checked: Checked) -> list[dict[str, Any]]:
         name = f"{call.path}#{call.number}.out"
         entry: dict[str, Any] = {"point": call.path, "call": call.number}
         if name not in compared:
-            entry["reason"] = first.missing.get(f"{call.path}#{call.number}") or checked.made.mapping.left.get(call.path, "not recorded")
+            entry["reason"] = first.missing.get(f"{call.path}#{call.number}") or checked.made.mapping.left.get(
+                call.path, "not recorded"
+            )
             judge = judged_at(call.path, compared)
             if judge and "dropped" not in entry["reason"]:
                 entry["judged_at"] = judge
