@@ -47,6 +47,8 @@ enum Command {
     Compare(cmd::compare::Args),
     /// Do the main job on data that the program carries: convert, check every layer, write the report
     Demo(cmd::demo::Args),
+    /// Say whether a Python MLX port computes what PyTorch computes: any model, no script
+    Check(cmd::check::Args),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +75,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
         Command::Demo(args) => cmd::demo::run(&args),
+        Command::Check(args) => cmd::check::run(&args),
     }
 }
 

@@ -33,7 +33,15 @@ pub enum Error {
         /// Everything wrong with it.
         violations: Vec<String>,
     },
-    /// The file with other names could not be read.
+    /// The file with the runtime's floors is unusable, or was measured on another recording.
+    #[error("{}:{}", path.display(), listed(violations))]
+    RuntimeFloors {
+        /// The file.
+        path: PathBuf,
+        /// Everything wrong with it.
+        violations: Vec<String>,
+    },
+    /// A file beside the recordings could not be read.
     #[error("{}: {source}", path.display())]
     Read {
         /// The file.

@@ -13,6 +13,7 @@ use crate::elements::{Common, common, place};
 use crate::error::Result;
 use crate::experts::{self, Experts};
 use crate::pairs::{Side, tap_id};
+use crate::runtime::RuntimeFloors;
 
 /// How many failures are looked into for their cause: what comes after them inherits.
 const HINTED_FAILURES: usize = 3;
@@ -32,6 +33,8 @@ pub(crate) struct Judge<'a> {
     ours: Experts,
     theirs: Experts,
     k: f64,
+    mode: Mode,
+    runtime: RuntimeFloors,
     /// How many more failures are looked into.
     hints_left: Cell<usize>,
     /// Which taps are worth a picture.
@@ -43,7 +46,12 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// A recording cannot be read.
-    pub fn new(reference: &'a Side<'a>, candidate: &'a Side<'a>, k: f64) -> Result<Self> {
+    pub fn new(
+        reference: &'a Side<'a>,
+        candidate: &'a Side<'a>,
+        k: f64,
+        (mode, runtime): (Mode, RuntimeFloors),
+    ) -> Result<Self> {
         let ours = Experts::read(reference.fixture, &reference.points, |point, _| Some(point.noise_floor))?;
         let theirs = Experts::read(candidate.fixture, &candidate.points, |point, _| Some(point.noise_floor))?;
         Ok(Self {
@@ -52,6 +60,8 @@ impl<'a> Judge<'a> {
             ours,
             theirs,
             k,
+            mode,
+            runtime,
             hints_left: Cell::new(HINTED_FAILURES),
             keeper: RefCell::default(),
         })
@@ -64,7 +74,7 @@ impl<'a> Judge<'a> {
     pub fn judge(&self, ours: &Point, theirs: &Point) -> Result<Outcome> {
         let truth = self.reference.fixture.truth(ours)?;
         let kind = if truth.is_some() { ReferenceKind::Truth } else { ReferenceKind::Recorded };
-        let header = header(ours, kind);
+        let header = header(ours, kind, self.mode);
         if theirs.shape != ours.shape {
             let (expected, found) = (ours.shape.clone(), theirs.shape.clone());
             return Ok(failed(header, Failure::ShapeMismatch { expected, found }));
@@ -165,8 +175,8 @@ impl<'a> Judge<'a> {
         let inside = [self.ours.pooled_floor(point, Mode::Cumulative), self.ours.inherited_floor(point)];
         let floors = Floors {
             torch: inside.into_iter().flatten().fold(point.relative_floor(), f64::max),
-            // Where the candidate ran, nothing was measured; and what it says of itself is not taken.
-            runtime: 0.0,
+            // 0 where nothing was measured; what a candidate says of itself is never taken.
+            runtime: self.runtime.of(point),
             ulp: ulp_floor(point.noise_floor.ref_rms, Precision::F32),
         };
         TapRecord::measured(header, compare(shape, reference, candidate), floors, self.k)
@@ -216,10 +226,10 @@ fn failed(header: Header, failure: Failure) -> Outcome {
     Outcome::Judged(Box::new(TapRecord::failed(header, failure)))
 }
 
-fn header(point: &Point, reference: ReferenceKind) -> Header {
+fn header(point: &Point, reference: ReferenceKind, mode: Mode) -> Header {
     Header {
         id: tap_id(point),
-        mode: Mode::Cumulative,
+        mode,
         shape: point.shape.clone(),
         dtype: point.dtype.to_string(),
         reference,

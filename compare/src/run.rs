@@ -13,6 +13,7 @@ use crate::inputs;
 use crate::judge::{Judge, Outcome};
 use crate::pairs::{Pairs, Side, only_there, tap_id};
 use crate::rename::Renames;
+use crate::runtime::RuntimeFloors;
 
 /// What to compare.
 #[derive(Debug, Default)]
@@ -23,6 +24,10 @@ pub struct Request {
     pub candidate: PathBuf,
     /// How the candidate's points are called in the reference.
     pub renames: Renames,
+    /// What the candidate's runtime cannot help being off by: a file that the recorder of the reference's operands wrote.
+    pub runtime_floors: Option<PathBuf>,
+    /// Whether each module was run by itself, on the reference's inputs.
+    pub isolated: bool,
 }
 
 /// Judges every point of the reference that the candidate has, in the reference's execution order.
@@ -38,7 +43,12 @@ pub fn compare(request: &Request) -> Result<Run> {
     let ours = Side::own(&reference);
     let theirs = Side::renamed(&candidate, &request.renames)?;
     let pairs = Pairs::of(&theirs);
-    let judge = Judge::new(&ours, &theirs, K)?;
+    let mode = if request.isolated { Mode::Isolated } else { Mode::Cumulative };
+    let runtime = match &request.runtime_floors {
+        Some(path) => RuntimeFloors::read(path, &reference)?,
+        None => RuntimeFloors::default(),
+    };
+    let judge = Judge::new(&ours, &theirs, K, (mode, runtime))?;
     let (mut taps, mut not_compared, mut mapped) = (Vec::new(), Vec::new(), 0);
     for point in &ours.points {
         match pairs.find(point) {
@@ -53,7 +63,7 @@ pub fn compare(request: &Request) -> Result<Run> {
         }
     }
     let points = Points { recorded: ours.points.len(), mapped };
-    Ok(record(&ours, &theirs, taps, not_compared).concluded(points))
+    Ok(record(&ours, &theirs, mode, (taps, not_compared)).concluded(points))
 }
 
 fn left_out(point: &Point, reason: &str) -> NotCompared {
@@ -61,7 +71,12 @@ fn left_out(point: &Point, reason: &str) -> NotCompared {
     NotCompared { point: id.point, call: id.call, kind: id.kind, mode: None, reason: reason.to_owned() }
 }
 
-fn record(ours: &Side<'_>, theirs: &Side<'_>, taps: Vec<TapRecord>, not_compared: Vec<NotCompared>) -> Run {
+fn record(
+    ours: &Side<'_>,
+    theirs: &Side<'_>,
+    mode: Mode,
+    (taps, not_compared): (Vec<TapRecord>, Vec<NotCompared>),
+) -> Run {
     let (reference, candidate) = (ours.fixture, theirs.fixture);
     Run {
         schema: SCHEMA,
@@ -84,8 +99,9 @@ fn record(ours: &Side<'_>, theirs: &Side<'_>, taps: Vec<TapRecord>, not_compared
             manifest_sha256: candidate.manifest_sha256().to_owned(),
             made_by: candidate.made_by().to_owned(),
             only_there: only_there(ours, theirs),
+            coverage: None,
         }),
-        modes: vec![Mode::Cumulative],
+        modes: vec![mode],
         k: K,
         shard: None,
         repeats: None,

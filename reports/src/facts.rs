@@ -103,12 +103,20 @@ pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
         Verdict::Pass => "PASS",
         Verdict::Fail => "FAIL",
         Verdict::NothingCompared => "NOTHING COMPARED",
+        Verdict::Incomplete => "INCOMPLETE",
         Verdict::Nondeterministic => "NONDETERMINISTIC",
     }
 }
 
-/// The verdict's reason in one sentence.
+/// The verdict's reason in one sentence, with how much it rests on where that is known.
 pub(crate) fn verdict_sentence(run: &Run) -> String {
+    match run.candidate.as_ref().and_then(|candidate| candidate.coverage.as_ref()) {
+        Some(coverage) => format!("{}; {}", reason_sentence(run), coverage.in_words()),
+        None => reason_sentence(run),
+    }
+}
+
+fn reason_sentence(run: &Run) -> String {
     let summary = &run.summary;
     let (all, failed) =
         (summary.cumulative.taps + summary.isolated.taps, summary.cumulative.failed + summary.isolated.failed);
@@ -122,6 +130,7 @@ pub(crate) fn verdict_sentence(run: &Run) -> String {
         }
         Verdict::Fail => format!("{failed} of {all} comparisons failed"),
         Verdict::NothingCompared => "a mode that was asked for compared nothing".to_owned(),
+        Verdict::Incomplete => format!("{all} comparisons passed, but not everything was compared"),
         Verdict::Nondeterministic => {
             let repeats = run.repeats.as_ref();
             let (taps, count) = repeats.map_or((0, 1), |repeats| (repeats.disagreeing.len(), repeats.count));
@@ -249,6 +258,7 @@ pub(crate) fn next_steps(run: &Run) -> Vec<String> {
         Verdict::NothingCompared if run.candidate.is_some() => {
             vec!["Check the names: --map says how the candidate's points are called in the reference.".to_owned()]
         }
+        Verdict::Incomplete => incomplete_steps(run),
         Verdict::NothingCompared => vec![
             "Check what was selected (--select, --shard, --mode), and that the fixture has points the port maps."
                 .to_owned(),
@@ -263,6 +273,21 @@ pub(crate) fn next_steps(run: &Run) -> Vec<String> {
         }
         Verdict::Fail => failing_steps(run),
     }
+}
+
+/// What stands between this run and a pass: the first outputs that nothing covers, with their reasons.
+fn incomplete_steps(run: &Run) -> Vec<String> {
+    let coverage = run.candidate.as_ref().and_then(|candidate| candidate.coverage.as_ref());
+    let missing = coverage.into_iter().flat_map(|coverage| &coverage.missing).filter(|one| one.allowed.is_none());
+    let mut steps: Vec<String> = missing
+        .take(5)
+        .map(|one| format!("Not compared: {}: {}.", crate::words::clean(&one.point), crate::words::clean(&one.reason)))
+        .collect();
+    if coverage.is_some_and(|coverage| !coverage.logits) {
+        steps.push("Not compared: the logits.".to_owned());
+    }
+    steps.push("Map it, or allow it by name with a reason: --allow-unmapped 'GLOB=REASON'.".to_owned());
+    steps
 }
 
 fn failing_steps(run: &Run) -> Vec<String> {

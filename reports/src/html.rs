@@ -62,7 +62,7 @@ fn tone(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "fail",
-        Verdict::NothingCompared | Verdict::Nondeterministic => "odd",
+        Verdict::NothingCompared | Verdict::Incomplete | Verdict::Nondeterministic => "odd",
     }
 }
 

@@ -56,6 +56,7 @@ pub(crate) fn compared() -> Run {
         manifest_sha256: "89abcdef01234567".repeat(4),
         made_by: "MLX 0.32.4, mlx-vlm 0.7.10".to_owned(),
         only_there,
+        coverage: None,
     });
     run.concluded(Points { recorded: 17, mapped: 10 })
 }

@@ -112,7 +112,7 @@ fn head(run: &Run, style: &Style) -> Vec<String> {
     let paint = match verdict {
         Verdict::Pass => Paint::Green,
         Verdict::Fail => Paint::Red,
-        Verdict::NothingCompared | Verdict::Nondeterministic => Paint::Yellow,
+        Verdict::NothingCompared | Verdict::Incomplete | Verdict::Nondeterministic => Paint::Yellow,
     };
     let word = verdict_word(verdict);
     let sentence = format!("{word} {}: {}", clean(&run.fixture.name), verdict_sentence(run));

@@ -21,6 +21,9 @@ pub struct Args {
     /// How the candidate's points are called in the reference: a TOML file of [[point]] from, to
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
+    /// What the candidate's runtime is off by on the reference's operands: the runtime_floors.json that `check` writes beside a reference
+    #[arg(long, value_name = "FILE")]
+    runtime_floors: Option<PathBuf>,
     /// Write record.json, report.md, report.html, report.txt, taps.csv and junit.xml there
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -43,7 +46,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     let renames = args.map.as_deref().map(Renames::read).transpose()?.unwrap_or_default();
-    let request = Request { reference: args.reference.clone(), candidate: args.candidate.clone(), renames };
+    let request = Request {
+        reference: args.reference.clone(),
+        candidate: args.candidate.clone(),
+        renames,
+        runtime_floors: args.runtime_floors.clone(),
+        isolated: false,
+    };
     let record = compare(&request)?;
     if let Some(dir) = &args.report {
         write_report(dir, &record).with_context(|| format!("writing the report to {}", dir.display()))?;

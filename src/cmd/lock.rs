@@ -36,8 +36,7 @@ impl LockArgs {
     pub fn apply(&self, run: Run) -> anyhow::Result<Run> {
         let Some(path) = &self.tolerances else { return Ok(run) };
         if !self.update {
-            let (lock, sha256) = read(path)?;
-            return lock.judge(run, &sha256).map_err(|found| listed(path, "does not hold for this run", &found));
+            return judged_by(path, run);
         }
         let mut lock = if path.exists() { read(path)?.0 } else { Lock::default() };
         let base = match &self.base {
@@ -52,6 +51,15 @@ impl LockArgs {
         eprintln!("{}: {added} added, {tightened} tightened, {loosened} loosened, {removed} removed", path.display());
         Ok(run)
     }
+}
+
+/// `run` judged by the tolerances in the lockfile at `path`.
+///
+/// # Errors
+/// The lockfile cannot be read, or does not hold for this run.
+pub fn judged_by(path: &Path, run: Run) -> anyhow::Result<Run> {
+    let (lock, sha256) = read(path)?;
+    lock.judge(run, &sha256).map_err(|found| listed(path, "does not hold for this run", &found))
 }
 
 fn listed(path: &Path, what: &str, found: &[Violation]) -> anyhow::Error {

@@ -144,7 +144,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
 pub(super) fn exit_code(record: &Run) -> ExitCode {
     ExitCode::from(match record.summary.verdict {
         Verdict::Pass => exit::PASS,
-        Verdict::Fail | Verdict::Nondeterministic => exit::DIVERGENCE,
+        Verdict::Fail | Verdict::Incomplete | Verdict::Nondeterministic => exit::DIVERGENCE,
         Verdict::NothingCompared => exit::INPUT,
     })
 }

@@ -10,6 +10,7 @@
 pub mod amplification;
 pub mod check;
 pub mod choices;
+pub mod coverage;
 pub mod detail;
 pub mod diff;
 pub mod exact;
@@ -30,6 +31,7 @@ pub mod ulp;
 pub use amplification::{fill_amplification, fill_amplification_with};
 pub use check::Violation;
 pub use choices::{ChoiceDifference, Choices, Margins, compare_sets};
+pub use coverage::{Coverage, Uncovered};
 pub use detail::{Detail, Heatmap, Histogram, Keeper, Stats};
 pub use exact::{Exact, ExactDifference, compare_exact};
 pub use growth::{Growth, fill_growth};

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::amplification::fill_amplification;
+use crate::coverage::Coverage;
 use crate::growth::fill_growth;
 use crate::nonfinite;
 use crate::record::{Mode, TapId, TapRecord};
@@ -87,6 +88,9 @@ pub struct Candidate {
     pub made_by: String,
     /// Points that only it has, under the reference's names; no verdict depends on them.
     pub only_there: Vec<TapId>,
+    /// How much of the reference the verdict rests on, where that was asked for (`check`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
 }
 
 /// A recorded point that was not compared, and why.
@@ -235,6 +239,10 @@ impl Run {
     #[must_use]
     pub fn summed(&self, points: Points) -> Summary {
         let mut summary = Summary::of(&self.modes, &self.taps, &self.not_compared, points);
+        let coverage = self.candidate.as_ref().and_then(|candidate| candidate.coverage.as_ref());
+        if summary.verdict == Verdict::Pass && coverage.is_some_and(|coverage| !coverage.is_complete()) {
+            summary.verdict = Verdict::Incomplete;
+        }
         if self.repeats.as_ref().is_some_and(|repeats| !repeats.disagreeing.is_empty()) {
             summary.verdict = Verdict::Nondeterministic;
         }

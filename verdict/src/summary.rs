@@ -21,6 +21,8 @@ pub enum Verdict {
     Fail,
     /// A mode asked for compared nothing (and nothing failed): no verdict.
     NothingCompared,
+    /// All that was compared passed, but less than everything was compared: see [`crate::Coverage`].
+    Incomplete,
     /// Repeats of the same run gave different numbers.
     Nondeterministic,
 }

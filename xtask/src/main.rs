@@ -4,6 +4,7 @@
 mod bench;
 mod browser;
 mod cargo;
+mod check;
 mod demo;
 mod fuzz;
 mod junit;
@@ -45,6 +46,8 @@ enum Chore {
     /// Measure against the peer and the limit.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Plant faults in copies of mlx-lm's models: `mlxport check` must catch each, and accuse no unchanged one.
+    CheckMutants,
     /// Convert a small checkpoint that lies in the repository, run it, compare every layer, write a report.
     Demo,
     /// Throw made-up input at every parser (libFuzzer, on the stable toolchain).
@@ -79,6 +82,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
             Some(reason) => anyhow::bail!("{reason}"),
         },
         Chore::Bench(bench) => bench::run(&bench),
+        Chore::CheckMutants => check::mutants(),
         Chore::Demo => demo::run(),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::MlxVlm => mlx_vlm::run(),

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 
 use crate::stages::{Stages, succeed};
-use crate::{browser, cargo, fuzz, junit, openai, setup, workflows};
+use crate::{browser, cargo, check, fuzz, junit, openai, setup, workflows};
 
 /// Runs all stages.
 ///
@@ -38,6 +38,11 @@ pub fn run() -> Result<ExitCode> {
     match fuzz::missing() {
         None => stages.run("fuzz", fuzz::short)?,
         Some(reason) => stages.not_run("fuzz", reason),
+    }
+    match check::install() {
+        Ok(python) => stages.run("check", || check::run(&python))?,
+        Err(reason) if check::is_required() => stages.run("check", || Err(reason))?,
+        Err(reason) => stages.not_run("check", format!("{reason:#}")),
     }
     match openai::install() {
         Ok(()) => stages.run("openai", openai::drive)?,

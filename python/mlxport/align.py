@@ -1,0 +1,276 @@
+"""Lays a port's recording beside PyTorch's: the same points, in PyTorch's names and layouts, and what could not be laid beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlxport import layout
+from mlxport.heard import Call, Run, relative_rms
+from mlxport.mapping import Mapping
+
+# An error above this is looked at: another layout's, another boundary's or a fault's. No verdict hangs on it.
+LARGE = 1e-4
+# What is left when a boundary is undone: a few times float32's noise.
+UNDONE = 1e-5
+# No activation is this large; what fills an attention mask is.
+HUGE = 1e30
+
+
+@dataclass
+class Pair:
+    """One point that both sides have. `runtime`: what MLX's bare operations made of it in PyTorch's graph."""
+
+    point: str
+    call: int
+    kind: str
+    ours: np.ndarray
+    truth: np.ndarray
+    runtime: np.ndarray
+    theirs: np.ndarray
+    rule: str = layout.AS_IS
+
+    @property
+    def name(self) -> str:
+        return f"{self.point}#{self.call}.{self.kind}"
+
+    def error(self) -> float:
+        return relative_rms(self.theirs, self.truth)
+
+    def fails(self) -> bool:
+        """Whether the error is more than rounding explains, roughly; the verdict is not made here."""
+        return not self.error() <= max(LARGE, 50 * relative_rms(self.ours, self.truth))
+
+
+@dataclass
+class Aligned:
+    """All points of one mode of one scenario."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    rules: dict[str, str] = field(default_factory=dict)
+    boundaries: list[dict[str, str]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def find(self, name: str) -> Pair | None:
+        return next((pair for pair in self.pairs if pair.name == name), None)
+
+
+@dataclass
+class Sides:
+    """What PyTorch computed (float32, float64, on MLX's bare operations), and how modules correspond."""
+
+    run: Run
+    truth: Run
+    runtime: Run
+    mapping: Mapping
+    leaves: list[str]
+    convolutions: set[str]
+    experts: int = 0
+
+
+def aligned(sides: Sides, port: Run, lengths: Sequence[int]) -> Aligned:
+    """The points of a whole pass; `lengths`: how many positions each of the port's calls had."""
+    found = Aligned()
+    for heard in sides.run.calls:
+        path = _port_path(sides.mapping, heard.path)
+        if path is None:
+            continue
+        truth, runtime = sides.truth.find(heard.path, heard.number), sides.runtime.find(heard.path, heard.number)
+        if truth is None or runtime is None:
+            found.missing[f"{heard.path}#{heard.number}"] = "the float64 run did not call it"
+            continue
+        theirs = _calls(port, sides.run, path, heard, lengths)
+        if isinstance(theirs, str):
+            found.missing[f"{heard.path}#{heard.number}"] = theirs
+            continue
+        triple = (heard, truth, runtime)
+        if heard.path.endswith(".bare_attention") or heard.path in sides.leaves:
+            _inputs(found, sides, triple, theirs, lengths)
+        _output(found, sides, triple, theirs, lengths)
+    _settle(found, sides)
+    return found
+
+
+def _port_path(mapping: Mapping, path: str) -> str | None:
+    if path == "logits":
+        return path
+    owner, _, last = path.rpartition(".")
+    if last == "bare_attention" and owner in mapping.port_of and path not in mapping.port_of:
+        return f"{mapping.port_of[owner]}.bare_attention"
+    return mapping.port_of.get(path)
+
+
+def _calls(port: Run, run: Run, path: str, heard: Call, lengths: Sequence[int]) -> list[Call] | str:
+    """The port's calls that together are one call of PyTorch's."""
+    count, expected = port.count(path), run.count(heard.path)
+    if count == 0:
+        return f"the port never called {path} as a module"
+    if count == expected:
+        found = port.find(path, heard.number)
+        return [found] if found else f"the port's call {heard.number} of {path} did not end"
+    if expected == 1 and count == len(lengths):
+        return list(port.of(path))
+    return f"PyTorch called it {expected} times, the port called {path} {count} times"
+
+
+def _inputs(
+    found: Aligned, sides: Sides, triple: tuple[Call, Call, Call], theirs: list[Call], lengths: Sequence[int]
+) -> None:
+    heard = triple[0]
+    limit = 3 if heard.path.endswith(".bare_attention") else 1
+    places = [at for at, a in enumerate(heard.given) if is_data(a)][:limit]
+    for nth, place in enumerate(places):
+        parts = [nth_float(call.given, nth) for call in theirs]
+        whole = [call.given[place] for call in triple if place < len(call.given)]
+        if any(p is None for p in parts) or len(whole) < 3:
+            continue
+        _add(found, sides, heard, f"in{nth or ''}", whole, [p for p in parts if p is not None], lengths)
+
+
+def _output(
+    found: Aligned, sides: Sides, triple: tuple[Call, Call, Call], theirs: list[Call], lengths: Sequence[int]
+) -> None:
+    heard = triple[0]
+    routed = [dense(call.returned, sides.experts) for call in triple]
+    ours = [dense(call.returned, sides.experts) for call in theirs]
+    if all(r is not None for r in routed) and all(o is not None for o in ours):
+        done = _add(
+            found,
+            sides,
+            heard,
+            "out",
+            [r for r in routed if r is not None],
+            [o for o in ours if o is not None],
+            lengths,
+        )
+    else:
+        firsts = [call.returned[0] for call in triple if call.returned]
+        parts = [call.returned[0] for call in theirs if call.returned]
+        done = (
+            len(firsts) == 3 and len(parts) == len(theirs) and _add(found, sides, heard, "out", firsts, parts, lengths)
+        )
+    if not done:
+        shapes = [list(a.shape) for a in theirs[0].returned[:2]]
+        expected = [list(a.shape) for a in heard.returned[:2]]
+        found.missing[f"{heard.path}#{heard.number}"] = (
+            f"it returns {shapes}, PyTorch's returns {expected}: another boundary"
+        )
+
+
+def _add(
+    found: Aligned,
+    sides: Sides,
+    heard: Call,
+    kind: str,
+    whole: list[np.ndarray],
+    parts: list[np.ndarray],
+    lengths: Sequence[int],
+) -> bool:
+    joined = layout.joined(parts, lengths)
+    if joined is None:
+        return False
+    if (joined.dtype == np.int64) != (whole[0].dtype == np.int64):
+        return False
+    laid = layout.to_shape(joined, whole[0].shape, convolution=heard.path in sides.convolutions)
+    if laid is None:
+        return False
+    pair = Pair(heard.path, heard.number, kind, whole[0], whole[1], whole[2], laid[0], laid[1])
+    found.pairs.append(pair)
+    if laid[1] != layout.AS_IS:
+        found.rules[pair.name] = laid[1]
+    return True
+
+
+def is_data(array: np.ndarray) -> bool:
+    """Floats that are no mask."""
+    return array.dtype.kind == "f" and array.size > 0 and bool((np.abs(array) < HUGE).all())
+
+
+def nth_float(arrays: list[np.ndarray], nth: int) -> np.ndarray | None:
+    """The nth tensor of floats that is no mask."""
+    floats = [array for array in arrays if is_data(array)]
+    return floats[nth] if nth < len(floats) else None
+
+
+def dense(returned: list[np.ndarray], experts: int) -> np.ndarray | None:
+    """A router's choice as a row of weights over all experts, whose order of choice is gone; nothing for other modules."""
+    indices = next((a for a in returned if a.dtype == np.int64 and a.ndim >= 2), None)
+    if indices is None or experts == 0:
+        return None
+    weights = next((a for a in returned if a.dtype.kind == "f" and a.shape == indices.shape), None)
+    if weights is None or indices.max(initial=0) >= experts:
+        return None
+    rows = np.zeros((*indices.shape[:-1], experts), weights.dtype)
+    np.put_along_axis(rows, indices, weights, axis=-1)
+    return rows.reshape(-1, experts) if rows.ndim == 2 else rows
+
+
+def _settle(found: Aligned, sides: Sides) -> None:
+    """Undoes boundaries that differ, where that is verified and the next point that both have agrees as it is."""
+    kept: list[Pair] = []
+    for at, pair in enumerate(found.pairs):
+        if pair.point == "logits" or not pair.fails():
+            kept.append(pair)
+            continue
+        if (
+            pair.point.endswith(".bare_attention")
+            and pair.kind != "out"
+            and _passes(found, f"{pair.point}#{pair.call}.out")
+        ):
+            found.boundaries.append(
+                {
+                    "point": pair.name,
+                    "what": "operands differ, the attention of them does not",
+                    "judged_at": f"{pair.point}#{pair.call}.out",
+                }
+            )
+            continue
+        undone = undo(pair, found)
+        judge = _next_agreeing(found, at) if undone else None
+        if undone and judge:
+            found.boundaries.append({"point": pair.name, "what": undone[1], "judged_at": judge})
+            pair.theirs = undone[0]
+        kept.append(pair)
+    found.pairs = kept
+
+
+def _passes(found: Aligned, name: str) -> bool:
+    pair = found.find(name)
+    return pair is not None and not pair.fails()
+
+
+def _next_agreeing(found: Aligned, at: int) -> str | None:
+    """The first point after this one, of another module, if it agrees; the first may be the enclosing module's output."""
+    here = found.pairs[at]
+    for pair in found.pairs[at + 1 :]:
+        if pair.point == here.point or pair.point.startswith(here.point + "."):
+            continue
+        return None if pair.fails() else pair.name
+    return None
+
+
+def undo(pair: Pair, found: Aligned | None = None) -> tuple[np.ndarray, str] | None:
+    """The port's tensor with a differing boundary undone, and what differs; nothing where nothing simple explains it."""
+    ours, truth = pair.theirs.astype(np.float64), pair.truth.astype(np.float64)
+    square = float((ours * ours).sum())
+    factor = float((ours * truth).sum()) / square if square else 0.0
+    tries: list[tuple[np.ndarray, str]] = []
+    if factor and np.isfinite(factor) and abs(factor - 1) > LARGE:
+        tries.append((ours * factor, f"a factor of {factor:.6g} stands outside the port's module"))
+    tries.append((_softmax(ours), "the softmax stands outside the port's module"))
+    tries.append((1 / (1 + np.exp(-np.clip(ours, -60, 60))), "the sigmoid stands outside the port's module"))
+    given = found.find(f"{pair.point}#{pair.call}.in") if found else None
+    if given is not None and given.truth.shape == truth.shape:
+        tries.append((ours - given.theirs, "the residual is added inside the port's module"))
+        tries.append((ours + given.theirs, "the residual is added outside the port's module"))
+    for made, what in tries:
+        if relative_rms(made, truth) <= UNDONE:
+            return made.astype(np.float32), what
+    return None
+
+
+def _softmax(array: np.ndarray) -> np.ndarray:
+    raised = np.exp(array - array.max(-1, keepdims=True))
+    return raised / raised.sum(-1, keepdims=True)

@@ -1,0 +1,132 @@
+"""The isolated mode: each module of the port once more, on what PyTorch's module was given; who adds error, and who inherits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mlxport import layout
+from mlxport.align import Aligned, Pair, Sides, dense, is_data, undo
+from mlxport.heard import Call, Run
+
+
+class Instead:
+    """Gives each module of the port PyTorch's recorded inputs. Masks, positions and caches stay as the port has them."""
+
+    def __init__(self, run: Run, mapping: dict[str, str]) -> None:
+        self._run = run
+        self._torch_of = {theirs: ours for ours, theirs in mapping.items()}
+        self.refused: dict[str, str] = {}
+
+    def __call__(self, path: str, number: int, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        heard = self._run.find(self._torch_of.get(path, ""), number)
+        if heard is None:
+            return None
+        floats = [a for a in heard.given if is_data(a)]
+        integers = [a for a in heard.given if a.dtype == np.int64]
+        places = [key for key, value in _numbered(args, kwargs) if _is_float(value)]
+        if not floats or not places:
+            return None
+        args, kwargs = list(args), dict(kwargs)
+        both = places if len(places) == len(floats) else places[:1]
+        for place, array in zip(both, floats, strict=False):
+            if not _put(args, kwargs, place, array):
+                self.refused[f"{heard.path}#{number}"] = "PyTorch's input does not fit the port's"
+                return None
+        chosen = [key for key, value in _numbered(tuple(args), kwargs) if _is_integer(value)]
+        if len(chosen) == len(integers) == 1 and not _put(args, kwargs, chosen[0], integers[0]):
+            return None
+        return tuple(args), kwargs
+
+
+def _numbered(args: Iterable, kwargs: dict) -> list[tuple[int | str, Any]]:
+    return [*enumerate(args), *kwargs.items()]
+
+
+def _is_float(value: Any) -> bool:
+    return (
+        isinstance(value, mx.array)
+        and mx.issubdtype(value.dtype, mx.floating)
+        and is_data(np.array(value.astype(mx.float32)))
+    )
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.integer)
+
+
+def _put(args: list, kwargs: dict, place: int | str, array: np.ndarray) -> bool:
+    held: Any = args if isinstance(place, int) else kwargs
+    laid = layout.to_shape(array, held[place].shape)
+    if laid is None:
+        return False
+    held[place] = mx.array(laid[0]).astype(held[place].dtype)
+    return True
+
+
+def aligned(
+    sides: Sides,
+    alone: Run,
+    results: Iterable[tuple[Call, list[np.ndarray], list[np.ndarray]]],
+    cumulative: Aligned,
+    failed: dict[str, str],
+) -> Aligned:
+    """The points of the isolated mode. Boundaries that the whole pass showed to differ are undone here, too."""
+    found = Aligned()
+    differing = {b["point"]: b["what"] for b in cumulative.boundaries}
+    for heard, truth, runtime in results:
+        path = sides.mapping.port_of.get(heard.path)
+        if path is None:
+            continue
+        theirs = alone.find(path, heard.number)
+        name = f"{heard.path}#{heard.number}"
+        if theirs is None:
+            why = failed.get(f"{path}#{heard.number}")
+            found.missing[name] = (
+                f"the port's module could not be run by itself: {why}" if why else "it is given nothing to compute on"
+            )
+            continue
+        pair = _pair(sides, heard, truth, runtime, theirs)
+        if pair is None:
+            found.missing[name] = "its boundary differs"
+            continue
+        undone = undo(pair) if f"{name}.out" in differing and pair.fails() else None
+        if undone is not None:
+            pair.theirs = undone[0]
+        found.pairs.append(pair)
+        if pair.rule != layout.AS_IS:
+            found.rules[pair.name] = pair.rule
+    return found
+
+
+def _pair(sides: Sides, heard: Call, truth: list[np.ndarray], runtime: list[np.ndarray], theirs: Call) -> Pair | None:
+    routed = [dense(arrays, sides.experts) for arrays in (heard.returned, truth, runtime, theirs.returned)]
+    whole, ours = (heard.returned, truth, runtime), theirs.returned
+    if all(r is not None for r in routed):
+        whole, ours = tuple([r] for r in routed[:3]), [routed[3]]  # type: ignore[assignment]
+    if not ours or any(not w for w in whole):
+        return None
+    shape = whole[0][0].shape
+    theirs_out = _weighted(heard, ours[0], shape)
+    if theirs_out.dtype.kind != "f" or whole[0][0].dtype.kind != "f":
+        return None
+    laid = layout.to_shape(theirs_out, shape, convolution=heard.path in sides.convolutions)
+    if laid is None:
+        return None
+    return Pair(heard.path, heard.number, "out", whole[0][0], whole[1][0], whole[2][0], laid[0], laid[1])
+
+
+def _weighted(heard: Call, out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Experts that give each chosen expert's output: their sum, by the weights that PyTorch's experts were given."""
+    size = int(np.prod(shape))
+    indices = next((a for a in heard.given if a.dtype == np.int64), None)
+    if indices is None or out.size != size * indices.shape[-1] or out.size == size:
+        return out
+    weights = next((a for a in heard.given if a.dtype.kind == "f" and a.shape == indices.shape), None)
+    if weights is None:
+        return out
+    each = out.reshape(-1, indices.shape[-1], out.shape[-1]).astype(np.float64)
+    return (each * weights.reshape(-1, indices.shape[-1], 1)).sum(1).astype(np.float32)

@@ -1,0 +1,62 @@
+"""`python -m mlxport.check`: makes reference and port, runs the scenarios, and writes what `mlxport check` judges."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+NEEDED = {"torch": "torch", "transformers": "transformers", "mlx": "mlx", "mlx_lm": "mlx-lm", "mlx_vlm": "mlx-vlm"}
+
+
+def arguments() -> argparse.Namespace:
+    """The command line that `mlxport check` gives."""
+    parser = argparse.ArgumentParser(prog="python -m mlxport.check", description=__doc__)
+    parser.add_argument("model", nargs="?", help="a Hugging Face directory, a hub id, or a GGUF file")
+    parser.add_argument("--model-type", help="a small random model of that architecture instead")
+    parser.add_argument("--port", help="mlx-lm, mlx-vlm or FILE.py:Class (mlx-lm; with pictures mlx-vlm)")
+    parser.add_argument("--scenarios", default="all", help="a comma-separated list, or all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--config", choices=["hub", "as-saved"], default="hub")
+    parser.add_argument("--trust-remote-code", action="store_true")
+    parser.add_argument("--out", required=True, type=Path, help="the directory to write; it must not exist")
+    args = parser.parse_args()
+    if (args.model is None) == (args.model_type is None):
+        parser.error("give either MODEL or --model-type")
+    return args
+
+
+def missing(port: str | None) -> list[str]:
+    """The packages that are needed and not installed, by pip's names."""
+    wanted = ["torch", "transformers", "mlx", "mlx_lm"] + (["mlx_vlm"] if port == "mlx-vlm" else [])
+    return [NEEDED[name] for name in wanted if importlib.util.find_spec(name) is None]
+
+
+def main() -> int:
+    """Runs it; 0 where check.json was written, 2 where nothing could be compared."""
+    args = arguments()
+    lacking = missing(args.port)
+    if lacking:
+        print(f"error: not installed here: {', '.join(lacking)}; pip install {' '.join(lacking)}", file=sys.stderr)
+        return 2
+    if args.out.exists():
+        print(f"error: {args.out} is there already: remove it, or name another", file=sys.stderr)
+        return 2
+    from mlxport.check.run import InputError, run
+
+    with tempfile.TemporaryDirectory(prefix="mlxport-check-") as work:
+        try:
+            said = run(args, Path(work))
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "check.json").write_text(json.dumps(said, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

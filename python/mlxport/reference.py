@@ -1,0 +1,253 @@
+"""The reference: PyTorch's own model, run in float32, in float64, and in float32 on MLX's bare operations.
+
+Every module's inputs and outputs are recorded. Each module is also run by itself, on what the float32 run gave it: in float64 (the
+truth of the isolated mode), and on MLX's bare operations (the floor of the candidate's runtime).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlxport import kernels
+from mlxport.heard import Call, Run
+from mlxport.precise import Float64
+
+ATTENTION = "mlxport"
+# Modules that only pass on what they are given.
+_PASSES_ON = (torch.nn.Dropout, torch.nn.Identity, torch.nn.ModuleList, torch.nn.ModuleDict)
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Every real tensor in what a module was given or returned, in order; caches and the like are gone past."""
+    if isinstance(value, torch.Tensor):
+        return [] if value.is_complex() or value.is_quantized else [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return [tensor for part in value for tensor in tensors_in(part)]
+    return []
+
+
+def changed(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same structure with every tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if type(value) is dict:
+        return {name: changed(part, change) for name, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(changed(part, change) for part in value)
+    return value
+
+
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """A float tensor in float64, masks' most negative numbers included; others as they are."""
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def array_of(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor's own values; half floats as float32, integers as int64."""
+    tensor = tensor.detach()
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.float()
+    elif not tensor.is_floating_point() and tensor.dtype != torch.bool:
+        tensor = tensor.long()
+    return tensor.cpu().contiguous().numpy().copy()
+
+
+@dataclass
+class Reference:
+    """A PyTorch model in float32 and the same in float64, and what it is fed."""
+
+    model: torch.nn.Module
+    exact: torch.nn.Module
+    config: Any
+
+    def paths(self) -> dict[str, torch.nn.Module]:
+        """Every module that is recorded, by its path."""
+        return {p: m for p, m in self.model.named_modules() if p and not isinstance(m, _PASSES_ON)}
+
+    def leaves(self) -> list[str]:
+        """Modules without children, and those with parameters of their own: what coverage counts."""
+        return [p for p, m in self.paths().items() if not list(m.children())]
+
+
+def install_attention() -> None:
+    """Registers an attention that computes with the model's own eager code and notes its operands."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+    AttentionInterface.register(ATTENTION, _attention)
+    AttentionMaskInterface.register(ATTENTION, eager_mask)
+
+
+class _Listening:
+    """Who listens now; attention is a function, and finds its listener here."""
+
+    current: Listener | None = None
+
+
+def _attention(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
+) -> Any:
+    eager = sys.modules[type(module).__module__].eager_attention_forward
+    result = eager(module, query, key, value, mask, **kwargs)
+    listener = _Listening.current
+    if listener is not None:
+        listener.note_attention(module, (query, key, value, mask), result[0], kwargs)
+    return result
+
+
+class Listener:
+    """Wraps `forward` of every module: what is called as `module.forward(…)` is seen, too, which no hook sees."""
+
+    def __init__(self, model: torch.nn.Module, *, keep_args: bool = False, mlx: bool = False) -> None:
+        self.run = Run()
+        self._keep, self._mlx, self._quiet = keep_args, mlx, False
+        self._names = {id(m): p for p, m in model.named_modules()}
+        self._modules = [(p, m) for p, m in model.named_modules() if p and not isinstance(m, _PASSES_ON)]
+
+    def __enter__(self) -> Run:
+        for path, module in self._modules:
+            self._wrap(path, module)
+        _Listening.current = self
+        return self.run
+
+    def __exit__(self, *_: Any) -> None:
+        _Listening.current = None
+        for _, module in self._modules:
+            module.__dict__.pop("forward", None)
+
+    def _wrap(self, path: str, module: torch.nn.Module) -> None:
+        forward = module.forward
+
+        def listened(*args: Any, **kwargs: Any) -> Any:
+            number = self.run.number(path)
+            given = [array_of(t) for t in tensors_in([*args, *kwargs.values()])]
+            kept = (changed(args, torch.clone), changed(kwargs, torch.clone)) if self._keep else None
+            result = forward(*args, **kwargs)
+            if self._mlx:
+                result = on_mlx(module, (*args, *kwargs.values()), result)
+            returned = [array_of(t) for t in tensors_in(result)]
+            self.run.add(Call(path, number, given, returned, kept))
+            return result
+
+        module.forward = listened  # type: ignore[method-assign]
+
+    def note_attention(self, module: torch.nn.Module, operands: tuple, out: torch.Tensor, kwargs: dict) -> None:
+        """Notes the bare attention of a module as a call of `<its path>.bare_attention`."""
+        path = f"{self._names.get(id(module), '?')}.bare_attention"
+        known = {k: v for k, v in kwargs.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+        given = [array_of(t) for t in operands if isinstance(t, torch.Tensor)]
+        self.run.add(Call(path, self.run.number(path), given, [array_of(out)], None, known))
+
+
+def on_mlx(module: torch.nn.Module, args: tuple, result: Any) -> Any:
+    """Norms and rotary tables as MLX's fused operations compute them; the rest as it is."""
+    kind = type(module).__name__.lower()
+    if "rmsnorm" in kind:
+        return kernels.rms_norm(module, args, result)
+    if "rotary" in kind:
+        return kernels.rotary(module, args, result)
+    return result
+
+
+def call(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """One pass without a cache; the logits."""
+    with torch.no_grad():
+        output = model(**inputs, use_cache=False)
+    return output.logits if hasattr(output, "logits") else output[0]
+
+
+@dataclass
+class Passes:
+    """All that PyTorch computed of one input."""
+
+    run: Run
+    truth: Run
+    runtime: Run
+    refused: dict[str, int]
+
+
+def passes(reference: Reference, inputs: dict[str, torch.Tensor], *, keep_args: bool = True) -> Passes:
+    """The three whole passes: float32, float64, and float32 on MLX's bare operations. `logits` is a call of its own."""
+    mode = kernels.RuntimeKernels()
+    runs = []
+    plan: list[tuple[torch.nn.Module, Any, bool, bool]] = [
+        (reference.model, contextlib.nullcontext(), keep_args, False),
+        (reference.exact, Float64(), False, False),
+        (reference.model, mode, False, True),
+    ]
+    for model, context, keep, mlx in plan:
+        with Listener(model, keep_args=keep, mlx=mlx) as run, context:
+            fed = {n: wide(v) if model is reference.exact else v for n, v in inputs.items()}
+            logits = call(model, fed)
+        run.add(Call("logits", run.number("logits"), [], [array_of(logits)]))
+        runs.append(run)
+    return Passes(*runs, mode.refused)
+
+
+def isolated(reference: Reference, run: Run) -> Iterator[tuple[Call, list[np.ndarray], list[np.ndarray]]]:
+    """Each call again by itself, on what the float32 run gave it: its truth, and what MLX's bare operations make of it."""
+    narrow, exact = dict(reference.model.named_modules()), dict(reference.exact.named_modules())
+    for heard in run.calls:
+        if heard.args is None:
+            continue
+        args, kwargs = heard.args
+        with torch.no_grad():
+            with Float64():
+                truth = exact[heard.path](*changed(args, wide), **changed(kwargs, wide))
+            with kernels.RuntimeKernels():
+                module = narrow[heard.path]
+                with _norms_on_mlx(module):
+                    made = module(*changed(args, torch.clone), **changed(kwargs, torch.clone))
+        yield heard, [array_of(t) for t in tensors_in(truth)], [array_of(t) for t in tensors_in(made)]
+
+
+@contextlib.contextmanager
+def _norms_on_mlx(module: torch.nn.Module) -> Iterator[None]:
+    """The fused operations of every module within, for one call."""
+    wrapped = []
+    for part in module.modules():
+        if "rmsnorm" in type(part).__name__.lower() or "rotary" in type(part).__name__.lower():
+            part.forward = _fused(part)  # type: ignore[method-assign]
+            wrapped.append(part)
+    try:
+        yield
+    finally:
+        for part in wrapped:
+            part.__dict__.pop("forward", None)
+
+
+def _fused(part: torch.nn.Module) -> Callable:
+    forward = part.forward
+    return lambda *args, **kwargs: on_mlx(part, (*args, *kwargs.values()), forward(*args, **kwargs))
+
+
+def build(make: Callable[[], torch.nn.Module], fill: Callable[[torch.nn.Module], None]) -> Reference:
+    """The float32 model, filled, and the float64 one of the same weights, whose own tables are made in float64."""
+    model = make().float().eval()
+    fill(model)
+    _eager_experts(model)
+    with Float64():
+        exact = make().eval()
+    exact.double()
+    saved = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in exact.state_dict().items():
+            tensor.copy_(saved[name])
+    _eager_experts(exact)
+    return Reference(model, exact, model.config)
+
+
+def _eager_experts(model: torch.nn.Module) -> None:
+    """Grouped experts take no float64; the plain loop does, and is the same sum."""
+    if hasattr(model, "set_experts_implementation"):
+        with contextlib.suppress(ValueError, AttributeError):
+            model.set_experts_implementation("eager")

@@ -1,0 +1,232 @@
+"""One check: the reference and the port made of one checkpoint, ready to be run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlxport import hubform, mapping, small, trace, vision
+from mlxport import port as ports
+from mlxport.reference import ATTENTION, Reference, build, install_attention
+
+
+@dataclass
+class Session:
+    """Reference and port, how their modules correspond, and what was found on the way."""
+
+    reference: Reference
+    port: ports.Port
+    mapping: mapping.Mapping
+    directory: Path
+    config: dict[str, Any]
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    offsets: dict[str, float] = field(default_factory=dict)
+
+
+def maker(config: Any) -> Any:
+    """Makes the PyTorch model of a config: the causal one where there is one, else the one with pictures."""
+    import transformers
+
+    for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText"):
+        auto = getattr(transformers, name)
+        if type(config) in auto._model_mapping:
+            return lambda: auto.from_config(copy.deepcopy(config), attn_implementation=ATTENTION)
+    raise ValueError(f"transformers has no causal or image-text model of type {config.model_type!r}")
+
+
+def whole(config: Any) -> dict[str, Any]:
+    """Every field of a config, defaults included, under all names that transformers knows."""
+    made = hubform.with_aliases(
+        json.loads(json.dumps(config.to_dict(), default=str)), getattr(type(config), "attribute_map", {})
+    )
+    for name in ("text_config", "vision_config"):
+        if hasattr(config, name) and isinstance(made.get(name), dict):
+            made[name] = hubform.with_aliases(made[name], getattr(type(getattr(config, name)), "attribute_map", {}))
+    return made
+
+
+def prepare_random(model_type: str, port: str, work: Path, seed: int, *, as_saved: bool = False) -> Session:
+    """A small random model of an architecture, saved as transformers saves it, loaded by the port."""
+    install_attention()
+    config = vision.config(model_type) if model_type in vision.TYPES else small.config(model_type)
+    reference = build(maker(config), lambda model: small.fill(model, seed))
+    return _session(reference, port, work, None, as_saved=as_saved)
+
+
+def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = False, trust: bool = False) -> Session:
+    """A model directory in Hugging Face's form, or a GGUF file that transformers reads."""
+    import transformers
+
+    install_attention()
+    gguf = {"gguf_file": model.name} if model.is_file() else {}
+    place = model.parent if model.is_file() else model
+    config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trust, **gguf)
+    make = maker(config)
+    auto = (
+        transformers.AutoModelForCausalLM
+        if type(config) in transformers.AutoModelForCausalLM._model_mapping
+        else transformers.AutoModelForImageTextToText
+    )
+    loaded = auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)
+    state = loaded.state_dict()
+    reference = build(make, lambda made: made.load_state_dict(state) and None)
+    del loaded
+    own = json.loads((place / "config.json").read_text()) if (place / "config.json").is_file() and not gguf else None
+    return _session(reference, port, work, own, as_saved=as_saved)
+
+
+def _session(reference: Reference, port: str, work: Path, own: dict[str, Any] | None, *, as_saved: bool) -> Session:
+    directory = work / "model"
+    reference.model.save_pretrained(directory)
+    saved = own or json.loads((directory / "config.json").read_text())
+    hub = hubform.hub_form(
+        {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
+    )
+    hub = vision.hub_form(hub)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    offsets: dict[str, float] = field(default_factory=dict)
+
+
+def maker(config: Any) -> Any:
+    """Makes the PyTorch model of a config: the causal one where there is one, else the one with pictures."""
+    import transformers
+
+    for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText"):
+        auto = getattr(transformers, name)
+        if type(config) in auto._model_mapping:
+            return lambda: auto.from_config(copy.deepcopy(config), attn_implementation=ATTENTION)
+    raise ValueError(f"transformers has no causal or image-text model of type {config.model_type!r}")
+
+
+def whole(config: Any) -> dict[str, Any]:
+    """Every field of a config, defaults included, under all names that transformers knows."""
+    made = hubform.with_aliases(
+        json.loads(json.dumps(config.to_dict(), default=str)), getattr(type(config), "attribute_map", {})
+    )
+    for name in ("text_config", "vision_config"):
+        if hasattr(config, name) and isinstance(made.get(name), dict):
+            made[name] = hubform.with_aliases(made[name], getattr(type(getattr(config, name)), "attribute_map", {}))
+    return made
+
+
+def prepare_random(model_type: str, port: str, work: Path, seed: int, *, as_saved: bool = False) -> Session:
+    """A small random model of an architecture, saved as transformers saves it, loaded by the port."""
+    install_attention()
+    config = vision.config(model_type) if model_type in vision.TYPES else small.config(model_type)
+    reference = build(maker(config), lambda model: small.fill(model, seed))
+    return _session(reference, port, work, None, as_saved=as_saved)
+
+
+def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = False, trust: bool = False) -> Session:
+    """A model directory in Hugging Face's form, or a GGUF file that transformers reads."""
+    import transformers
+
+    install_attention()
+    gguf = {"gguf_file": model.name} if model.is_file() else {}
+    place = model.parent if model.is_file() else model
+    config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trust, **gguf)
+    make = maker(config)
+    auto = (
+        transformers.AutoModelForCausalLM
+        if type(config) in transformers.AutoModelForCausalLM._model_mapping
+        else transformers.AutoModelForImageTextToText
+    )
+    loaded = auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)
+    state = loaded.state_dict()
+    reference = build(make, lambda made: made.load_state_dict(state) and None)
+    del loaded
+    own = json.loads((place / "config.json").read_text()) if (place / "config.json").is_file() and not gguf else None
+    return _session(reference, port, work, own, as_saved=as_saved)
+
+
+def _session(reference: Reference, port: str, work: Path, own: dict[str, Any] | None, *, as_saved: bool) -> Session:
+    directory = work / "model"
+    reference.model.save_pretrained(directory)
+    saved = own or json.loads((directory / "config.json").read_text())
+    hub = hubform.hub_form(
+        {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
+    )
+    findings: list[dict[str, Any]] = []
+    write_config(directory, saved if as_saved else hub)
+    loaded = ports.load(port, directory)
+    findings.extend(settings_findings(port, directory, saved, hub))
+    traced, tags = _trace(reference, port, work, directory)
+    found = mapping.by_content(tags, list(reference.paths()), traced.tags, list(loaded.modules()))
+    return Session(reference, loaded, found, directory, hub, findings, hubform.told(saved, hub), traced.offsets)
+
+
+def write_config(directory: Path, config: dict[str, Any]) -> None:
+    """config.json, infinities as transformers writes them."""
+    (directory / "config.json").write_text(json.dumps(_tagged(config), indent=1, default=str))
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return {"__float__": "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, dict):
+        return {k: _tagged(v) for k, v in value.items()}
+    return [_tagged(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _trace(reference: Reference, port: str, work: Path, directory: Path) -> tuple[trace.Trace, dict[str, int]]:
+    """The port loads the checkpoint once more, full of tags."""
+    tagged = copy.deepcopy(reference.model)
+    tags = trace.tag(tagged)
+    place = work / "tagged"
+    tagged.save_pretrained(place)
+    del tagged
+    shutil.copy(directory / "config.json", place / "config.json")
+    read = trace.read(ports.load(port, place), max(tags.values()) + 1)
+    shutil.rmtree(place)
+    return read, tags
+
+
+def settings_findings(port: str, directory: Path, saved: dict[str, Any], hub: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the port would have made of the config as it is saved: other settings, or a refusal."""
+    settings: dict[str, dict[str, Any]] = {}
+    kept = (directory / "config.json").read_text()
+    try:
+        for name, config in (("hub", hub), ("saved", saved)):
+            write_config(directory, config)
+            settings[name] = ports.load(port, directory).arguments
+    except ports.PortError as error:
+        return [
+            {"kind": "config", "field": None, "what": f"refused: with the config as it is saved the port says {error}"}
+        ]
+    finally:
+        (directory / "config.json").write_text(kept)
+    found = []
+    for name, value in settings["hub"].items():
+        other = settings["saved"].get(name)
+        if other != value and not _same(other, value):
+            found.append(
+                {
+                    "kind": "config",
+                    "field": name,
+                    "as_saved": _plain(other),
+                    "right": _plain(value),
+                    "what": f"with the config as it is saved the port takes {name} = {other!r}; right is {value!r}",
+                }
+            )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Nothing and a default table say the same; so do a scaling of type default and none."""
+    empty = (None, {}, [])
+    if a in empty and b in empty:
+        return True
+    quiet = lambda v: v in empty or (isinstance(v, dict) and v.get("rope_type", v.get("type")) == "default")  # noqa: E731
+    return quiet(a) and quiet(b)

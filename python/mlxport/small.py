@@ -1,0 +1,183 @@
+"""A small random model of any architecture that transformers knows: its config, and weights that show faults.
+
+Sizes are small and all different, so no axis can be taken for another. Windows are shorter than the prompt. Weights hold bfloat16's
+values, as released checkpoints do; norms and biases are not trivial, so a lost one is seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+# Sizes by field; only what the config class knows is set.
+SIZES: dict[str, Any] = {
+    "vocab_size": 199,
+    "hidden_size": 64,
+    "n_embd": 64,
+    "d_model": 64,
+    "num_hidden_layers": 2,
+    "n_layer": 2,
+    "num_attention_heads": 4,
+    "n_head": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "ffn_hidden_size": 96,
+    "n_inner": 96,
+    "head_dim": 16,
+    "max_position_embeddings": 128,
+    "n_positions": 128,
+    "n_ctx": 128,
+    "sliding_window": 8,
+    "attention_window": 8,
+    "num_experts": 6,
+    "n_routed_experts": 6,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 40,
+    "shared_intermediate_size": 40,
+    "expert_ffn_hidden_size": 24,
+    "first_k_dense_replace": 1,
+    "n_group": 2,
+    "topk_group": 1,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 20,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 10,
+    "query_pre_attn_scalar": 24,
+    "state_size": 16,
+    "conv_kernel": 4,
+    "chunk_size": 8,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+# What single architectures need beyond that. An absent value (None) takes a field of SIZES out.
+PER_TYPE: dict[str, dict[str, Any]] = {
+    "gemma3_text": {"num_hidden_layers": 6},
+    "gemma2": {"num_hidden_layers": 2},
+    "gemma": {"num_key_value_heads": 1},
+    "mamba": {"intermediate_size": 128, "time_step_rank": 4, "head_dim": None},
+    "mamba2": {"num_heads": 8, "head_dim": 16, "expand": 2, "n_groups": 1, "intermediate_size": None},
+    "deepseek_v3": {"num_key_value_heads": 4, "head_dim": None, "num_hidden_layers": 3},
+    "deepseek_v2": {
+        "num_key_value_heads": 4,
+        "head_dim": None,
+        "num_hidden_layers": 3,
+        "topk_method": "greedy",
+        "n_group": 1,
+        "num_experts_per_tok": 2,
+        "routed_scaling_factor": 1.0,
+    },
+    "glm4_moe": {"num_key_value_heads": 2, "n_group": 1, "num_hidden_layers": 3},
+    "gpt_neox": {"num_key_value_heads": None, "head_dim": None, "intermediate_size": 256},
+    "gpt2": {"n_inner": None},
+    "gpt_bigcode": {"n_inner": 256},
+    "gptj": {"n_inner": 256, "rotary_dim": 8, "head_dim": None},
+    "phi3": {"original_max_position_embeddings": 128, "head_dim": None},
+    "phi": {"head_dim": None, "num_key_value_heads": 4},
+    "qwen2_moe": {"head_dim": None, "num_hidden_layers": 2},
+    "cohere2": {"num_hidden_layers": 4},
+    "olmo3": {"num_hidden_layers": 4},
+    "lfm2": {
+        "layer_types": ["conv", "full_attention", "conv"],
+        "num_hidden_layers": 3,
+        "block_auto_adjust_ff_dim": False,
+        "head_dim": None,
+    },
+    "granitemoehybrid": {
+        "num_hidden_layers": 3,
+        "layer_types": ["mamba", "attention", "mamba"],
+        "mamba_n_heads": 8,
+        "mamba_d_head": 16,
+        "mamba_d_state": 16,
+        "mamba_d_conv": 4,
+        "mamba_n_groups": 1,
+        "mamba_expand": 2,
+        "mamba_chunk_size": 8,
+        "head_dim": None,
+    },
+    "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_ssm": 128, "mamba_d_state": 16, "mamba_n_groups": 1},
+    "qwen3_next": {
+        "num_hidden_layers": 4,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "decoder_sparse_step": 1,
+    },
+    "nemotron": {"head_dim": None},
+    "stablelm": {"head_dim": None},
+    "olmoe": {"head_dim": None},
+    "mixtral": {"head_dim": None},
+    "helium": {"head_dim": 16},
+    "smollm3": {"num_hidden_layers": 4, "head_dim": None},
+    "exaone4": {"num_hidden_layers": 4},
+    "internlm3": {},
+    "gpt_oss": {"num_hidden_layers": 2},
+}
+
+# A routed choice closer than this, relative, hangs on rounding.
+SMALLEST_GAP = 1e-4
+
+
+def config(model_type: str) -> Any:
+    """The small config of an architecture. A type that transformers does not know is a ValueError that says so."""
+    import transformers
+
+    if model_type not in transformers.CONFIG_MAPPING:
+        known = ", ".join(sorted(t for t in transformers.CONFIG_MAPPING if t[:2] == model_type[:2])) or "none alike"
+        raise ValueError(f"transformers {transformers.__version__} knows no model type {model_type!r}; alike: {known}")
+    kind = transformers.CONFIG_MAPPING[model_type]
+    wanted = {**SIZES, **PER_TYPE.get(model_type, {})}
+    default = kind()
+    fields = {name: value for name, value in wanted.items() if value is not None and _knows(default, name)}
+    extra = {name: value for name, value in PER_TYPE.get(model_type, {}).items() if value is not None}
+    made = kind(**{**fields, **extra})
+    if getattr(made, "n_shared_experts", None):
+        made.n_shared_experts = 1
+    return made
+
+
+def _knows(default: Any, name: str) -> bool:
+    """Whether a config class has this field; one that is absent by default (a window of None) stays absent."""
+    if name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        return True
+    aliases = getattr(type(default), "attribute_map", {})
+    if name in aliases and name not in vars(default):
+        return False
+    if not hasattr(default, name):
+        return False
+    optional = ("head_dim", "num_key_value_heads", "q_lora_rank", "n_inner")
+    return getattr(default, name) is not None or name in optional
+
+
+def fill(model: torch.nn.Module, seed: int) -> None:
+    """Draws every parameter anew, values that bfloat16 holds. Activations stay near one, and nothing is trivial."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(shape: torch.Size, scale: float) -> torch.Tensor:
+        return (torch.randn(shape, generator=generator) * scale).bfloat16().float()
+
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    with torch.no_grad():
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if id(parameter) in embeddings:
+                    parameter.copy_(draw(parameter.shape, 1.0))
+                elif parameter.ndim >= 2 and parameter.numel() > 64:
+                    transposed = type(module).__name__ == "Conv1D"
+                    fan_in = parameter.shape[0] if transposed else parameter[0].numel()
+                    if parameter.ndim == 3 and "conv" not in type(module).__name__.lower():
+                        fan_in = parameter.shape[-1]
+                    parameter.copy_(draw(parameter.shape, 1.2 / fan_in**0.5))
+                elif name.endswith("bias") or "norm" not in type(module).__name__.lower():
+                    parameter.copy_((parameter + draw(parameter.shape, 0.15)).bfloat16().float())
+                else:
+                    parameter.copy_((parameter + draw(parameter.shape, 0.2)).bfloat16().float())
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(draw(buffer.shape, 0.05))

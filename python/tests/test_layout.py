@@ -1,0 +1,46 @@
+"""Layouts by rule: what is put right, and that a transposed square is not."""
+
+import numpy as np
+
+from mlxport import layout
+
+
+def test_rows_and_leading_axes_fold() -> None:
+    rows = np.arange(61 * 8.0).reshape(61, 8)
+    made = layout.to_shape(rows, (1, 61, 8))
+    assert made is not None and made[1] == layout.FOLDED
+    assert np.array_equal(made[0][0], rows)
+
+
+def test_heads_before_and_after_length() -> None:
+    array = np.random.default_rng(0).standard_normal((1, 4, 61, 16))
+    made = layout.to_shape(array, (1, 61, 4, 16))
+    assert made is not None and made[1] == layout.HEADS
+    assert np.array_equal(made[0], array.swapaxes(1, 2))
+    merged = layout.to_shape(array, (1, 61, 64))
+    assert merged is not None and np.array_equal(merged[0], array.swapaxes(1, 2).reshape(1, 61, 64))
+
+
+def test_channels_last_for_convolutions_even_where_the_shape_is_square() -> None:
+    array = np.random.default_rng(1).standard_normal((1, 8, 8, 8))
+    made = layout.to_shape(array, (1, 8, 8, 8), convolution=True)
+    assert made is not None and made[1] == layout.CHANNELS
+
+
+def test_a_transposed_square_is_never_put_right() -> None:
+    square = np.random.default_rng(2).standard_normal((1, 16, 16))
+    made = layout.to_shape(square.swapaxes(1, 2), (1, 16, 16))
+    assert made is not None and made[1] == layout.AS_IS
+    assert not np.array_equal(made[0], square)
+
+
+def test_other_sizes_have_no_layout() -> None:
+    assert layout.to_shape(np.zeros((1, 61, 2, 64)), (61, 64)) is None
+    assert layout.to_shape(np.zeros((1, 6, 61)), (1, 61, 6)) is not None
+
+
+def test_pieces_are_joined_along_the_positions() -> None:
+    whole = np.random.default_rng(3).standard_normal((1, 4, 7, 3))
+    parts = [whole[:, :, :4], whole[:, :, 4:5], whole[:, :, 5:]]
+    assert np.array_equal(layout.joined(parts, [4, 1, 2]), whole)
+    assert layout.joined([np.zeros((1, 9)), np.zeros((1, 9))], [4, 1]) is None

@@ -1,0 +1,117 @@
+//! `mlxport check`: is this MLX port right? The Python package runs PyTorch and the port; this judges what it recorded.
+
+mod allow;
+mod judge;
+mod outcome;
+mod page;
+mod python;
+mod said;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use mlxport_reports::{terminal, write_report, write_text};
+
+use crate::cmd::parity::error_object;
+use crate::exit;
+use crate::output::{style, to_stdout};
+use allow::Allowed;
+use judge::Judged;
+use outcome::Outcome;
+use said::Said;
+
+/// Flags of `mlxport check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A Hugging Face directory, a GGUF file that transformers reads, or a hub id
+    #[arg(required_unless_present = "model_type", conflicts_with = "model_type")]
+    model: Option<String>,
+    /// A small random model of this architecture instead, made on the spot
+    #[arg(long, value_name = "TYPE")]
+    model_type: Option<String>,
+    /// The port: mlx-lm, mlx-vlm, or FILE.py:Class [default: mlx-lm; mlx-vlm for models with pictures]
+    #[arg(long)]
+    port: Option<String>,
+    /// prefill, decode, chunked, batch, long, resume, invariants; a comma-separated list, or all
+    #[arg(long, default_value = "all", value_name = "LIST")]
+    scenarios: String,
+    /// Seed of the random model and of the tokens
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// What the port is given as config.json: the form that hub releases have, or what transformers saved
+    #[arg(long, default_value = "hub", value_parser = ["hub", "as-saved"])]
+    config: String,
+    /// Do without outputs whose PyTorch path fits, for a reason: GLOB=REASON; may be given several times
+    #[arg(long, value_name = "GLOB=REASON")]
+    allow_unmapped: Vec<String>,
+    /// Judge by the tolerances in this lockfile
+    #[arg(long, value_name = "FILE")]
+    tolerances: Option<PathBuf>,
+    /// Let transformers run code that the model directory holds
+    #[arg(long)]
+    trust_remote_code: bool,
+    /// The Python that has torch, transformers, mlx and the port
+    #[arg(long, env = "MLXPORT_PYTHON", default_value = "python3", value_name = "PROGRAM")]
+    python: PathBuf,
+    /// Write check.json, index.html and each scenario's report there
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Print one JSON object on stdout; the report for people goes to stderr
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Python, the package or the model cannot be used, or nothing can be compared: no verdict.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let outcome = verdict(args);
+    if let (true, Err(error)) = (args.json, &outcome) {
+        to_stdout(&error_object(error))?;
+    }
+    outcome
+}
+
+fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
+    let allowed = Allowed::parse(&args.allow_unmapped)?;
+    let work = tempfile::Builder::new().prefix("mlxport-check-").tempdir().context("making a folder to work in")?;
+    let recorded = work.path().join("recorded");
+    python::record(args, &recorded)?;
+    let said = Said::read(&recorded)?;
+    let judged = judge::all(&said, &recorded, &allowed, args.tolerances.as_deref())?;
+    let outcome = Outcome::of(&said, &judged, &allowed);
+    if let Some(dir) = &args.report {
+        write(dir, &outcome, &judged).with_context(|| format!("writing the report to {}", dir.display()))?;
+    }
+    print(args.json, &outcome, &judged)?;
+    Ok(ExitCode::from(if outcome.passed() { exit::PASS } else { exit::DIVERGENCE }))
+}
+
+/// Each scenario's report in its folder, then the page that leads to them, then the object.
+fn write(dir: &std::path::Path, outcome: &Outcome, judged: &[Judged]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    for one in judged {
+        write_report(dir.join(&one.name), &one.run)?;
+    }
+    write_text(dir.join("index.html"), &page::html(outcome, judged))?;
+    write_text(dir.join("check.json"), &outcome.json())?;
+    Ok(())
+}
+
+fn print(json: bool, outcome: &Outcome, judged: &[Judged]) -> anyhow::Result<()> {
+    let style = if json { style(&std::io::stderr()) } else { style(&std::io::stdout()) };
+    let mut text = outcome.text();
+    // The first scenario that fails is shown whole; the others' reports are in --report.
+    if let Some(worst) = judged.iter().find(|one| one.failed()) {
+        text.push_str(&format!("\n— {} —\n{}", worst.name, terminal(&worst.run, &style)));
+    }
+    if json {
+        eprint!("{text}");
+        to_stdout(&outcome.json())?;
+    } else {
+        to_stdout(&text)?;
+    }
+    Ok(())
+}

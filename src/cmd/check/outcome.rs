@@ -1,0 +1,184 @@
+//! What a check comes to: one verdict over all scenarios, how much it rests on, what failed first and why.
+
+use mlxport_verdict::{Coverage, Mode, TapRef, Verdict};
+use serde_json::{Map, Value, json};
+
+use super::allow::Allowed;
+use super::judge::Judged;
+use super::said::{Said, Scenario};
+
+/// The verdict and all that `--json` prints.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    verdict: &'static str,
+    coverage: Coverage,
+    first: Option<First>,
+    /// By scenario: its verdict, or why it has none.
+    scenarios: Vec<(String, &'static str, Option<String>)>,
+    object: Value,
+    head: String,
+    notes: Vec<String>,
+}
+
+/// What failed first.
+#[derive(Debug)]
+struct First {
+    point: String,
+    mode: String,
+    ratio: Option<f64>,
+    cause: Option<String>,
+}
+
+impl Outcome {
+    /// Sums up.
+    pub fn of(said: &Said, judged: &[Judged], allowed: &Allowed) -> Self {
+        let scenarios: Vec<_> = said.scenarios.iter().map(|(name, one)| verdict_of(name, one, judged)).collect();
+        let held = judged.iter().filter_map(|one| one.run.candidate.as_ref()?.coverage.clone()).next();
+        let coverage = held.unwrap_or_default();
+        let first = first(said, judged);
+        let has = |word: &str| scenarios.iter().any(|(_, verdict, _)| *verdict == word);
+        let dropped = said.unmapped.iter().any(|one| {
+            (one.reason.contains("dropped") || one.side == "port") && allowed.reason(&one.name).is_none()
+        });
+        let verdict = if said.refused.is_some() || has("fail") {
+            "fail"
+        } else if has("incomplete") || !coverage.is_complete() || dropped {
+            "incomplete"
+        } else {
+            "pass"
+        };
+        let head = head(said, verdict, &coverage);
+        let mut outcome =
+            Self { verdict, coverage, first, scenarios, object: Value::Null, head, notes: notes(said) };
+        outcome.object = outcome.made(said, allowed);
+        outcome
+    }
+
+    /// Whether the port is right, as far as was asked.
+    pub fn passed(&self) -> bool {
+        self.verdict == "pass"
+    }
+
+    /// One JSON object, ending with a newline.
+    pub fn json(&self) -> String {
+        format!("{}\n", serde_json::to_string_pretty(&self.object).unwrap_or_default())
+    }
+
+    /// For people: the first line answers.
+    pub fn text(&self) -> String {
+        let mut lines = vec![self.head.clone()];
+        for (name, verdict, reason) in &self.scenarios {
+            let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            lines.push(format!("  {name:<11} {verdict}{reason}"));
+        }
+        if let Some(first) = &self.first {
+            let ratio = first.ratio.map_or_else(String::new, |ratio| format!(", {ratio:.3e} × tolerance"));
+            lines.push(format!("First: {} ({}{ratio})", first.point, first.mode));
+            lines.extend(first.cause.iter().map(|cause| format!("Likely cause: {cause}.")));
+        }
+        lines.extend(self.notes.iter().cloned());
+        lines.join("\n") + "\n"
+    }
+
+    /// The first line, and the lines below it.
+    pub fn parts(&self) -> (&str, Vec<String>) {
+        (&self.head, self.text().lines().skip(1).map(str::to_owned).collect())
+    }
+
+    fn made(&self, said: &Said, allowed: &Allowed) -> Value {
+        let scenarios: Map<String, Value> =
+            self.scenarios.iter().map(|(name, verdict, _)| (name.clone(), json!(verdict))).collect();
+        let reasons: Map<String, Value> = (self.scenarios.iter())
+            .filter_map(|(name, _, reason)| Some((name.clone(), json!(reason.as_ref()?))))
+            .collect();
+        let boundaries: Vec<&Value> = said.scenarios.iter().take(1).flat_map(|(_, one)| &one.boundaries).collect();
+        let unmapped: Vec<Value> = (said.unmapped.iter())
+            .map(|one| {
+                json!({"side": one.side, "name": one.name, "reason": one.reason, "allowed": allowed.reason(&one.name)})
+            })
+            .collect();
+        json!({
+            "schema": 1,
+            "verdict": self.verdict,
+            "model": said.model,
+            "port": said.port,
+            "made_by": said.made_by,
+            "coverage": self.coverage,
+            "first": self.first.as_ref().map(|first| json!({
+                "point": first.point, "mode": first.mode, "ratio": first.ratio.filter(|ratio| ratio.is_finite()), "cause": first.cause,
+            })),
+            "scenarios": scenarios,
+            "reasons": reasons,
+            "unmapped": unmapped,
+            "findings": said.findings,
+            "boundaries": boundaries,
+            "config": said.config,
+        })
+    }
+}
+
+fn head(said: &Said, verdict: &str, coverage: &Coverage) -> String {
+    let rests = match &said.refused {
+        Some(why) => format!("the port did not load: {why}"),
+        None => coverage.in_words(),
+    };
+    format!("{} {} by {} ({}): {rests}", verdict.to_uppercase(), said.model, said.port, said.made_by)
+}
+
+fn verdict_of(name: &str, scenario: &Scenario, judged: &[Judged]) -> (String, &'static str, Option<String>) {
+    let found = judged.iter().find(|one| one.name == name).map(|one| one.run.summary.verdict);
+    let (verdict, reason) = match (scenario.status.as_str(), found) {
+        ("not_run", _) => ("not_run", scenario.reason.clone()),
+        ("broke", _) => ("fail", scenario.reason.clone()),
+        (_, Some(Verdict::Pass)) => ("pass", None),
+        (_, Some(Verdict::Incomplete)) => ("incomplete", None),
+        (_, Some(_)) => ("fail", None),
+        (_, None) if scenario.broken.is_empty() => ("pass", None),
+        (_, None) => ("fail", Some(scenario.broken.join("; "))),
+    };
+    (name.to_owned(), verdict, reason)
+}
+
+/// The first failure: of the modules alone where one fails so, else of the whole pass, in the first scenario that fails.
+fn first(said: &Said, judged: &[Judged]) -> Option<First> {
+    if let Some(why) = &said.refused {
+        return Some(First { point: "load".into(), mode: "load".into(), ratio: None, cause: Some(why.clone()) });
+    }
+    for (name, scenario) in &said.scenarios {
+        if let Some(one) = judged.iter().find(|one| one.name == *name && one.failed()) {
+            let summary = &one.run.summary;
+            let named = summary.first_isolated_failure.as_ref().or(summary.first_divergence.as_ref())?;
+            return Some(told(one, named, name));
+        }
+        let why = if scenario.status == "broke" { scenario.reason.clone() } else { scenario.broken.first().cloned() };
+        if let Some(why) = why {
+            return Some(First { point: name.clone(), mode: name.clone(), ratio: None, cause: Some(why) });
+        }
+    }
+    None
+}
+
+fn told(one: &Judged, named: &TapRef, scenario: &str) -> First {
+    let taps = &one.run.taps;
+    let own = taps.iter().find(|tap| tap.id() == named.id() && tap.mode == named.mode);
+    let hint = own.and_then(|tap| tap.hints.first());
+    let any = taps.iter().find_map(|tap| tap.hints.first());
+    let mode = match (scenario, named.mode) {
+        ("prefill", mode) => mode.to_string(),
+        (scenario, Mode::Cumulative) => scenario.to_owned(),
+        (scenario, mode) => format!("{scenario}, {mode}"),
+    };
+    let cause = hint.or(any).map(|hint| hint.cause.clone());
+    First { point: named.id().to_string(), mode, ratio: named.ratio, cause }
+}
+
+fn notes(said: &Said) -> Vec<String> {
+    let what = |finding: &Value| finding.get("what").and_then(Value::as_str).map(|what| format!("Finding: {what}"));
+    let mut notes: Vec<String> = said.findings.iter().filter_map(what).collect();
+    let boundaries = said.scenarios.iter().take(1).flat_map(|(_, one)| &one.boundaries);
+    notes.extend(boundaries.filter_map(|one| {
+        let text = |name: &str| one.get(name).and_then(Value::as_str);
+        Some(format!("Boundary: {}: {}; judged at {}", text("point")?, text("what")?, text("judged_at")?))
+    }));
+    notes
+}

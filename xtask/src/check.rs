@@ -1,0 +1,97 @@
+//! The Python package's own checks, in an environment that is kept: `cargo xtask test` runs its linters, its tests and two types end to end;
+//! `cargo xtask check-mutants` plants faults in copies of mlx-lm's models.
+//!
+//! pip's torch brings gigabytes. So the environment lies in `target/check-python`, is made once, and is used again. A machine without
+//! it and without a package index cannot run these checks: that is told, and where `CI` is set it is a failure.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cargo;
+use crate::stages::{exit_code, succeed};
+
+/// What the package's checks need beside the package. `MLXPORT_PYTHON` names an interpreter that has them already.
+const PACKAGES: [&str; 8] = ["torch", "transformers", "mlx", "mlx-lm", "numpy", "pytest", "ruff", "pyright"];
+/// The types that are checked end to end.
+const TYPES: [&str; 2] = ["llama", "qwen3_moe"];
+
+/// The interpreter, made if needed.
+///
+/// # Errors
+/// There is no Python 3.10, or the packages cannot be installed.
+pub fn install() -> Result<PathBuf> {
+    if let Some(python) = std::env::var_os("MLXPORT_PYTHON") {
+        return Ok(PathBuf::from(python));
+    }
+    let folder = cargo::workspace_root().join("target").join("check-python");
+    let python = folder.join("bin").join("python");
+    if !has_packages(&python) {
+        succeed(Command::new("python3").args(["-m", "venv"]).arg(&folder)).context("making target/check-python")?;
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--extra-index-url", "https://download.pytorch.org/whl/cpu"]);
+        succeed(pip.args(PACKAGES)).context("installing torch, transformers, mlx and mlx-lm")?;
+    }
+    Ok(python)
+}
+
+fn has_packages(python: &Path) -> bool {
+    let script = "import importlib.util as u, sys; sys.exit(any(u.find_spec(n) is None for n in \
+                  ['torch', 'transformers', 'mlx', 'mlx_lm', 'pytest', 'ruff', 'pyright']))";
+    python.is_file() && Command::new(python).args(["-c", script]).status().is_ok_and(|status| status.success())
+}
+
+/// Whether a machine that cannot run these checks fails: where continuous integration says that it is at work.
+pub fn is_required() -> bool {
+    std::env::var_os("CI").is_some()
+}
+
+/// Linters, tests, and two types end to end.
+///
+/// # Errors
+/// The first that fails.
+pub fn run(python: &Path) -> Result<()> {
+    let package = cargo::workspace_root().join("python");
+    let in_package = |arguments: &[&str]| {
+        let mut command = with_package(python);
+        succeed(command.current_dir(&package).args(arguments))
+    };
+    in_package(&["-m", "ruff", "check", "."])?;
+    let interpreter = python.to_string_lossy();
+    in_package(&["-m", "pyright", "--pythonpath", &interpreter])?;
+    in_package(&["-m", "pytest", "-q"])?;
+    let binary = binary()?;
+    for kind in TYPES {
+        let mut check = Command::new(&binary);
+        check.args(["check", "--model-type", kind, "--python"]).arg(python);
+        succeed(check.env("PYTHONPATH", &package))?;
+    }
+    Ok(())
+}
+
+/// Plants faults in copies of mlx-lm's models; every one must be caught, and no unchanged copy accused.
+///
+/// # Errors
+/// The environment cannot be made, or the chore cannot be started.
+pub fn mutants() -> Result<ExitCode> {
+    let python = install()?;
+    let mut command = with_package(&python);
+    let code = exit_code(command.args(["-m", "mlxport.mutants", "--binary"]).arg(binary()?))?;
+    Ok(ExitCode::from(code))
+}
+
+fn with_package(python: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.env("PYTHONPATH", cargo::workspace_root().join("python"));
+    command.env("MLXPORT_BIN", cargo::workspace_root().join("target/debug/mlxport"));
+    command
+}
+
+/// The program as the tests build it.
+fn binary() -> Result<PathBuf> {
+    succeed(cargo::command().args(["build", "--locked", "--package", "mlxport"]))?;
+    let binary = cargo::workspace_root().join("target").join("debug").join("mlxport");
+    ensure!(binary.is_file(), "{} was not built", binary.display());
+    Ok(binary)
+}
