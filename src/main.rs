@@ -43,6 +43,8 @@ enum Command {
     Preprocess(cmd::preprocess::Args),
     /// Judge one recording by another, whoever made them
     Compare(cmd::compare::Args),
+    /// Is an MLX conversion the release it claims to be? Tensor by tensor, by content
+    Audit(cmd::audit::Args),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Decode(args) => cmd::decode::run(&args),
         Command::Preprocess(args) => cmd::preprocess::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
+        Command::Audit(args) => cmd::audit::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", output::told(&error));

@@ -1,6 +1,7 @@
 //! One file per command: its flags, and the wiring of the rooms that do the work.
 
 mod asked;
+pub mod audit;
 pub mod compare;
 pub mod convert;
 pub mod decode;
