@@ -49,6 +49,8 @@ enum Command {
     Demo(cmd::demo::Args),
     /// Say whether a Python MLX port computes what PyTorch computes: any model, no script
     Check(cmd::check::Args),
+    /// Is an MLX conversion the release it claims to be? Tensor by tensor, by content
+    Audit(cmd::audit::Args),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +79,12 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => cmd::demo::run(&args),
         Command::Check(args) => cmd::check::run(&args),
     }
+        Command::Audit(args) => cmd::audit::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {}", output::told(&error));
+        exit::code_of(&error)
+    })
 }
 
 /// MLX rounds float32 operands of products to TF32 on recent GPUs unless told not to: 8e-4 instead of 3e-7. It reads the

@@ -2,6 +2,7 @@
 
 mod asked;
 pub mod check;
+pub mod audit;
 pub mod compare;
 pub mod convert;
 pub mod decode;
