@@ -78,13 +78,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Compare(args) => cmd::compare::run(&args),
         Command::Demo(args) => cmd::demo::run(&args),
         Command::Check(args) => cmd::check::run(&args),
-    }
         Command::Audit(args) => cmd::audit::run(&args),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", output::told(&error));
-        exit::code_of(&error)
-    })
+    }
 }
 
 /// MLX rounds float32 operands of products to TF32 on recent GPUs unless told not to: 8e-4 instead of 3e-7. It reads the

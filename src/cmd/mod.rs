@@ -1,8 +1,8 @@
 //! One file per command: its flags, and the wiring of the rooms that do the work.
 
 mod asked;
-pub mod check;
 pub mod audit;
+pub mod check;
 pub mod compare;
 pub mod convert;
 pub mod decode;

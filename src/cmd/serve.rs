@@ -137,7 +137,8 @@ fn host_name(text: &str) -> Result<String, String> {
 /// An origin as browsers send it: `scheme://host[:port]`, `null` (a page in a file), or `*` for all.
 fn origin(text: &str) -> Result<String, String> {
     let origin = text.strip_suffix('/').unwrap_or(text);
-    let is_host = |host: &str| !host.is_empty() && host.bytes().all(|c| c.is_ascii_graphic() && !b"/?#@*\"\\".contains(&c));
+    let is_host =
+        |host: &str| !host.is_empty() && host.bytes().all(|c| c.is_ascii_graphic() && !b"/?#@*\"\\".contains(&c));
     let is_origin = ["*", "null"].contains(&origin) || origin.split_once("://").is_some_and(|(_, host)| is_host(host));
     if is_origin { Ok(origin.into()) } else { Err("expected an origin, http://localhost:3000 say, or *".into()) }
 }
@@ -383,7 +384,9 @@ mod tests {
         for wrong in ["", "localhost:3000", "http://", "http://a/b", "https://*.example.com"] {
             assert!(origin(wrong).is_err(), "{wrong}");
         }
-        for (host, expected) in [("localhost", "127.0.0.1:80"), ("127.0.0.1", "127.0.0.1:80"), ("[::1]", "[::1]:80"), ("::1", "[::1]:80")] {
+        for (host, expected) in
+            [("localhost", "127.0.0.1:80"), ("127.0.0.1", "127.0.0.1:80"), ("[::1]", "[::1]:80"), ("::1", "[::1]:80")]
+        {
             assert_eq!(address(host, 80).expect("an address").to_string(), expected);
         }
     }
