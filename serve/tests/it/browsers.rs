@@ -9,7 +9,8 @@ fn ask(served: &Served, method: &str, headers: &str) -> Reply {
 }
 
 fn preflight(served: &Served, origin: &str) -> Reply {
-    let more = "Access-Control-Request-Headers: authorization,x-stainless-os\r\nAccess-Control-Request-Private-Network: true";
+    let more =
+        "Access-Control-Request-Headers: authorization,x-stainless-os\r\nAccess-Control-Request-Private-Network: true";
     ask(
         served,
         "OPTIONS",
@@ -21,7 +22,8 @@ fn preflight(served: &Served, origin: &str) -> Reply {
 fn pages_of_allowed_origins_may_ask() {
     for key in [None, Some("secret".to_owned())] {
         let has_key = key.is_some();
-        let served = serve_with(|settings| (settings.cors_origins, settings.api_key) = (vec![ORIGIN.into()], key), limits());
+        let served =
+            serve_with(|settings| (settings.cors_origins, settings.api_key) = (vec![ORIGIN.into()], key), limits());
         let answer = preflight(&served, ORIGIN);
         assert_eq!(answer.status, 200, "without a key, which browsers do not send here");
         assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
@@ -54,13 +56,16 @@ fn pages_of_others_may_not_and_are_told_the_flag() {
 
 #[test]
 fn other_names_are_answered_where_they_are_allowed() {
-    let get = |served: &Served, host: &str| served.raw(format!("GET /v1/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes());
+    let get = |served: &Served, host: &str| {
+        served.raw(format!("GET /v1/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+    };
     let closed = serve(limits());
     let refused = get(&closed, "host.docker.internal:8000");
     assert_eq!(refused.error(), (403, "invalid_request_error".into(), "host_not_allowed".into()));
     let message = refused.message();
     assert!(message.contains("--allow-host host.docker.internal") && message.contains("--api-key-file"), "{message}");
-    let open = serve_with(|settings| settings.allowed_hosts = vec!["host.docker.internal".into(), "box".into()], limits());
+    let open =
+        serve_with(|settings| settings.allowed_hosts = vec!["host.docker.internal".into(), "box".into()], limits());
     for host in ["host.docker.internal:8000", "Host.Docker.Internal", "box.:80", "localhost", "127.0.0.1:1"] {
         assert_eq!(get(&open, host).status, 200, "{host}");
     }

@@ -63,14 +63,20 @@ fn two_hundred_requests_of_real_clients_pass() {
                     fields.insert("stream".into(), json!(false));
                 }
                 3 => drop(fields.insert("max_completion_tokens".into(), json!(8192))),
-                4 => ["logprobs", "seed", "audio"].iter().for_each(|name| drop(fields.insert((*name).into(), Value::Null))),
+                4 => ["logprobs", "seed", "audio"]
+                    .iter()
+                    .for_each(|name| drop(fields.insert((*name).into(), Value::Null))),
                 _ => drop(fields.insert("user".into(), json!(format!("u{round}")))),
             }
             let text = if round == 5 { format!("\u{FEFF}{body:#}\r\n") } else { body.to_string() };
             let kind = if round == 6 { "Application/JSON; charset=UTF-8" } else { "application/json" };
             let answer = served.post_bytes(kind, text.as_bytes());
             assert_eq!(answer.status, 200, "{}: {answer:?}", case["client"]);
-            assert_eq!(json!(said(&answer, &body).trim()), json!(case["says"].as_str().expect("a text").trim()), "{case}");
+            assert_eq!(
+                json!(said(&answer, &body).trim()),
+                json!(case["says"].as_str().expect("a text").trim()),
+                "{case}"
+            );
             let ignored = case["ignored"].as_array().expect("a list");
             let warning = answer.header("warning").unwrap_or_default();
             assert!(ignored.iter().all(|name| warning.contains(name.as_str().expect("a name"))), "{case}: {warning}");

@@ -22,7 +22,8 @@ fn slow_body(served: &Served, sent: usize) -> TcpStream {
 
 #[test]
 fn slow_bodies_hold_no_one_up() {
-    let limits = Limits { body_byte_len: 200_000, bodies_byte_len: 200_000, wait_time: Duration::from_secs(1), ..limits() };
+    let limits =
+        Limits { body_byte_len: 200_000, bodies_byte_len: 200_000, wait_time: Duration::from_secs(1), ..limits() };
     let served = serve(limits);
     let slow: Vec<_> = (0..100).map(|_| slow_body(&served, 100)).collect();
     let begun = Instant::now();
@@ -138,7 +139,14 @@ fn client(served: &Served, at: usize) {
 fn sixty_four_clients_each_hear_their_own_text() {
     let served = serve(Limits { queue: 400, ..limits() });
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..64).map(|at| scope.spawn({ let served = &served; move || client(served, at) })).collect();
+        let clients: Vec<_> = (0..64)
+            .map(|at| {
+                scope.spawn({
+                    let served = &served;
+                    move || client(served, at)
+                })
+            })
+            .collect();
         clients.into_iter().for_each(|client| client.join().expect("its own texts"));
     });
     wait_for("the end of all", || {
