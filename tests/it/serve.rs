@@ -171,14 +171,15 @@ fn the_server_says_what_ocr_writes() {
     assert!(answer(beside).starts_with("HTTP/1.1 200"));
 
     // Killed in the middle, it is back at once at the same port, and a client that asks again gets what it asked for.
-    let asked = reading("small.png", json!({ "max_tokens": 8192, "stop": "\u{1}" }));
     let mut under_way = served.begin(&reading("small.png", json!({ "max_tokens": 8192, "stream": true })));
     under_way.read_exact(&mut [0; 64]).expect("it has begun");
     served.child.kill().expect("killed");
     served.child.wait().expect("ended");
     let port = served.address.rsplit(':').next().expect("a port").to_owned();
     let mut served = serve(&model, &["--port", &port]);
-    assert_eq!(served.whole(&asked)["choices"][0]["message"]["content"], json!(plain));
+    assert_eq!(served.whole(&reading("small.png", json!({})))["choices"][0]["message"]["content"], json!(plain));
+    let most = served.whole(&reading("small.png", json!({ "max_tokens": 8192, "no_repeat_ngram_size": 0 })));
+    assert_eq!(most["choices"][0]["finish_reason"], json!("length"), "as many as the model's context allows");
     assert_eq!(served.stop(), Some(0));
 }
 

@@ -7,56 +7,21 @@ MLXPORT: the binary. CHECKPOINT: a small recording's. DATA: the folder with toke
 Exit code 0: everything held.
 """
 import base64
-import json
 import pathlib
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
 
 import openai
 
-import model
+import server
 
 KEY = "a-key-for-this-run"
 
 
-class Server:
-    """`mlxport serve` on a free port; killed at the end, whatever happened."""
-
-    def __init__(self, binary, directory, data, work, *more):
-        (work / "key").write_text(KEY + "\n")
-        flags = ["--port", "0", "--json", "--mode", "tiny", "--api-key-file", work / "key", "--tokenizer", data / "tokenizer.json"]
-        self.log = (work / "serve.log").open("a+")
-        command = [binary, "serve", "--model", directory, *flags, *more]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
-
-    def __enter__(self):
-        line = self.process.stdout.readline()
-        if not line:
-            self.log.seek(0)
-            sys.exit("the server did not begin:\n" + self.log.read())
-        self.address = f"http://{json.loads(line)['address']}/v1"
-        return self
-
-    def health(self):
-        with urllib.request.urlopen(self.address.replace("/v1", "/health"), timeout=60) as answer:
-            return json.load(answer)
-
-    def client(self, key=KEY, **more):
-        return openai.OpenAI(base_url=self.address, api_key=key, max_retries=0, timeout=60, **more)
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
+def client_of(served, key=KEY, **more):
+    return openai.OpenAI(base_url=f"http://{served.host}:{served.port}/v1", api_key=key, max_retries=0, timeout=60, **more)
 
 
 def page(data, name="small.png"):
@@ -120,16 +85,16 @@ def texts(client, data):
     expect("a text without an image", alone.usage.completion_tokens, 2)
 
 
-def errors(server, data):
+def errors(served, data):
     """Each error is the client's own exception for it."""
-    client = server.client()
+    client = client_of(served)
     create = client.chat.completions.create
 
     def image(url, **more):
         part = {"type": "image_url", "image_url": {"url": url}}
         return lambda: create(model="small", messages=reading(part), **more)
 
-    refused("no key", openai.AuthenticationError, lambda: server.client(key="wrong").models.list(), "invalid_api_key")
+    refused("no key", openai.AuthenticationError, lambda: client_of(served, key="wrong").models.list(), "invalid_api_key")
     refused("another model", openai.NotFoundError, lambda: create(model="other", messages=reading()), "model_not_found")
     refused("an unknown model", openai.NotFoundError, lambda: client.models.retrieve("other"), "model_not_found")
     remote = refused("a remote image", openai.BadRequestError, image("https://example.com/a.png"), "remote_url_refused")
@@ -137,23 +102,36 @@ def errors(server, data):
     refused("a file", openai.BadRequestError, image("file:///etc/hostname"), "file_url_refused")
     refused("no image", openai.BadRequestError, image("data:image/png;base64,aGVsbG8="), "invalid_image")
     refused("two texts", openai.BadRequestError, lambda: create(model="small", messages=reading(page(data)), n=2))
-    refused("tools", openai.BadRequestError, lambda: create(model="small", messages=reading(), tools=[{"type": "function"}]))
-    refused("too many tokens", openai.BadRequestError, lambda: create(model="small", messages=reading(), max_tokens=10**6))
-    refused("an unknown field", openai.BadRequestError, lambda: create(model="small", messages=reading(), extra_body={"top": 1}))
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    demanding = {"tools": [tool], "tool_choice": "required"}
+    refused("a tool that must be used", openai.BadRequestError, lambda: create(model="small", messages=reading(), **demanding))
     large = refused("a long body", openai.APIStatusError, image("data:image/png;base64," + "A" * 3_000_000))
     expect("the status of a long body", large.status_code, 413)
     refused("another address", openai.NotFoundError, lambda: client.embeddings.create(model="small", input="x"))
 
 
-def crowds(server, data):
+def lenient(client):
+    """What clients ask by the way: followed as far as it goes, and told."""
+    create = client.chat.completions.with_raw_response.create
+    asked = {"model": "small", "messages": reading(), "max_tokens": 2}
+    answer = create(**asked, tools=[{"type": "function", "function": {"name": "look"}}], extra_body={"top": 1})
+    expect("the warning", answer.headers.get("warning"), '299 mlxport "ignored: tools, top"')
+    expect("a text in place of a call", answer.parse().usage.completion_tokens, 2)
+    expect("no warning", create(**asked).headers.get("warning"), None)
+    most = client.chat.completions.create(**{**asked, "max_tokens": 10**6}, stream=True)
+    expect("more tokens than fit are asked for", next(iter(most)).choices[0].delta.role, "assistant")
+    most.close()
+
+
+def crowds(served, data):
     """More than are taken: told to come back, and let in once a client goes away."""
-    client = server.client()
+    client = client_of(served)
     endless = {"model": "small", "messages": reading(page(data)), "stream": True, "extra_body": {"no_repeat_ngram_size": 0}}
     under_way = [client.chat.completions.create(**endless) for _ in range(2)]
     # One waits for the two.
     waiting = threading.Thread(target=lambda: next(iter(client.chat.completions.create(**endless))), daemon=True)
     waiting.start()
-    while server.health()["waiting"] == 0:
+    while served.health()["waiting"] == 0:
         time.sleep(0.01)
     full = refused("a full queue", openai.RateLimitError, lambda: client.chat.completions.create(**endless), "queue_full")
     expect("when to come back", full.response.headers["retry-after"], "5")
@@ -165,18 +143,17 @@ def crowds(server, data):
 
 def main():
     binary, checkpoint, data, work = map(pathlib.Path, sys.argv[1:5])
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    model.make(checkpoint, work / "release")
-    convert = [binary, "convert", work / "release", work / "small"]
-    subprocess.run(convert, check=True, stdout=subprocess.DEVNULL)
-    limits = ["--max-body", "1MiB", "--batch", "2", "--queue", "1"]
-    with Server(binary, work / "small", data, work, *limits) as server:
-        texts(server.client(), data)
-        errors(server, data)
-        crowds(server, data)
-        stream = server.client().chat.completions.create(model="small", messages=reading(page(data)), max_tokens=200, stream=True)
-        expect("the exit code", server.end(), 0)
+    directory = server.converted(binary, checkpoint, work)
+    (work / "key").write_text(KEY + "\n")
+    limits = ["--api-key-file", work / "key", "--max-body", "1MiB", "--batch", "2", "--queue", "1"]
+    with server.Server(binary, directory, data, *limits) as served:
+        client = client_of(served)
+        texts(client, data)
+        errors(served, data)
+        lenient(client)
+        crowds(served, data)
+        stream = client.chat.completions.create(model="small", messages=reading(page(data)), max_tokens=200, stream=True)
+        expect("the exit code", served.end(), 0)
         expect("what was under way", list(stream)[-1].choices[0].finish_reason in ("stop", "length"), True)
     shutil.rmtree(work)
     print(f"OpenAI's client {openai.__version__}: models, texts, streams, images, errors, a full queue and the end are as it expects")

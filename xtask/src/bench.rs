@@ -3,6 +3,7 @@
 mod convert;
 mod measure;
 pub mod release;
+mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ use crate::stages::succeed;
 pub enum Bench {
     /// Convert a checkpoint of the release's size: time and memory against `cp` and, where `cargo xtask mlx-vlm` has installed it, mlx-vlm.
     Convert(convert::Options),
+    /// `mlxport serve` under many clients, slow ones and a kill among them: nothing lost or mixed up, and how long the first byte takes.
+    Serve(serve::Options),
 }
 
 /// Runs one.
@@ -27,6 +30,7 @@ pub enum Bench {
 pub fn run(bench: &Bench) -> Result<ExitCode> {
     match bench {
         Bench::Convert(options) => convert::run(options),
+        Bench::Serve(options) => serve::run(options),
     }
 }
 

@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_scripts_are_there_and_the_client_is_pinned() {
-        assert!(["drive.py", "model.py"].iter().all(|name| script(name).is_file()));
+        assert!(["drive.py", "load.py", "model.py", "server.py"].iter().all(|name| script(name).is_file()));
         let wanted = fs::read_to_string(script("requirements.txt")).expect("requirements.txt");
         let packages: Vec<&str> = wanted.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(
