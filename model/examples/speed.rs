@@ -8,9 +8,8 @@ use std::{io::Write as _, time::Instant};
 
 use mlx_rs::{Array, Dtype, memory, transforms::eval};
 use mlxport_model::{
-    DeepseekOcr, LoadOptions, Prompt,
+    Image, LoadOptions, Model, Pass, Prompt, TileGrid,
     decoding::{Engine, Options},
-    image::{Image, TileGrid},
     runtime::{self, Place},
 };
 
@@ -29,7 +28,7 @@ fn main() -> Result<()> {
     runtime::use_device(device)?;
     let repeats = if place == "gpu" { 7 } else { 3 };
     let begun = Instant::now();
-    let model = DeepseekOcr::load(dir.as_ref(), LoadOptions::usual(device))?;
+    let model = mlxport_model::load(dir.as_ref(), LoadOptions::usual(device))?;
     let mut object = serde_json::Map::new();
     let mut put = |key: &str, value: f64| {
         let _ = writeln!(std::io::stderr(), "{key}: {value:.4}");
@@ -39,14 +38,19 @@ fn main() -> Result<()> {
     // Of a CPU, `mlxport parity` times a whole pass.
     if place == "gpu" {
         let picture = picture()?;
-        put("vision_s", median(repeats, || Ok(eval([&model.image_rows(&picture)?])?))?);
+        put("vision_s", median(repeats, || Ok(eval([&model.image_rows(&picture, &Pass::tuned())?])?))?);
     }
     // At once, and in pieces of 256 tokens as `mlxport serve` reads it.
     for (key, chunk) in [("prefill_s", None), ("prefill_by_256_s", Some(256))] {
-        put(key, median(repeats, || Ok(eval([&model.prefill(&prompt(0), &mut model.new_cache(), chunk)?])?))?);
+        put(
+            key,
+            median(repeats, || {
+                Ok(eval([&model.prefill(&prompt(0), &[], &mut model.new_cache(), chunk, &Pass::tuned())?])?)
+            })?,
+        );
     }
     for batch in if place == "gpu" { &[1, 8, 32][..] } else { &[1][..] } {
-        put(&format!("decode_{batch}_tokens_per_s"), decode(&model, *batch, steps)?);
+        put(&format!("decode_{batch}_tokens_per_s"), decode(&*model, *batch, steps)?);
     }
     put("peak_bytes", memory::peak_memory()? as f64);
     writeln!(std::io::stdout(), "{}", serde_json::Value::Object(object))?;
@@ -69,7 +73,7 @@ fn prompt(number: i32) -> Prompt {
 }
 
 /// Tokens per second of `batch` texts made together, over the later `steps` steps.
-fn decode(model: &DeepseekOcr, batch: usize, steps: usize) -> Result<f64> {
+fn decode(model: &dyn Model, batch: usize, steps: usize) -> Result<f64> {
     let warm = (steps / 4).max(1);
     let mut engine = Engine::new(model);
     for id in 0..batch {

@@ -16,7 +16,7 @@ pub enum Error {
     Slice(#[from] mlx_rs::error::AsSliceError),
     /// The config is unusable.
     #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
+    Config(#[from] crate::loading::ConfigError),
     /// The weights do not fit the config.
     #[error("{dir}: {} violation(s) of strict loading:\n  {}", violations.len(), listed(violations))]
     Weights {

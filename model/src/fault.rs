@@ -6,7 +6,7 @@
 
 use mlx_rs::Array;
 
-use crate::{config::Config, error::Result};
+use crate::{architectures::Config, error::Result};
 
 /// One mistake.
 #[derive(Debug, Clone)]

@@ -1,40 +1,26 @@
-//! DeepSeek-OCR on MLX, one file per system.
+//! Models on MLX: a family for each file of [`architectures`], made of [`parts`], found by its `model_type` in the [`registry`].
 //!
-//! [`DeepseekOcr`] is the whole; `sam`, `clip`, `projector`, `image`, `decoder` and `moe` are its parts, each opening with its
-//! dataflow in shapes and the upstream code it answers to. Names of fields and of taps are the checkpoint's. Loading is
-//! strict and ours (`weights`): mlx-rs's own ignores unknown keys and leaves missing weights random.
+//! ```text
+//! error ← backend ← contract ← loading ← layers ← parts ← architectures ← registry
+//!                   contract ← decoding
+//! ```
+//!
+//! A room knows only those before it. [`contract::Model`] is what everyone outside asks; names of fields and of taps are the checkpoint's.
+//! Loading is strict and ours ([`loading`]): mlx-rs's own ignores unknown keys and leaves missing weights random.
 
-pub mod activation;
-pub mod cache;
-pub mod clip;
-mod clip_embeddings;
-pub mod config;
-pub mod conv;
-pub mod decoder;
+pub mod architectures;
+pub mod backend;
+pub mod contract;
 pub mod decoding;
 pub mod error;
 pub mod fault;
-mod fused;
-mod gather;
-pub mod image;
-mod kernels;
-mod lanes;
 pub mod layers;
-pub mod matrix;
-pub mod moe;
-pub mod ocr;
-pub mod projector;
-pub mod projectors;
-pub mod resample;
-pub mod rotary;
-pub mod runtime;
-pub mod sam;
-pub mod sam_attention;
-mod sam_positions;
-pub mod tap;
-pub mod unfold;
-mod views;
-pub mod weights;
+pub mod loading;
+pub mod parts;
+pub mod registry;
 
+pub use backend::runtime;
+pub use contract::{Facts, Image, Model, Pass, Prompt, TileGrid};
 pub use error::{Error, Result};
-pub use ocr::{DeepseekOcr, LoadOptions, Prompt};
+pub use loading::LoadOptions;
+pub use registry::load;

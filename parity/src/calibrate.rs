@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use mlx_rs::{Array, Dtype, fast, ops};
 use mlxport_model::{
-    activation::{gelu, gelu_tanh, quick_gelu, silu},
-    tap::Operation,
+    backend::functions::{gelu, gelu_tanh, quick_gelu, silu},
+    contract::Operation,
 };
 use mlxport_verdict::{Reference, compare};
 

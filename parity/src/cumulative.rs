@@ -6,13 +6,11 @@ use std::collections::{HashMap, HashSet};
 
 use mlx_rs::Array;
 use mlxport_fixtures::{Fixture, Kind as PointKind, Point};
-use mlxport_model::{
-    DeepseekOcr,
-    tap::{Kind, Listener, Taps},
-};
+use mlxport_model::contract::{Kind, Listener, Model, Pass, Plain};
 use mlxport_verdict::{Failure, Mode, TapRecord};
 
 use crate::{
+    driver::Driver,
     error::{Error, Result},
     inputs,
     judge::Judge,
@@ -25,16 +23,17 @@ use crate::{
 /// # Errors
 /// When the fixture cannot be read; a model that fails on the way is a failed record for every tap it never reached.
 pub fn run<'j>(
-    model: &DeepseekOcr,
+    model: &dyn Model,
     fixture: &'j Fixture,
     selection: &Selection,
     judge: &mut Judge<'j>,
+    driver: Driver,
     mapped: impl Fn(&Point) -> bool,
 ) -> Result<Vec<TapRecord>> {
-    let prompt = inputs::prompt(fixture)?;
+    let prompt = inputs::prompt(model, fixture)?;
     let wanted = fixture.points().iter().enumerate().filter(|(_, p)| selection.holds(&p.point) && mapped(p));
     let mut ear = Ear::new(wanted, judge);
-    let outcome = model.forward(&prompt, None, &Taps::to(&mut ear)).map(drop);
+    let outcome = driver.forward(model, &prompt, &Pass::heard(&mut ear, &Plain)).map(drop);
     let Ear { mut records, points, error, .. } = ear;
     if let Some(error) = error {
         return Err(error);

@@ -8,10 +8,10 @@ use std::{
 use mlx_rs::Dtype;
 use mlxport_fixtures::{Data, Fixture, Kind, TensorFile, read_limited};
 use mlxport_model::{
-    DeepseekOcr, LoadOptions,
+    LoadOptions, Model,
+    contract::{Operation, Tuned},
     decoding::{NoRepeatNgram, Options, generate},
     runtime::Place,
-    tap::Operation,
 };
 use mlxport_verdict::{K, Precision, Reference, compare};
 use serde::{Deserialize, Serialize};
@@ -117,13 +117,13 @@ impl Recorded {
 /// When model, recording or device cannot be used.
 pub fn decode(request: &DecodeRequest) -> Result<Decoded> {
     let fixture = Fixture::open(&request.fixture)?;
-    let prompt = inputs::prompt(&fixture)?;
     let recorded = recorded(fixture.dir(), &request.options)?;
     use_device(request.place)?;
-    let model = DeepseekOcr::load(
+    let model = mlxport_model::load(
         &request.model,
         LoadOptions { dtype: dtype_of(request.precision), ..LoadOptions::default() },
     )?;
+    let prompt = inputs::prompt(&*model, &fixture)?;
     let mut options = request.options.clone();
     options.max_tokens = match (request.steps, &recorded) {
         (Some(steps), _) => steps,
@@ -131,12 +131,12 @@ pub fn decode(request: &DecodeRequest) -> Result<Decoded> {
         (None, None) => return Err(Error::Mismatch(no_reference(fixture.dir()))),
     };
     let mut rows = Vec::new();
-    let tokens = generate(&model, &prompt, &options, |step| {
+    let tokens = generate(&*model, &prompt, &options, &Tuned, |step| {
         rows.push(step.logits.to_vec());
         true
     })?;
     let reference = match recorded {
-        Some((name, run)) => Some(judge(&fixture, &model, (name, run), &tokens, &rows)?),
+        Some((name, run)) => Some(judge(&fixture, &*model, (name, run), &tokens, &rows)?),
         None => None,
     };
     Ok(Decoded { tokens, reference })
@@ -162,7 +162,7 @@ fn recorded(dir: &Path, options: &Options) -> Result<Option<(String, Recorded)>>
 
 fn judge(
     fixture: &Fixture,
-    model: &DeepseekOcr,
+    model: &dyn Model,
     (name, run): (String, Recorded),
     made: &[i32],
     rows: &[Vec<f32>],
@@ -194,7 +194,7 @@ fn judge(
     let each = recorded.chunks_exact(width).zip(&rows[..comparable]).map(|(reference, found)| error(reference, found));
     agreement.logits_worst_step = each.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
     agreement.logits_rel_rms = Some(all);
-    if model.dtype() == Dtype::Float32 {
+    if model.facts().dtype == Dtype::Float32 {
         let tolerance = tolerance(fixture, model)?;
         agreement.logits_tolerance = Some(tolerance);
         agreement.pass &= all <= tolerance;
@@ -203,11 +203,11 @@ fn judge(
 }
 
 /// K × the larger floor of the prompt's own logits: what float32 PyTorch is off there, or the head's product alone is here.
-fn tolerance(fixture: &Fixture, model: &DeepseekOcr) -> Result<f64> {
+fn tolerance(fixture: &Fixture, model: &dyn Model) -> Result<f64> {
     let point = fixture.point("logits", 0, Kind::Out).or_else(|| fixture.point("lm_head", 0, Kind::Out));
     let torch = point.map_or(0.0, mlxport_fixtures::Point::relative_floor);
-    let depth = model.config().language_config.hidden_size;
-    let runtime = Calibration::new(model.dtype(), 1).floor(Operation::Product { depth })?;
+    let depth = model.facts().hidden;
+    let runtime = Calibration::new(model.facts().dtype, 1).floor(Operation::Product { depth })?;
     Ok(K * torch.max(runtime).max(f64::from(f32::EPSILON)))
 }
 

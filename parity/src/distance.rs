@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{DeepseekOcr, LoadOptions, runtime::Place, tap::Taps};
+use mlxport_model::{LoadOptions, Pass, runtime::Place};
 use mlxport_verdict::{LogitMetrics, Reference, compare_logits};
 
 use crate::{
@@ -19,10 +19,11 @@ use crate::{
 /// When a model, the recording or the device cannot be used, or logits are not finite.
 pub fn distance(reference: &Path, candidate: &Path, fixture: &Path, place: Place) -> Result<LogitMetrics> {
     use_device(place)?;
-    let prompt = inputs::prompt(&Fixture::open(fixture)?)?;
+    let fixture = Fixture::open(fixture)?;
     let mut vocabulary = 0;
     let mut logits = |dir: &Path| -> Result<Vec<f32>> {
-        let logits = DeepseekOcr::load(dir, LoadOptions::bfloat16())?.forward(&prompt, None, &Taps::none())?;
+        let model = mlxport_model::load(dir, LoadOptions::bfloat16())?;
+        let logits = model.forward(&inputs::prompt(&*model, &fixture)?, None, &Pass::tuned())?;
         vocabulary = logits.dim(-1) as usize;
         host::floats(&logits)
     };

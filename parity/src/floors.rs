@@ -1,7 +1,7 @@
 //! What a recording says PyTorch itself is off by, in the precision of the run and the mode of the comparison.
 
 use mlxport_fixtures::{Fixture, Kind, NoiseFloor, Point, Quantized};
-use mlxport_model::config::Packing;
+use mlxport_model::Facts;
 use mlxport_verdict::{Mode, Precision};
 
 use crate::error::{Error, Result};
@@ -79,12 +79,12 @@ pub fn measured(point: &Point, basis: Basis, mode: Mode) -> bool {
     !point.dtype.is_float() || recorded(point, basis, mode).is_some()
 }
 
-/// The basis of a run of a model that is packed as `packing` says, by the floors of `fixture`.
+/// The basis of a run of the model that `facts` are of, by the floors of `fixture`.
 ///
 /// # Errors
 /// Floors that one of `modes` needs are missing, or were measured for another quantization: with what would add them.
-pub fn basis(fixture: &Fixture, precision: Precision, packing: &Packing, modes: &[Mode]) -> Result<Basis> {
-    let quantized = if packing.is_there() { Some(same_quantization(fixture, packing)?) } else { None };
+pub fn basis(fixture: &Fixture, precision: Precision, facts: &Facts, modes: &[Mode]) -> Result<Basis> {
+    let quantized = facts.packed.map(|packed| same_quantization(fixture, packed)).transpose()?;
     let basis = Basis { precision, quantized };
     let outputs = || fixture.points().iter().filter(|p| p.dtype.is_float() && p.kind == Kind::Out);
     let lacking = modes.iter().find(|&&mode| !outputs().any(|point| recorded(point, basis, mode).is_some()));
@@ -104,9 +104,8 @@ pub fn basis(fixture: &Fixture, precision: Precision, packing: &Packing, modes: 
 }
 
 /// The quantization of a model, which must be the one that the recording has floors for.
-fn same_quantization(fixture: &Fixture, packing: &Packing) -> Result<Quantized> {
-    let found = packing.of("").map_err(Error::Mismatch)?;
-    let found = Quantized { bits: found.1 as u32, group_size: found.0 as u32 };
+fn same_quantization(fixture: &Fixture, (group_size, bits): (i32, i32)) -> Result<Quantized> {
+    let found = Quantized { bits: bits as u32, group_size: group_size as u32 };
     let (name, dir) = (fixture.name(), fixture.dir().display());
     match fixture.quantized() {
         Some(recorded) if recorded == found => Ok(found),

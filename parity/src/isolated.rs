@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use mlx_rs::Array;
 use mlxport_fixtures::{Fixture, Kind as PointKind, Point};
-use mlxport_model::{
-    DeepseekOcr,
-    tap::{Kind, Listener, Module, Taps},
-};
+use mlxport_model::contract::{Kind, Listener, Model, Module, Pass, Plain, merge};
 use mlxport_verdict::{Failure, Mode, NotCompared, Shard, TapRecord};
 
 use crate::{error::Result, floors::NOT_MEASURED, host, inputs, judge::Judge, routers::Routers, select::Selection};
@@ -29,7 +26,7 @@ pub type Outcome = (Vec<TapRecord>, Vec<NotCompared>);
 /// # Errors
 /// When the fixture cannot be read; a module that cannot be run is a failed record.
 pub fn run(
-    model: &DeepseekOcr,
+    model: &dyn Model,
     modules: &BTreeMap<&str, &dyn Module>,
     fixture: &Fixture,
     (selection, share): (&Selection, Option<&Share<'_>>),
@@ -44,7 +41,7 @@ pub fn run(
     let (mut records, mut not_compared) = (Vec::new(), Vec::new());
     for point in fixture.points().iter().filter(|p| selection.holds(&p.point)) {
         let here = share.is_none_or(|share| share.contains(&(point.point.as_str(), point.call)));
-        if here && is_decoder_input(point) {
+        if here && is_decoder_input(model, point) {
             records.extend(placed(model, fixture, point, judge)?);
         }
         if point.kind != PointKind::Out {
@@ -59,7 +56,7 @@ pub fn run(
             Some(_) if !judge.measured(point, Mode::Isolated) => not_compared.push(skipped(point, NOT_MEASURED)),
             Some(given) => {
                 given.sort_by_key(|(index, _)| *index);
-                records.push(module_record(*module, fixture, given, model.dtype(), point, judge)?);
+                records.push(module_record(*module, fixture, given, model.facts().dtype, point, judge)?);
             }
             None => not_compared.push(skipped(point, "no recorded input")),
         }
@@ -87,7 +84,7 @@ fn module_record(
 ) -> Result<TapRecord> {
     let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
     let mut ear = Ear { path: &point.point, routers: Routers::new(Mode::Isolated, judge.routing()), judge };
-    let outcome = module.call(&given, &Taps::to(&mut ear));
+    let outcome = module.call(&given, &Pass::heard(&mut ear, &Plain));
     let routers = ear.routers;
     match outcome {
         Ok(output) => {
@@ -125,21 +122,26 @@ impl Listener for Ear<'_, '_> {
 
 /// The point where the image's features, laid out in rows, stand among the token embeddings. PyTorch has no module for that
 /// step, so the first thing that sees its result stands for it.
-fn is_decoder_input(point: &Point) -> bool {
-    point.point == "model.layers.0.input_layernorm" && point.kind == PointKind::In(0)
+fn is_decoder_input(model: &dyn Model, point: &Point) -> bool {
+    point.point == model.facts().junction.point && point.kind == PointKind::In(0)
 }
 
 /// Lays out the recorded projector outputs and embeddings and judges the decoder's input by itself.
-fn placed(model: &DeepseekOcr, fixture: &Fixture, point: &Point, judge: &mut Judge) -> Result<Option<TapRecord>> {
-    let prompt = inputs::prompt(fixture)?;
+fn placed(model: &dyn Model, fixture: &Fixture, point: &Point, judge: &mut Judge) -> Result<Option<TapRecord>> {
+    let prompt = inputs::prompt(model, fixture)?;
     let Some(image) = &prompt.image else { return Ok(None) };
+    let junction = model.facts().junction;
     let output = |path: &str, call: u32| -> Result<Option<Array>> {
-        fixture.point(path, call, PointKind::Out).map(|p| host::array(&fixture.recorded(p)?, model.dtype())).transpose()
+        fixture
+            .point(path, call, PointKind::Out)
+            .map(|p| host::array(&fixture.recorded(p)?, model.facts().dtype))
+            .transpose()
     };
-    let tiles = if image.tiles.is_some() { output("model.projector", 0)? } else { None };
-    let global = output("model.projector", u32::from(tiles.is_some()))?;
-    let (Some(embeddings), Some(global)) = (output("model.embed_tokens", 0)?, global) else { return Ok(None) };
-    let record = match model.place(&embeddings, tiles.as_ref(), image, &global, &prompt.images_seq_mask) {
+    let tiles = if image.tiles.is_some() { output(junction.features, 0)? } else { None };
+    let global = output(junction.features, u32::from(tiles.is_some()))?;
+    let (Some(embeddings), Some(global)) = (output(junction.embeddings, 0)?, global) else { return Ok(None) };
+    let rows = model.rows(tiles.as_ref(), image.grid, &global, &Pass::plain());
+    let record = match rows.and_then(|rows| merge(&embeddings, &rows, &prompt.images_seq_mask)) {
         Ok(rows) => judge.judge(point, Mode::Isolated, &rows, None)?,
         Err(error) => judge.failed(point, Mode::Isolated, Failure::RunFailed { message: error.to_string() }),
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use mlx_rs::{Array, Dtype};
 use mlxport_compare::Experts;
 use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
-use mlxport_model::tap::Module;
+use mlxport_model::contract::Module;
 use mlxport_verdict::{
     Detail, Failure, Floors, Header, Keeper, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance,
     compare, compare_exact, compare_logits, compare_sets,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use mlx_rs::Array;
-use mlxport_model::tap::Kind;
+use mlxport_model::contract::Kind;
 use mlxport_verdict::Mode;
 
 use crate::{judge::Judge, routing::Routing, ties::Scores};

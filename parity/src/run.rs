@@ -6,8 +6,7 @@ use mlx_rs::Dtype;
 use mlxport_convert::checkpoint::MAX_JSON_BYTE_LEN;
 use mlxport_fixtures::{Fixture, Kind, Point, sha256_hex};
 use mlxport_model::{
-    DeepseekOcr, LoadOptions,
-    config::Layout,
+    LoadOptions, Model,
     fault::{Fault, Variant},
     runtime::{self, Place},
 };
@@ -19,6 +18,7 @@ use mlxport_verdict::{
 use crate::{
     calibrate::Calibration,
     cumulative,
+    driver::Driver,
     error::{Error, Result},
     floors::{self, Basis, NOT_MEASURED, measured},
     isolated,
@@ -47,6 +47,8 @@ pub struct Request {
     pub planted: Option<Fault>,
     /// Another correct way to compute the same, if one is asked for.
     pub variant: Option<Variant>,
+    /// How a whole pass is made.
+    pub driver: Driver,
 }
 
 /// Runs and judges.
@@ -82,23 +84,26 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
         variant: request.variant,
         only: share.as_ref().map(|share| share.iter().map(|(path, _)| (*path).to_owned()).collect()),
     };
-    let model = DeepseekOcr::load(&request.model, options)?;
-    let basis = floors::basis(fixture, request.precision, &model.config().quantization, &request.modes)?;
+    let model = mlxport_model::load(&request.model, options)?;
+    let basis = floors::basis(fixture, request.precision, model.facts(), &request.modes)?;
     let modules = model.modules();
     let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
     // A CPU has no TF32.
     let tf32 = request.place == Place::Gpu && tf32().as_deref() != Some("0");
-    let calibration = Calibration::new(model.dtype(), tokens).with_tf32(tf32);
+    let calibration = Calibration::new(model.facts().dtype, tokens).with_tf32(tf32);
     let mut judge = Judge::new(fixture, &modules, calibration, (basis, K))?;
-    let mapped = |point: &Point| modules.contains_key(point.point.as_str()) || WHOLE.contains(&&*point.point);
+    let mapped =
+        |point: &Point| modules.contains_key(point.point.as_str()) || model.facts().whole.contains(&&*point.point);
     let (mut taps, mut not_compared) = (Vec::new(), not_covered(fixture, request, basis, mapped));
     let selection = &request.selection;
     for mode in &request.modes {
         match mode {
-            Mode::Cumulative => taps.extend(cumulative::run(&model, fixture, selection, &mut judge, mapped)?),
+            Mode::Cumulative => {
+                taps.extend(cumulative::run(&*model, fixture, selection, &mut judge, request.driver, mapped)?)
+            }
             Mode::Isolated => {
                 let (records, skipped) =
-                    isolated::run(&model, &modules, fixture, (selection, share.as_ref()), &mut judge)?;
+                    isolated::run(&*model, &modules, fixture, (selection, share.as_ref()), &mut judge)?;
                 taps.extend(records);
                 not_compared.extend(skipped);
             }
@@ -106,11 +111,8 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     }
     let points =
         Points { recorded: fixture.points().len(), mapped: fixture.points().iter().filter(|p| mapped(p)).count() };
-    record((request, basis), fixture, &model, taps, not_compared, points)
+    record((request, basis), fixture, &*model, taps, not_compared, points)
 }
-
-/// Outputs of the whole, which are shown but are no module that could be run alone.
-const WHOLE: [&str; 2] = ["model", "logits"];
 
 /// Points that no mode of this run is going to compare, with the reason.
 fn not_covered(
@@ -159,7 +161,7 @@ pub(crate) fn dtype_of(precision: Precision) -> Dtype {
 fn record(
     (request, basis): (&Request, Basis),
     fixture: &Fixture,
-    model: &DeepseekOcr,
+    model: &dyn Model,
     taps: Vec<TapRecord>,
     not_compared: Vec<NotCompared>,
     points: Points,
@@ -222,19 +224,15 @@ fn environment(place: Place, basis: Basis) -> Environment {
 const MLX_RS_VERSION: &str = "0.33.0";
 
 /// What was run: hashes of config.json and of the conversion's manifest, which holds every weight's hash.
-fn model_id(dir: &Path, model: &DeepseekOcr) -> Result<ModelId> {
+fn model_id(dir: &Path, model: &dyn Model) -> Result<ModelId> {
     let config = mlxport_convert::files::read_bounded(&dir.join("config.json"), MAX_JSON_BYTE_LEN).ok();
     let manifest = dir.join(mlxport_convert::manifest::MANIFEST_FILE);
     let manifest = mlxport_convert::files::read_bounded(&manifest, MAX_JSON_BYTE_LEN).ok();
-    let provenance = model.config().mlxport.as_ref();
-    let layout = match model.config().layout() {
-        Layout::MlxVlm => "mlx-vlm",
-        Layout::Split => "split",
-    };
+    let facts = model.facts();
     Ok(ModelId {
         config_sha256: config.map(|bytes| sha256_hex(&bytes)),
         weights_hash: manifest.map_or_else(|| "unknown".into(), |bytes| sha256_hex(&bytes)),
-        layout: layout.into(),
-        recipe: provenance.and_then(|p| p.recipe.clone()).unwrap_or_else(|| "unknown".into()),
+        layout: facts.layout.into(),
+        recipe: facts.recipe.clone().unwrap_or_else(|| "unknown".into()),
     })
 }

@@ -6,12 +6,12 @@ use std::{
 };
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{DeepseekOcr, LoadOptions, runtime::Place, tap::Taps};
+use mlxport_model::{LoadOptions, Pass, runtime::Place};
 use mlxport_verdict::{K, Mode, Precision};
 
 use crate::{
-    calibrate::Calibration, cumulative, error::Result, floors, host, inputs, judge::Judge, run::use_device,
-    select::Selection,
+    calibrate::Calibration, cumulative, driver::Driver, error::Result, floors, host, inputs, judge::Judge,
+    run::use_device, select::Selection,
 };
 
 /// What a float32 pass over a recording's inputs takes.
@@ -35,23 +35,23 @@ pub fn timing(model: &Path, fixture: &Path, place: Place) -> Result<Timing> {
     use_device(place)?;
     let begun = Instant::now();
     let fixture = Fixture::open(fixture)?;
-    let model = DeepseekOcr::load(model, LoadOptions::default())?;
+    let model = mlxport_model::load(model, LoadOptions::default())?;
     let open = begun.elapsed();
-    let prompt = inputs::prompt(&fixture)?;
+    let prompt = inputs::prompt(&*model, &fixture)?;
     let alone = || -> Result<Duration> {
         let begun = Instant::now();
-        host::floats(&model.forward(&prompt, None, &Taps::none())?)?;
+        host::floats(&model.forward(&prompt, None, &Pass::plain())?)?;
         Ok(begun.elapsed())
     };
     alone()?;
     let forward = alone()?;
     let modules = model.modules();
-    let basis = floors::basis(&fixture, Precision::F32, &model.config().quantization, &[Mode::Cumulative])?;
+    let basis = floors::basis(&fixture, Precision::F32, model.facts(), &[Mode::Cumulative])?;
     let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
-    let mut judge = Judge::new(&fixture, &modules, Calibration::new(model.dtype(), tokens), (basis, K))?;
+    let mut judge = Judge::new(&fixture, &modules, Calibration::new(model.facts().dtype, tokens), (basis, K))?;
     let mut listened = || -> Result<Duration> {
         let begun = Instant::now();
-        cumulative::run(&model, &fixture, &Selection::default(), &mut judge, |_| true)?;
+        cumulative::run(&*model, &fixture, &Selection::default(), &mut judge, Driver::Whole, |_| true)?;
         Ok(begun.elapsed())
     };
     let (first, compared) = (listened()?, listened()?);

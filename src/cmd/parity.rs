@@ -123,6 +123,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
         shard: args.shard,
         planted: None,
         variant: None,
+        driver: mlxport_parity::driver::Driver::Whole,
     };
     if args.mutate {
         return mutate::run(&request, args.report.as_deref(), args.json);

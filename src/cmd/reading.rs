@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mlxport_model::config::Config;
+use mlxport_model::registry;
 use mlxport_ocr::Prompter;
 
 /// Refuses, by its config alone, a model whose projector makes other than (side ÷ 64)² tokens of a view. The release counts a page's places
@@ -11,7 +11,7 @@ use mlxport_ocr::Prompter;
 /// # Errors
 /// With the fields that say so; and where config.json cannot be used.
 pub fn refuse_other_token_counts(model: &Path) -> anyhow::Result<()> {
-    let found = Config::load(model)?.projector_config.changes_token_count();
+    let found = registry::facts(model)?.reading.other_token_counts;
     anyhow::ensure!(
         found.is_empty(),
         "{}: {}; expected a projector that keeps the number of a page's tokens, by which its places in the prompt are counted: `ocr` and \

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use mlxport_model::{
-    DeepseekOcr, Error, LoadOptions,
+    Error, LoadOptions, Model,
     decoding::{Engine, NoRepeatNgram, Options, Sampling},
 };
 use mlxport_ocr::{Inputs, Mode, page::MAX_PIXELS};
@@ -149,7 +149,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         to_stdout(&format!("{object}\n"))?;
     }
     let chunk = (args.bounds.prompt_chunk > 0).then_some(i32::try_from(args.bounds.prompt_chunk)?);
-    let mut texts = Texts { engine: Engine::new(&model), model: &model, chunk };
+    let mut texts = Texts { engine: Engine::new(&*model), model: &*model, chunk };
     server.run(&mut texts, true)?;
     note("ended");
     Ok(ExitCode::SUCCESS)
@@ -157,7 +157,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// A model, and a server that listens for it.
 struct Ready {
-    model: DeepseekOcr,
+    model: Box<dyn Model>,
     server: Server,
     /// What requests call the model.
     name: String,
@@ -167,8 +167,8 @@ fn ready(args: &Args) -> anyhow::Result<Ready> {
     refuse_other_token_counts(&args.model)?;
     let prompter = tokenizer(&args.model, args.tokenizer.as_ref())?;
     args.device.begin()?;
-    let model = DeepseekOcr::load(&args.model, LoadOptions::usual(args.device.place()))?;
-    let settings = settings(args, model.config().language_config.max_position_embeddings)?;
+    let model = mlxport_model::load(&args.model, LoadOptions::usual(args.device.place()))?;
+    let settings = settings(args, model.facts().context)?;
     let (name, guarded) = (settings.model.clone(), settings.api_key.is_some());
     let server = Server::bind(settings, prompter)?;
     let address = server.address();
@@ -257,7 +257,7 @@ fn shown(line: &Log) -> String {
 
 /// The model's texts.
 struct Texts<'a> {
-    model: &'a DeepseekOcr,
+    model: &'a dyn Model,
     engine: Engine<'a>,
     /// Tokens of a prompt that are read between two steps.
     chunk: Option<i32>,

@@ -14,15 +14,15 @@ use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 
 use super::{Options, Sampler, Sampling, in_flight::InFlight, joining::Joining};
 use crate::{
-    cache::KvCache,
+    backend::KvCache,
+    contract::{Image, Model, Pass, Prompt, Steps, Tuned},
     error::{Error, Result},
-    image::Image,
-    ocr::{DeepseekOcr, Prompt},
 };
 
 /// Texts being made.
 pub struct Engine<'a> {
-    model: &'a DeepseekOcr,
+    model: &'a dyn Model,
+    steps: &'a dyn Steps,
     texts: Vec<Text>,
     /// Prompts being read, in the order of their beginning.
     joining: VecDeque<Joining>,
@@ -55,10 +55,15 @@ pub struct Made {
 }
 
 impl<'a> Engine<'a> {
-    /// Nothing to make yet.
-    pub fn new(model: &'a DeepseekOcr) -> Self {
+    /// Nothing to make yet; texts are made as users run the model.
+    pub fn new(model: &'a dyn Model) -> Self {
+        Self::with(model, &Tuned)
+    }
+
+    /// The same, computed by `steps`.
+    pub fn with(model: &'a dyn Model, steps: &'a dyn Steps) -> Self {
         let (texts, joining, ahead) = (Vec::new(), VecDeque::new(), InFlight::default());
-        Self { model, texts, joining, cache: model.new_cache(), logits: None, ahead }
+        Self { model, steps, texts, joining, cache: model.new_cache(), logits: None, ahead }
     }
 
     /// Texts being made; prompts being read are none yet.
@@ -85,7 +90,7 @@ impl<'a> Engine<'a> {
         }
         let mut joining = Joining::new(self.model, id, prompt.clone(), more.to_vec(), options);
         loop {
-            if let Some(logits) = joining.advance(self.model)? {
+            if let Some(logits) = joining.advance(self.model, &Pass::by(self.steps))? {
                 return self.take_in(joining, &logits);
             }
         }
@@ -105,7 +110,7 @@ impl<'a> Engine<'a> {
     /// When prompt, pictures and model do not fit: the prompt is dropped, and the other texts are unharmed.
     pub fn advance(&mut self) -> Result<Option<usize>> {
         let Some(mut joining) = self.joining.pop_front() else { return Ok(None) };
-        match joining.advance(self.model)? {
+        match joining.advance(self.model, &Pass::by(self.steps))? {
             Some(logits) => {
                 let id = joining.id;
                 self.take_in(joining, &logits)?;
@@ -160,7 +165,7 @@ impl<'a> Engine<'a> {
         if goes_on {
             // On their own, to be read while the next step runs: what is begun together is waited for together.
             self.ahead.begin([&ids, &best])?;
-            let next = rows(&self.model.decode_each(&ids, &mut self.cache)?)?;
+            let next = rows(&self.model.decode_each(&ids, &mut self.cache, &Pass::by(self.steps))?)?;
             self.ahead.begin([&next])?;
             self.logits = Some(next);
         }
@@ -247,21 +252,6 @@ impl<'a> Engine<'a> {
 
 fn no_numbers() -> Error {
     Error::input("logits", "numbers", "NaN, or nothing allowed")
-}
-
-impl DeepseekOcr {
-    /// Logits \[B, 1, vocab\], float32, of one more token `ids` \[B\] int32 (below the vocabulary's size: MLX does not check) of every
-    /// sequence of `cache`.
-    ///
-    /// # Errors
-    /// When the cache holds another number of sequences.
-    pub fn decode_each(&self, ids: &Array, cache: &mut KvCache) -> Result<Array> {
-        let count = ids.dim(0);
-        if cache.sequences() != count as usize {
-            return Err(Error::input("cache", format!("{count} sequences"), cache.sequences().to_string()));
-        }
-        self.next(&ids.reshape(&[count, 1])?, cache)
-    }
 }
 
 /// Logits \[B, 1, vocab\] → \[B, vocab\].

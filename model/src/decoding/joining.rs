@@ -7,10 +7,9 @@ use mlx_rs::{Array, ops::indexing::TryIndexOp, transforms::eval};
 
 use super::Options;
 use crate::{
-    cache::KvCache,
+    backend::KvCache,
+    contract::{Image, Model, Pass, Prompt},
     error::Result,
-    image::Image,
-    ocr::{DeepseekOcr, Prompt},
 };
 
 /// A prompt being read.
@@ -29,7 +28,7 @@ pub(super) struct Joining {
 
 impl Joining {
     /// Nothing read yet. `more` pictures follow `prompt.image`.
-    pub fn new(model: &DeepseekOcr, id: usize, mut prompt: Prompt, more: Vec<Image>, options: Options) -> Self {
+    pub fn new(model: &dyn Model, id: usize, mut prompt: Prompt, more: Vec<Image>, options: Options) -> Self {
         let pictures = prompt.image.take().into_iter().chain(more).collect();
         let cache = model.new_cache();
         Self { id, options, prompt, cache, pictures, rows: Vec::new(), embeddings: None }
@@ -40,22 +39,22 @@ impl Joining {
     ///
     /// # Errors
     /// When prompt, pictures and model do not fit.
-    pub fn advance(&mut self, model: &DeepseekOcr) -> Result<Option<Array>> {
+    pub fn advance(&mut self, model: &dyn Model, pass: &Pass) -> Result<Option<Array>> {
         if let Some(picture) = self.pictures.pop_front() {
-            let rows = model.image_rows(&picture)?;
+            let rows = model.image_rows(&picture, pass)?;
             eval([&rows])?;
             self.rows.push(rows);
             return Ok(None);
         }
         let embeddings = match self.embeddings.take() {
             Some(embeddings) => embeddings,
-            None => model.embeddings_with(&self.prompt, &std::mem::take(&mut self.rows))?,
+            None => model.embeddings_with(&self.prompt, &std::mem::take(&mut self.rows), pass)?,
         };
         let (start, tokens) = (self.cache.tokens(), embeddings.dim(1));
         let end = self.options.chunk.map_or(tokens, |chunk| start.saturating_add(chunk.max(1)).min(tokens));
-        let hidden = model.read(&embeddings.try_index((.., start..end))?, &mut self.cache)?;
+        let hidden = model.hidden(&embeddings.try_index((.., start..end))?, Some(&mut self.cache), pass)?;
         if end == tokens {
-            let logits = model.last_logits(&hidden)?;
+            let logits = model.last_logits(&hidden, pass)?;
             eval([&logits].into_iter().chain(self.cache.arrays()))?;
             return Ok(Some(logits));
         }

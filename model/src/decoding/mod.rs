@@ -19,10 +19,9 @@ pub use ngram::NoRepeatNgram;
 pub use sampling::{Sampler, Sampling};
 
 use crate::{
-    cache::KvCache,
+    backend::KvCache,
+    contract::{Model, Pass, Prompt, Steps},
     error::{Error, Result},
-    ocr::{DeepseekOcr, Prompt},
-    tap::Taps,
 };
 
 /// How to decode.
@@ -51,17 +50,19 @@ pub struct Step<'a> {
     pub logits: &'a [f32],
 }
 
-/// Decodes `prompt` and returns the new tokens; `each` sees every step and ends the text by returning false.
+/// Decodes `prompt`, computed by `steps`, and returns the new tokens; `each` sees every step and ends the text by returning false.
 ///
 /// # Errors
 /// When prompt and model do not fit, or logits are NaN.
 pub fn generate(
-    model: &DeepseekOcr,
+    model: &dyn Model,
     prompt: &Prompt,
     options: &Options,
+    steps: &dyn Steps,
     mut each: impl FnMut(&Step) -> bool,
 ) -> Result<Vec<i32>> {
-    let mut source = Logits::new(model, prompt, options);
+    let pass = Pass::by(steps);
+    let mut source = Logits { model, prompt, options, pass: &pass, cache: model.new_cache() };
     let mut sampler = Sampler::new(options.sampling.clone());
     let mut text = prompt.input_ids.clone();
     let start = text.len();
@@ -83,23 +84,20 @@ pub fn generate(
 
 /// Where the next logits come from.
 struct Logits<'a> {
-    model: &'a DeepseekOcr,
+    model: &'a dyn Model,
     prompt: &'a Prompt,
     options: &'a Options,
+    pass: &'a Pass<'a>,
     cache: KvCache,
 }
 
-impl<'a> Logits<'a> {
-    fn new(model: &'a DeepseekOcr, prompt: &'a Prompt, options: &'a Options) -> Self {
-        Self { model, prompt, options, cache: model.new_cache() }
-    }
-
+impl Logits<'_> {
     /// After the prompt and `made`.
     fn next(&mut self, made: &[i32]) -> Result<Vec<f32>> {
         let logits = match made.last() {
             _ if self.options.without_cache => self.afresh(made)?,
-            None => self.model.prefill(self.prompt, &mut self.cache, self.options.chunk)?,
-            Some(&last) => self.model.decode(&[last], &mut self.cache)?,
+            None => self.model.prefill(self.prompt, &[], &mut self.cache, self.options.chunk, self.pass)?,
+            Some(&last) => self.model.decode(&[last], &mut self.cache, self.pass)?,
         };
         last_row(&logits)
     }
@@ -108,7 +106,7 @@ impl<'a> Logits<'a> {
         let mut prompt = self.prompt.clone();
         prompt.input_ids.extend(made);
         prompt.images_seq_mask.extend(made.iter().map(|_| false));
-        self.model.forward(&prompt, None, &Taps::none())
+        self.model.forward(&prompt, None, self.pass)
     }
 }
 

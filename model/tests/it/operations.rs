@@ -5,9 +5,9 @@ use std::{collections::HashMap, path::Path};
 
 use mlx_rs::{Array, Dtype};
 use mlxport_model::{
+    backend::resample::{Bicubic, LinearMode, bicubic_table, linear_rows},
     fault::Planted,
-    resample::{Bicubic, LinearMode, bicubic_table, linear_rows},
-    sam_attention::Windows,
+    parts::sam::Windows,
 };
 
 type Recorded = HashMap<String, Array>;

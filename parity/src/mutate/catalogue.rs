@@ -2,6 +2,8 @@
 
 use mlxport_model::fault::{Edit, Fault, GraphFault, Variant, WeightFault};
 
+use crate::driver::Driver;
+
 use super::{config, facts::Facts, graph, weights};
 
 /// One fault to plant.
@@ -12,8 +14,8 @@ pub(super) struct Mutant {
     /// The module that shows it by itself, where it is a step of that module between those inside it.
     pub(super) step_of: Option<&'static str>,
     pub(super) plan: Plan,
-    /// The variant it needs to show: a fault of the cache shows only where a cache is used.
-    pub(super) variant: Option<Variant>,
+    /// The driver it needs to show: a fault of the cache shows only where a cache is used.
+    pub(super) driver: Driver,
 }
 
 /// What is to be expected of a fault.
@@ -54,7 +56,7 @@ impl Mutant {
             planted_in: planted_in.into(),
             step_of: None,
             plan: Plan::Catch(fault),
-            variant: None,
+            driver: Driver::Whole,
         }
     }
 
@@ -109,9 +111,9 @@ impl Mutant {
         self
     }
 
-    /// It shows only in this variant.
-    pub(super) fn with(mut self, variant: Variant) -> Self {
-        self.variant = Some(variant);
+    /// It shows only with this driver.
+    pub(super) fn with(mut self, driver: Driver) -> Self {
+        self.driver = driver;
         self
     }
 }
@@ -127,25 +129,32 @@ pub(super) fn all(facts: &Facts) -> Vec<Mutant> {
     all
 }
 
+/// Another correct way.
+pub(super) enum Way {
+    /// Other steps.
+    Steps(Variant),
+    /// Another driver.
+    Driver(Driver),
+}
+
 /// Every variant, with its name for people.
-pub(super) const VARIANTS: [(&str, Variant); 19] = [
-    ("attention as two products and a softmax", Variant::AttentionByProducts),
-    ("attention head by head", Variant::AttentionByHead),
-    ("norms from means and squares", Variant::NormsByMoments),
-    ("linear layers over half the depth at a time", Variant::SplitProducts),
-    ("linear layers with operands exchanged", Variant::TransposedWeights),
-    ("convolutions as sums of products", Variant::ConvByProducts),
-    ("sigmoids from exponentials", Variant::SigmoidByExp),
-    ("GELU from the other half's", Variant::GeluByComplement),
-    ("rotation as a product", Variant::RopeByProduct),
-    ("position tables resampled rows first", Variant::TablesRowsFirst),
-    ("tiles encoded one at a time", Variant::TilesOneByOne),
-    ("windows attended to one at a time", Variant::WindowsOneByOne),
-    ("the router's softmax from exponentials", Variant::RouterByExp),
-    ("experts summed from the last to the first", Variant::ExpertsBackwards),
-    ("residuals added by halves", Variant::ResidualsByHalves),
-    ("projections in one product, experts gathered", Variant::Fused),
-    ("the prompt in chunks, through the cache", Variant::PrefillInChunks),
-    ("the prompt in halves, through the cache", Variant::PrefillInHalves),
-    ("the prompt token by token, through the cache", Variant::PrefillByToken),
+pub(super) const VARIANTS: [(&str, Way); 18] = [
+    ("attention as two products and a softmax", Way::Steps(Variant::AttentionByProducts)),
+    ("attention head by head", Way::Steps(Variant::AttentionByHead)),
+    ("norms from means and squares", Way::Steps(Variant::NormsByMoments)),
+    ("linear layers over half the depth at a time", Way::Steps(Variant::SplitProducts)),
+    ("linear layers with operands exchanged", Way::Steps(Variant::TransposedWeights)),
+    ("convolutions as sums of products", Way::Steps(Variant::ConvByProducts)),
+    ("sigmoids from exponentials", Way::Steps(Variant::SigmoidByExp)),
+    ("GELU from the other half's", Way::Steps(Variant::GeluByComplement)),
+    ("rotation as a product", Way::Steps(Variant::RopeByProduct)),
+    ("position tables resampled rows first", Way::Steps(Variant::TablesRowsFirst)),
+    ("tiles encoded one at a time", Way::Driver(Driver::TilesOneByOne)),
+    ("windows attended to one at a time", Way::Steps(Variant::WindowsOneByOne)),
+    ("the router's softmax from exponentials", Way::Steps(Variant::RouterByExp)),
+    ("experts summed from the last to the first", Way::Steps(Variant::ExpertsBackwards)),
+    ("residuals added by halves", Way::Steps(Variant::ResidualsByHalves)),
+    ("the prompt in chunks, through the cache", Way::Driver(Driver::InChunks(7))),
+    ("the prompt in halves, through the cache", Way::Driver(Driver::InHalves)),
+    ("the prompt token by token, through the cache", Way::Driver(Driver::InChunks(1))),
 ];

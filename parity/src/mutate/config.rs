@@ -1,9 +1,6 @@
 //! Faults of the config: a number read wrongly, or a default taken for the released value.
 
-use mlxport_model::{
-    config::{Config, ScoringFunc},
-    fault::Fault,
-};
+use mlxport_model::{architectures::Config, fault::Fault, parts::deepseek_v2::ScoringFunc};
 
 use super::{catalogue::Mutant, facts::Facts};
 

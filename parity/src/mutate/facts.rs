@@ -1,9 +1,6 @@
 //! What decides which faults can be planted in a model, and which of them a recording can show.
 
-use mlxport_fixtures::Fixture;
-use mlxport_model::config::{Config, Layout};
-
-use crate::{error::Result, inputs};
+use mlxport_model::{Prompt, architectures::Config, loading::Layout};
 
 /// Sizes of the model and of what it is fed.
 #[derive(Debug, Clone)]
@@ -16,16 +13,13 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// # Errors
-    /// When config or fixture cannot be read.
-    pub(super) fn read(config: Config, fixture: &Fixture) -> Result<Self> {
-        let prompt = inputs::prompt(fixture)?;
+    pub(super) fn read(config: Config, prompt: &Prompt) -> Self {
         let patch = config.vision_config.width.sam.patch_size.max(1);
         let views = prompt.image.iter().flat_map(|image| image.tiles.iter().chain([&image.global]));
         let sam_grids = views.map(|view| view.dim(1) / patch).collect();
         let tiles = prompt.image.as_ref().filter(|image| image.tiles.is_some());
         let tiles = tiles.map(|image| (image.grid.across, image.grid.down));
-        Ok(Self { config, sam_grids, tiles })
+        Self { config, sam_grids, tiles }
     }
 
     /// Patches per side after SAM's two convolutions of stride 2.

@@ -1,9 +1,8 @@
 //! Faults of the computation: a wrong step, with the right weights.
 
-use mlxport_model::{
-    config::ScoringFunc,
-    fault::{GraphFault, Variant},
-};
+use mlxport_model::{fault::GraphFault, parts::deepseek_v2::ScoringFunc};
+
+use crate::driver::Driver;
 
 use super::{catalogue::Mutant, facts::Facts};
 
@@ -126,9 +125,9 @@ pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
         fault("GELU for SiLU", &first, GraphFault::GeluForSilu),
         fault("the last norm left out", "model.norm", GraphFault::FinalNormMissing),
         fault("a stale cache: the last token's place keeps the one before", attention, GraphFault::StaleCache)
-            .with(Variant::PrefillInChunks),
+            .with(Driver::InChunks(7)),
         fault("positions start anew in every chunk", "model.layers.0", GraphFault::CachePositionsRestart)
-            .with(Variant::PrefillInChunks),
+            .with(Driver::InChunks(7)),
     ];
     all.extend(routing(facts));
     all

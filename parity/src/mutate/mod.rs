@@ -11,7 +11,7 @@ mod graph;
 mod weights;
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{config::Config, fault::Variant};
+use mlxport_model::{LoadOptions, architectures::Config};
 use mlxport_verdict::{
     MUTATION_SCHEMA, Mode, MutantRecord, MutationReport, MutationSummary, Outcome, Run, TapRecord, TapRef,
     VariantRecord, Verdict,
@@ -19,9 +19,10 @@ use mlxport_verdict::{
 
 use crate::{
     error::{Error, Result},
+    inputs,
     run::{Request, run_on},
 };
-use catalogue::{Mutant, Plan, VARIANTS};
+use catalogue::{Mutant, Plan, VARIANTS, Way};
 use facts::Facts;
 
 /// Plants every fault and runs every variant; `heard` is told of each, with how many there are.
@@ -36,7 +37,8 @@ pub fn mutate(request: &Request, mut heard: impl FnMut(usize, usize)) -> Result<
         return Err(Error::Mismatch(message.into()));
     }
     let config = Config::load(&request.model).map_err(mlxport_model::Error::from)?;
-    let catalogue = catalogue::all(&Facts::read(config, &fixture)?);
+    let prompt = inputs::prompt(&*mlxport_model::load(&request.model, LoadOptions::default())?, &fixture)?;
+    let catalogue = catalogue::all(&Facts::read(config, &prompt));
     let total = catalogue.len() + VARIANTS.len();
     let mut mutants = Vec::new();
     for mutant in catalogue {
@@ -44,9 +46,9 @@ pub fn mutate(request: &Request, mut heard: impl FnMut(usize, usize)) -> Result<
         mutants.push(planted(request, &fixture, &baseline, mutant)?);
     }
     let mut variants = Vec::new();
-    for (name, variant) in VARIANTS {
+    for (name, way) in &VARIANTS {
         heard(mutants.len() + variants.len(), total);
-        variants.push(varied(request, &fixture, &baseline, name, variant)?);
+        variants.push(varied(request, &fixture, &baseline, name, way)?);
     }
     Ok(MutationReport {
         schema: MUTATION_SCHEMA,
@@ -76,7 +78,7 @@ fn planted(request: &Request, fixture: &Fixture, baseline: &Run, mutant: Mutant)
         let Plan::Impossible(reason) = mutant.plan else { unreachable!("every other plan has a fault") };
         return Ok(empty(Outcome::NotApplicable { reason: reason.to_owned() }));
     };
-    let request = Request { planted: Some(fault.clone()), variant: mutant.variant, ..request.clone() };
+    let request = Request { planted: Some(fault.clone()), driver: mutant.driver, ..request.clone() };
     let run = match run_on(fixture, &request) {
         Ok(run) => run,
         Err(Error::Model(error)) => return Ok(empty(Outcome::NotRun { message: error.to_string() })),
@@ -134,8 +136,11 @@ fn same(a: &[TapRecord], b: &[TapRecord]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| bits(a) == bits(b))
 }
 
-fn varied(request: &Request, fixture: &Fixture, baseline: &Run, name: &str, variant: Variant) -> Result<VariantRecord> {
-    let request = Request { variant: Some(variant), ..request.clone() };
+fn varied(request: &Request, fixture: &Fixture, baseline: &Run, name: &str, way: &Way) -> Result<VariantRecord> {
+    let request = match *way {
+        Way::Steps(variant) => Request { variant: Some(variant), ..request.clone() },
+        Way::Driver(driver) => Request { driver, ..request.clone() },
+    };
     let run = run_on(fixture, &request)?;
     Ok(VariantRecord {
         name: name.to_owned(),
@@ -162,7 +167,7 @@ mod tests {
     use mlxport_verdict::Precision;
 
     use super::*;
-    use crate::Selection;
+    use crate::{Selection, driver::Driver};
 
     /// What becomes of `mutant` on the smallest fixture.
     fn outcome_of(mutant: Mutant) -> Outcome {
@@ -181,6 +186,7 @@ mod tests {
             shard: None,
             planted: None,
             variant: None,
+            driver: Driver::Whole,
         };
         let fixture = Fixture::open(&request.fixture).expect("a fixture");
         let baseline = run_on(&fixture, &request).expect("a verdict");

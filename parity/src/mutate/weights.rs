@@ -4,7 +4,7 @@ use mlx_rs::{Array, Dtype, ops};
 use mlxport_model::{
     Result,
     fault::{Edit, Fault, WeightFault},
-    projectors::ProjectorType,
+    parts::projector::ProjectorType,
 };
 
 use super::{catalogue::Mutant, facts::Facts};

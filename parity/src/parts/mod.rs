@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use mlx_rs::{Array, Dtype};
 use mlxport_fixtures::{Data, Tensor, TensorFile};
 use mlxport_model::{
+    contract::Operation,
     runtime::{self, Place},
-    tap::Operation,
 };
 use mlxport_verdict::{
     Failure, Floors, Header, K, Mode, Precision, Reference, ReferenceKind, TapId, TapRecord, compare, ulp_floor,

@@ -5,11 +5,11 @@ use std::path::Path;
 use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 use mlxport_fixtures::Tensor;
 use mlxport_model::{
+    backend::resample::{Bicubic, LinearMode, bicubic_table, linear_rows},
+    contract::Operation,
     fault::Planted,
-    resample::{Bicubic, LinearMode, bicubic_table, linear_rows},
-    sam_attention::Windows,
-    tap::Operation,
-    unfold::{Columns, Unfold},
+    parts::projector::unfold::{Columns, Unfold},
+    parts::sam::Windows,
 };
 use mlxport_verdict::TapRecord;
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use mlx_rs::{Array, Dtype, ops};
 use mlxport_fixtures::{Data, Tensor, read_limited};
 use mlxport_model::{
-    projectors::{Projector, ProjectorConfig},
-    unfold::Columns,
+    parts::projector::unfold::Columns,
+    parts::projector::{Projector, ProjectorConfig},
 };
 use mlxport_verdict::{Failure, ReferenceKind, TapRecord};
 use serde::Deserialize;

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use mlxport_convert::{Request, WriteOptions, prepare, recipe::packing::Wish};
 use mlxport_model::{
-    DeepseekOcr, LoadOptions, Prompt,
+    LoadOptions, Model, Prompt,
+    contract::Tuned,
     decoding::{Engine, NoRepeatNgram, Options, Sampling, generate},
     fault::Variant,
     runtime::{self, Place},
 };
 
-fn model(variant: Option<Variant>, quantize: bool) -> DeepseekOcr {
+fn model(variant: Option<Variant>, quantize: bool) -> Box<dyn Model> {
     runtime::use_device(Place::Cpu).expect("a CPU");
     // Rows of tiny-grid are shorter than any group; of tiny-base some are long enough, so floats and codes stand side by side.
     let name = if quantize { "tiny-base" } else { "tiny-grid" };
@@ -23,7 +24,7 @@ fn model(variant: Option<Variant>, quantize: bool) -> DeepseekOcr {
     });
     let request = Request { source, layout: Some("split".to_owned()), quantize, ..Request::default() };
     prepare(&request).expect("a plan").write(&WriteOptions::to(&target)).expect("written");
-    DeepseekOcr::load(&target, LoadOptions { variant, ..LoadOptions::default() }).expect("loads")
+    mlxport_model::load(&target, LoadOptions { variant, ..LoadOptions::default() }).expect("loads")
 }
 
 /// Prompts of different lengths, each with its own way to end and to choose.
@@ -47,7 +48,7 @@ fn texts() -> Vec<(Prompt, Options)> {
 }
 
 /// All texts, text `at` joining before step `2 · at`.
-fn together(model: &DeepseekOcr, texts: &[(Prompt, Options)]) -> Vec<Vec<i32>> {
+fn together(model: &dyn Model, texts: &[(Prompt, Options)]) -> Vec<Vec<i32>> {
     let mut engine = Engine::new(model);
     let mut made = vec![Vec::new(); texts.len()];
     let mut ended = vec![false; texts.len()];
@@ -69,7 +70,7 @@ fn together(model: &DeepseekOcr, texts: &[(Prompt, Options)]) -> Vec<Vec<i32>> {
 }
 
 /// The same, each prompt read in pieces of `chunk` tokens, one piece between two steps.
-fn in_pieces(model: &DeepseekOcr, texts: &[(Prompt, Options)], chunk: i32) -> Vec<Vec<i32>> {
+fn in_pieces(model: &dyn Model, texts: &[(Prompt, Options)], chunk: i32) -> Vec<Vec<i32>> {
     let mut engine = Engine::new(model);
     let mut made = vec![Vec::new(); texts.len()];
     for (id, (prompt, options)) in texts.iter().enumerate() {
@@ -91,24 +92,24 @@ fn in_pieces(model: &DeepseekOcr, texts: &[(Prompt, Options)], chunk: i32) -> Ve
     made
 }
 
-fn one_by_one(model: &DeepseekOcr, texts: &[(Prompt, Options)]) -> Vec<Vec<i32>> {
-    texts.iter().map(|(prompt, options)| generate(model, prompt, options, |_| true).expect("made")).collect()
+fn one_by_one(model: &dyn Model, texts: &[(Prompt, Options)]) -> Vec<Vec<i32>> {
+    texts.iter().map(|(prompt, options)| generate(model, prompt, options, &Tuned, |_| true).expect("made")).collect()
 }
 
 #[test]
 fn texts_made_together_are_the_texts_made_alone() {
     let mut texts = texts();
     let plain = model(None, false);
-    let want = one_by_one(&plain, &texts);
-    assert_eq!(together(&plain, &texts), want);
+    let want = one_by_one(&*plain, &texts);
+    assert_eq!(together(&*plain, &texts), want);
     for chunk in [1, 3, 64] {
-        assert_eq!(in_pieces(&plain, &texts, chunk), want, "{chunk} tokens at a time");
+        assert_eq!(in_pieces(&*plain, &texts, chunk), want, "{chunk} tokens at a time");
     }
     let fused = model(Some(Variant::Fused), false);
-    assert_eq!((together(&fused, &texts), one_by_one(&fused, &texts)), (want.clone(), want.clone()));
+    assert_eq!((together(&*fused, &texts), one_by_one(&*fused, &texts)), (want.clone(), want.clone()));
     // A stop token ends its text only.
     texts[0].1.stop = vec![want[0][4]];
-    let stopped = together(&plain, &texts);
+    let stopped = together(&*plain, &texts);
     let first = want[0].iter().position(|token| *token == want[0][4]).expect("it is there");
     assert_eq!((&stopped[0][..], &stopped[1..]), (&want[0][..=first], &want[1..]));
 }
@@ -116,17 +117,17 @@ fn texts_made_together_are_the_texts_made_alone() {
 #[test]
 fn a_quantized_model_decodes_the_same_in_every_way() {
     let texts = texts();
-    let want = one_by_one(&model(None, true), &texts);
-    assert_eq!(together(&model(None, true), &texts), want);
-    assert_eq!(together(&model(Some(Variant::Fused), true), &texts), want);
+    let want = one_by_one(&*model(None, true), &texts);
+    assert_eq!(together(&*model(None, true), &texts), want);
+    assert_eq!(together(&*model(Some(Variant::Fused), true), &texts), want);
 }
 
 #[test]
 fn a_text_can_be_ended_before_its_time() {
     let model = model(None, false);
     let texts = texts();
-    let want = one_by_one(&model, &texts);
-    let mut engine = Engine::new(&model);
+    let want = one_by_one(&*model, &texts);
+    let mut engine = Engine::new(&*model);
     for (id, (prompt, options)) in texts.iter().enumerate().take(2) {
         engine.join(id, prompt, options.clone()).expect("joins");
     }

@@ -5,11 +5,7 @@ use std::{
     time::Instant,
 };
 
-use mlxport_model::{
-    decoding::Engine,
-    image::{Image, TileGrid},
-    ocr::{DeepseekOcr, Prompt},
-};
+use mlxport_model::{Image, Model, Prompt, TileGrid, decoding::Engine};
 use mlxport_ocr::{Inputs, TILE};
 
 use super::{args::Args, pages::Ready};
@@ -17,7 +13,7 @@ use super::{args::Args, pages::Ready};
 /// Pages being read.
 pub struct Batch<'a> {
     args: &'a Args,
-    model: &'a DeepseekOcr,
+    model: &'a dyn Model,
     engine: Engine<'a>,
     reading: BTreeMap<usize, Reading>,
     /// Pages that were being read when a step failed; each is read again alone, so that only the one it failed for fails.
@@ -58,7 +54,7 @@ impl Reading {
 
 impl<'a> Batch<'a> {
     /// No page yet.
-    pub fn new(args: &'a Args, model: &'a DeepseekOcr) -> Self {
+    pub fn new(args: &'a Args, model: &'a dyn Model) -> Self {
         Self { args, model, engine: Engine::new(model), reading: BTreeMap::new(), again: VecDeque::new() }
     }
 

@@ -29,7 +29,6 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use mlxport_model::ocr::DeepseekOcr;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -90,14 +89,14 @@ fn read(args: &Args) -> anyhow::Result<ExitCode> {
     let prompter = Arc::new(tokenizer(&args.model, args.tokenizer.as_ref())?);
     let stop = stop_when_asked().context("listening for signals")?;
     args.device.begin()?;
-    let model = DeepseekOcr::load(&args.model, args.load_options())?;
+    let model = mlxport_model::load(&args.model, args.load_options())?;
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
         write::sweep(out);
     }
     let news = pages::begin(Arc::new(args.clone()), Arc::clone(&prompter), sources);
     let mut results = Results::new(args, &prompter);
-    let mut batch = Batch::new(args, &model);
+    let mut batch = Batch::new(args, &*model);
     read_all(&news, &stop, &mut batch, &mut results)?;
     told(args, results)
 }

@@ -1,0 +1,17 @@
+//! What every model keeps: the model and its prompt, modules and their paths, one forward pass, what it shows.
+
+mod image;
+mod model;
+mod module;
+mod pass;
+mod site;
+mod steps;
+mod taps;
+
+pub use image::{Image, TileGrid, merge};
+pub use model::{Facts, Junction, Model, Prompt, Reading, Recorded, System, chunks};
+pub use module::{Module, Operation, by_path, one};
+pub use pass::Pass;
+pub use site::{Site, TorchLayout};
+pub use steps::{Plain, Steps, Tuned};
+pub use taps::{Kind, Listener, Taps};

@@ -1,0 +1,87 @@
+//! One forward pass: who listens, and how each step is computed.
+
+use mlx_rs::Array;
+
+use super::{Kind, Listener, Steps, Taps, steps};
+use crate::error::Result;
+
+/// What every forward is given. Modules take it by reference and pass it on.
+pub struct Pass<'a> {
+    taps: Taps<'a>,
+    steps: &'a dyn Steps,
+}
+
+impl Pass<'static> {
+    /// The released arithmetic, and no one listens.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self { taps: Taps::none(), steps: &steps::Plain }
+    }
+
+    /// What makes the model fast, and no one listens: what `ocr` and `serve` run.
+    #[must_use]
+    pub fn tuned() -> Self {
+        Self { taps: Taps::none(), steps: &steps::Tuned }
+    }
+}
+
+impl<'a> Pass<'a> {
+    /// No one listens; `steps` compute.
+    #[must_use]
+    pub fn by(steps: &'a dyn Steps) -> Self {
+        Self { taps: Taps::none(), steps }
+    }
+
+    /// Every tap goes to `listener`; `steps` compute.
+    pub fn heard(listener: &'a mut dyn Listener, steps: &'a dyn Steps) -> Self {
+        Self { taps: Taps::to(listener), steps }
+    }
+
+    /// The same steps for another listener.
+    pub fn for_another<'b>(&self, listener: &'b mut dyn Listener) -> Pass<'b>
+    where
+        'a: 'b,
+    {
+        Pass { taps: Taps::to(listener), steps: self.steps }
+    }
+
+    /// The same steps, and no one listens.
+    #[must_use]
+    pub fn unheard(&self) -> Pass<'a> {
+        Pass { taps: Taps::none(), steps: self.steps }
+    }
+
+    /// How the steps are computed.
+    #[must_use]
+    pub fn steps(&self) -> &'a dyn Steps {
+        self.steps
+    }
+
+    /// Whether work that PyTorch does one after the other may be done together: the steps do so, and no one wants to see what is between.
+    #[must_use]
+    pub fn together(&self) -> bool {
+        self.steps.together() && self.taps.is_none()
+    }
+
+    /// Whether someone wants the taps of this module.
+    #[must_use]
+    pub fn listening(&self, path: &str) -> bool {
+        self.taps.listening(path)
+    }
+
+    /// The experts that a router is to take: see [`Listener::routes`].
+    ///
+    /// # Errors
+    /// The listener's.
+    pub fn routes(&self, path: &str, own: &Array) -> Result<Option<Array>> {
+        self.taps.routes(path, own)
+    }
+
+    /// Shows one tensor; `value` runs only when someone listens.
+    ///
+    /// # Errors
+    /// Those of `value` and of the listener.
+    pub fn show(&self, path: &str, kind: Kind, value: impl FnOnce() -> Result<Array>) -> Result<()> {
+        self.taps.show(path, kind, value)
+    }
+}

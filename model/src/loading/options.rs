@@ -1,0 +1,53 @@
+//! How a model is loaded.
+
+use mlx_rs::Dtype;
+
+use crate::{
+    backend::runtime::Place,
+    fault::{Fault, Variant},
+};
+
+/// How a model is loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// The dtype of activations: `Float32` or `Bfloat16`. Weights keep theirs and are widened when used.
+    pub dtype: Dtype,
+    /// Whether what every token meets (all but the routed experts) is widened once and stays so: twice the memory of that part.
+    pub keeps_widened: bool,
+    /// A fault to plant; none for the model as released.
+    pub fault: Option<Fault>,
+    /// Another correct way to compute the same, if one is asked for.
+    pub variant: Option<Variant>,
+    /// PyTorch paths of the modules that will be run; only their weights are read. None: all.
+    pub only: Option<Vec<String>>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { dtype: Dtype::Float32, keeps_widened: false, fault: None, variant: None, only: None }
+    }
+}
+
+impl LoadOptions {
+    /// What text is made in, where nothing is said: bfloat16 as released on a GPU, float32 on a CPU, which has a BLAS for that and none for bfloat16
+    /// (one prompt's products there: 205 and 6 GFLOP/s).
+    #[must_use]
+    pub fn usual(place: Place) -> Self {
+        match place {
+            Place::Cpu => Self::float32(),
+            Place::Gpu => Self::bfloat16(),
+        }
+    }
+
+    /// Text in float32. What is widened for each token is waited for at each token.
+    #[must_use]
+    pub fn float32() -> Self {
+        Self { keeps_widened: true, ..Self::default() }
+    }
+
+    /// As released: activations in bfloat16.
+    #[must_use]
+    pub fn bfloat16() -> Self {
+        Self { dtype: Dtype::Bfloat16, ..Self::default() }
+    }
+}

@@ -1,0 +1,185 @@
+//! One layer: full attention and an MLP.
+
+use mlx_rs::Array;
+
+use super::config::ClipConfig;
+use crate::{
+    backend::kernels::{self, Mask, residual},
+    contract::{Module, Operation, Pass, Site, one},
+    error::Result,
+    fault::{GraphFault, Planted},
+    layers::{LayerNorm, Linear, Views, activate, other_activations},
+    loading::{Layout, Scope},
+};
+
+/// One layer (`NoTPTransformerBlock`).
+pub struct TransformerBlock {
+    site: Site,
+    layer_norm1: LayerNorm,
+    self_attn: Attention,
+    layer_norm2: LayerNorm,
+    mlp: FeedForward,
+    planted: Planted,
+}
+
+impl TransformerBlock {
+    pub(super) fn load(scope: &Scope, config: &ClipConfig, layout: Layout) -> Self {
+        let norm = |name: &str| LayerNorm::load(&scope.child(name), config.width, config.layer_norm_eps);
+        Self {
+            site: scope.site(),
+            layer_norm1: norm("layer_norm1"),
+            self_attn: Attention::load(&scope.child("self_attn"), config, layout),
+            layer_norm2: norm("layer_norm2"),
+            mlp: FeedForward::load(&scope.child("mlp"), config),
+            planted: scope.planted(),
+        }
+    }
+
+    pub(super) fn forward(&self, x: &Array, views: &Views, pass: &Pass) -> Result<Array> {
+        self.site.run(pass, &[x], || {
+            let attended = self.self_attn.forward(&self.layer_norm1.forward(x, pass)?, views, pass)?;
+            let x = residual(self.planted, x, &attended)?;
+            residual(self.planted, &x, &self.mlp.forward(&self.layer_norm2.forward(&x, pass)?, pass)?)
+        })
+    }
+}
+
+impl Module for TransformerBlock {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], pass: &Pass) -> Result<Array> {
+        let x = one(&self.site, inputs)?;
+        self.forward(x, &Views::single(x), pass)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.layer_norm1, &self.self_attn, &self.layer_norm2, &self.mlp]
+    }
+}
+
+/// Full attention over the sequence (`NoTPAttention`): \[N, T, width\] → the same.
+pub struct Attention {
+    site: Site,
+    qkv_proj: Linear,
+    out_proj: Linear,
+    heads: i32,
+    head_dim: i32,
+    planted: Planted,
+}
+
+impl Attention {
+    fn load(scope: &Scope, config: &ClipConfig, layout: Layout) -> Self {
+        let (width, heads) = (config.width, config.heads);
+        let parts = (layout == Layout::Split).then_some(["q_proj", "k_proj", "v_proj"]);
+        Self {
+            site: scope.site(),
+            qkv_proj: Linear::load_packed(&scope.child("qkv_proj"), parts, width, 3 * width),
+            out_proj: Linear::load(&scope.child("out_proj"), width, width, true),
+            heads,
+            head_dim: width / heads,
+            planted: scope.planted(),
+        }
+    }
+
+    fn forward(&self, x: &Array, views: &Views, pass: &Pass) -> Result<Array> {
+        self.site.run(pass, &[x], || {
+            let qkv = self.qkv_proj.forward(x, pass)?;
+            self.out_proj.forward(&views.each(&qkv, |qkv| self.attend(qkv))?, pass)
+        })
+    }
+
+    /// Queries, keys and values side by side: \[N, T, 3·width\] → \[N, T, width\].
+    fn attend(&self, qkv: &Array) -> Result<Array> {
+        let (batch, tokens, width) = (qkv.dim(0), qkv.dim(1), self.heads * self.head_dim);
+        let [q, k, v] = kernels::by_head(qkv, [batch, tokens], [self.heads, self.head_dim])?;
+        let by_width = self.planted.has(GraphFault::ClipScaleByWidth);
+        let scale = (if by_width { width } else { self.head_dim } as f32).sqrt().recip();
+        let out = kernels::attention(self.planted, (&q, &k, &v), scale, &Mask::None)?;
+        Ok(out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?)
+    }
+}
+
+impl Module for Attention {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], pass: &Pass) -> Result<Array> {
+        let x = one(&self.site, inputs)?;
+        self.forward(x, &Views::single(x), pass)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.qkv_proj, &self.out_proj]
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        vec![Operation::Attention { head_dim: self.head_dim }]
+    }
+}
+
+/// fc2(quick_gelu(fc1(x))) (`NoTPFeedForward`); the activation is a function in PyTorch and has no tap.
+pub struct FeedForward {
+    site: Site,
+    fc1: Linear,
+    fc2: Linear,
+    activation: Operation,
+    planted: Planted,
+}
+
+impl FeedForward {
+    fn load(scope: &Scope, config: &ClipConfig) -> Self {
+        let planted = scope.planted();
+        let (width, inner) = (config.width, config.ffn_hidden_size);
+        Self {
+            site: scope.site(),
+            fc1: Linear::load(&scope.child("fc1"), width, inner, true),
+            fc2: Linear::load(&scope.child("fc2"), inner, width, true),
+            activation: if planted.has(GraphFault::ClipExactGelu) {
+                Operation::Gelu
+            } else if planted.has(GraphFault::ClipTanhGelu) {
+                Operation::GeluTanh
+            } else {
+                Operation::QuickGelu
+            },
+            planted,
+        }
+    }
+
+    fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
+        self.site.run(pass, &[x], || {
+            let inner = self.fc1.forward(x, pass)?;
+            self.fc2.forward(&activate(self.planted, self.activation, &inner)?, pass)
+        })
+    }
+
+    fn forward_with(&self, x: &Array, activation: Operation) -> Result<Array> {
+        let none = Pass::plain();
+        self.fc2.forward(&activate(self.planted, activation, &self.fc1.forward(x, &none)?)?, &none)
+    }
+}
+
+impl Module for FeedForward {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], pass: &Pass) -> Result<Array> {
+        self.forward(one(&self.site, inputs)?, pass)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.fc1, &self.fc2]
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        vec![self.activation]
+    }
+
+    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
+        let x = one(&self.site, inputs)?;
+        other_activations(self.activation, |activation| self.forward_with(x, activation))
+    }
+}

@@ -1,0 +1,93 @@
+//! One decoder layer (`DeepseekV2DecoderLayer`).
+
+use mlx_rs::Array;
+
+use super::{attention::Attention, config::LanguageConfig, mlp::Mlp, moe::Moe};
+use crate::{
+    backend::{LayerCache, kernels::residual},
+    contract::{Module, Pass, Site, one},
+    error::Result,
+    fault::{GraphFault, Planted},
+    layers::{Positions, RmsNorm},
+    loading::Scope,
+};
+
+/// One decoder layer: \[1, T, hidden\] → the same.
+pub struct DecoderLayer {
+    site: Site,
+    input_layernorm: RmsNorm,
+    self_attn: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: FeedForward,
+    planted: Planted,
+}
+
+/// What follows attention.
+enum FeedForward {
+    Dense(Box<Mlp>),
+    Experts(Box<Moe>),
+}
+
+impl DecoderLayer {
+    /// Loads layer `index`.
+    pub fn load(scope: &Scope, config: &LanguageConfig, index: i32) -> Self {
+        let norm = |name: &str| RmsNorm::load(&scope.child(name), config.hidden_size, config.rms_norm_eps);
+        let mlp = scope.child("mlp");
+        Self {
+            site: scope.site(),
+            input_layernorm: norm("input_layernorm"),
+            self_attn: Attention::load(&scope.child("self_attn"), config),
+            post_attention_layernorm: norm("post_attention_layernorm"),
+            mlp: if config.is_moe_layer(index) {
+                FeedForward::Experts(Box::new(Moe::load(&mlp, config)))
+            } else {
+                FeedForward::Dense(Box::new(Mlp::load(&mlp, config.hidden_size, config.intermediate_size)))
+            },
+            planted: scope.planted(),
+        }
+    }
+
+    /// Applies the layer; with a cache, `x` holds only the tokens that are new.
+    ///
+    /// # Errors
+    /// When the width does not fit.
+    pub fn forward(
+        &self,
+        x: &Array,
+        positions: &Positions,
+        cache: Option<&mut LayerCache>,
+        pass: &Pass,
+    ) -> Result<Array> {
+        self.site.run(pass, &[x, positions.ids()], || {
+            let normed = self.input_layernorm.forward(x, pass)?;
+            let attended = self.self_attn.forward(&normed, positions, cache, pass)?;
+            let from = if self.planted.has(GraphFault::DecoderResidualFromNorm) { &normed } else { x };
+            let x = residual(self.planted, from, &attended)?;
+            let normed = self.post_attention_layernorm.forward(&x, pass)?;
+            let mlp = match &self.mlp {
+                FeedForward::Dense(mlp) => mlp.forward(&normed, pass)?,
+                FeedForward::Experts(moe) => moe.forward(&normed, pass)?,
+            };
+            residual(self.planted, &x, &mlp)
+        })
+    }
+}
+
+impl Module for DecoderLayer {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], pass: &Pass) -> Result<Array> {
+        let positions = self.self_attn.positions_of(&self.site, inputs)?;
+        self.forward(one(&self.site, inputs)?, &positions, None, pass)
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        let mlp: &dyn Module = match &self.mlp {
+            FeedForward::Dense(mlp) => mlp.as_ref(),
+            FeedForward::Experts(moe) => moe.as_ref(),
+        };
+        vec![&self.input_layernorm, &self.self_attn, &self.post_attention_layernorm, mlp]
+    }
+}

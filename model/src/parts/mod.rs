@@ -1,0 +1,7 @@
+//! The parts that models are made of, each opening with its dataflow in shapes and the upstream code it answers to.
+
+pub mod clip;
+pub mod deepseek_v2;
+pub mod projector;
+pub mod rows;
+pub mod sam;

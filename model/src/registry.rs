@@ -1,0 +1,60 @@
+//! From `model_type` of config.json to a model.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::{
+    architectures::deepseek_ocr,
+    contract::{Facts, Model},
+    error::{Error, Result},
+    loading::{LoadOptions, config},
+};
+
+/// A family of models.
+struct Family {
+    /// The names that its config.json may have.
+    model_types: &'static [&'static str],
+    /// What its config.json alone says.
+    facts: fn(&Path, &LoadOptions) -> Result<Facts>,
+    /// Loads a converted model.
+    load: fn(&Path, LoadOptions) -> Result<Box<dyn Model>>,
+}
+
+/// Every family.
+const FAMILIES: [Family; 1] =
+    [Family { model_types: &deepseek_ocr::MODEL_TYPES, facts: deepseek_ocr::read_facts, load: deepseek_ocr::load }];
+
+/// The one field that all families have.
+#[derive(Deserialize)]
+struct Named {
+    model_type: String,
+}
+
+/// Loads a converted model, strictly: every tensor of the files is used, every tensor of the model is there, with the
+/// shape that `config.json` demands.
+///
+/// # Errors
+/// When the family is not known, or config or files cannot be read or do not fit each other; all violations are listed.
+pub fn load(dir: &Path, options: LoadOptions) -> Result<Box<dyn Model>> {
+    (family(dir)?.load)(dir, options)
+}
+
+/// What config.json alone says of the model in `dir`, with activations in float32.
+///
+/// # Errors
+/// When the family is not known, or config.json cannot be read or contradicts itself.
+pub fn facts(dir: &Path) -> Result<Facts> {
+    (family(dir)?.facts)(dir, &LoadOptions::default())
+}
+
+fn family(dir: &Path) -> Result<&'static Family> {
+    let Named { model_type } = config::read(dir)?;
+    FAMILIES.iter().find(|family| family.model_types.contains(&&*model_type)).ok_or_else(|| unknown(dir, &model_type))
+}
+
+fn unknown(dir: &Path, model_type: &str) -> Error {
+    let known: Vec<&str> = FAMILIES.iter().flat_map(|family| family.model_types.iter().copied()).collect();
+    let expected = format!("one of {}", known.join(", "));
+    Error::input(&format!("{}: model_type", dir.join("config.json").display()), expected, model_type)
+}
