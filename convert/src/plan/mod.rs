@@ -76,6 +76,8 @@ pub struct OutputTensor {
 pub enum Making {
     /// They are written, as the output's dtype.
     Store,
+    /// Nothing is read: zeros are written.
+    Zeros,
     /// They are read as `values` and packed; this output is one part of the result. The parts of one tensor stand in a row in the plan.
     Quantize {
         /// How.
@@ -183,6 +185,12 @@ pub fn plan(
     if blind && violations.is_empty() {
         // A row that could not be expanded always has a reason on the list; if ever it has not, the plan must still not pass.
         violations.push(Violation::new(ViolationKind::Recipe, &recipe.name, "every row expanded", "one that was not"));
+    }
+    let mut notes = notes;
+    for tensor in outputs.iter().filter(|tensor| tensor.making == Making::Zeros) {
+        let why =
+            recipe.rows.iter().find(|row| row.number == tensor.row).and_then(|row| row.zeros_if_missing.as_deref());
+        notes.push(format!("{}: the release has none, zeros are written ({})", tensor.name, why.unwrap_or_default()));
     }
     let mut plan = Plan {
         recipe: recipe.name.clone(),

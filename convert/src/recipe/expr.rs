@@ -1,7 +1,7 @@
 //! The small integer expressions of a recipe: `3*clip_width`, `2*sam_grid-1`, `i >= first_dense && i % moe_every == 0`, `i in globals`.
 //!
 //! Values are integers; truth is 1 and 0; `/` is PyTorch's `//` (floor); every step is checked for overflow. A name is a dim of the
-//! recipe, `name[2]` or `name[i]` an item of one of its lists, from 0. Nothing else can be said, on purpose: a recipe is a table, not a program.
+//! recipe, `name[2]` or `name[i]` an item of one of its lists, from 0, `sum(name)` their sum. Nothing else can be said, on purpose: a recipe is a table, not a program.
 //!
 //! Precedence, loosest first: `||`, `&&`, comparisons and `in`, `+ -`, `* / %`, unary `! -`.
 
@@ -54,6 +54,7 @@ enum Node {
     Negate(Box<Node>),
     Two(Op, Box<Node>, Box<Node>),
     In(Box<Node>, String),
+    Sum(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +141,7 @@ fn collect<'a>(node: &'a Node, names: &mut Vec<(&'a str, bool)>) {
             collect(inner, names);
             names.push((list, true));
         }
+        Node::Sum(list) => names.push((list, true)),
     }
 }
 
@@ -161,6 +163,10 @@ fn eval(node: &Node, dims: &Dims, bound: Option<i128>) -> Result<i128, EvalError
         Node::In(inner, name) => {
             let value = eval(inner, dims, bound)?;
             Ok(i128::from(list_of(name, dims)?.contains(&value)))
+        }
+        Node::Sum(name) => {
+            let mut items = list_of(name, dims)?.iter();
+            items.try_fold(0_i128, |sum, &item| sum.checked_add(item)).ok_or_else(overflow)
         }
         Node::Two(op, left, right) => {
             let left = eval(left, dims, bound)?;
@@ -266,6 +272,10 @@ impl<'a> Parser<'a> {
             return self.integer().map(Node::Int);
         }
         let name = self.word()?;
+        if name == "sum" && self.eat("(") {
+            let list = self.word()?;
+            return if self.eat(")") { Ok(Node::Sum(list)) } else { Err(self.complaint("a closing parenthesis")) };
+        }
         if !self.eat("[") {
             return Ok(Node::Name(name));
         }
@@ -329,6 +339,7 @@ mod tests {
             ("globals[i - 5]", 2),
             ("i - 1 in globals", 0),
             ("0 && 1/0", 0),
+            ("w - sum(globals)", 57),
         ] {
             assert_eq!(value(text), Ok(expected), "{text}");
         }
@@ -345,7 +356,9 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let long = "(".repeat(1000);
-        for text in ["", "1 +", "(1", "1 2", "a b", "w[", "w[]", "w[1", "1..2", "é", "in", &long] {
+        for text in
+            ["", "1 +", "(1", "1 2", "a b", "w[", "w[]", "w[1", "sum(w", "sum()", "sum(1)", "1..2", "é", "in", &long]
+        {
             let parsed = Expr::parse(text);
             assert!(parsed.is_err() || text == "in", "{text}");
         }

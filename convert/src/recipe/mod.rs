@@ -28,7 +28,11 @@ use packing::Packing;
 use pattern::Pattern;
 
 /// The built-in recipes by name.
-const BUILTIN: &[(&str, &str)] = &[("deepseek-ocr", include_str!("../../recipes/deepseek-ocr.toml"))];
+const BUILTIN: &[(&str, &str)] = &[
+    ("deepseek-ocr", include_str!("../../recipes/deepseek-ocr.toml")),
+    ("deepseek-ocr-2", include_str!("../../recipes/deepseek-ocr-2.toml")),
+    ("unlimited-ocr", include_str!("../../recipes/unlimited-ocr.toml")),
+];
 /// The longest recipe file, in bytes.
 const MAX_BYTE_LEN: u64 = 4 << 20;
 
@@ -79,6 +83,8 @@ pub struct Row {
     pub unseen: bool,
     /// A `drop` row whose keys may be missing.
     pub optional: bool,
+    /// A row whose target is zeros where the key is missing: why that is right.
+    pub zeros_if_missing: Option<String>,
     /// The row holds only where this is true.
     pub when: Option<Expr>,
     /// What becomes of it, by layout.

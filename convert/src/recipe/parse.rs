@@ -64,7 +64,7 @@ impl Checker {
 
     /// Declares a name for later expressions.
     pub(super) fn declare(&mut self, name: &str, kind: Kind) {
-        let list = matches!(kind, Kind::Sizes | Kind::Counts | Kind::Texts);
+        let list = kind.is_list();
         let taken = self.ints.contains(name) || self.lists.contains(name);
         if taken || matches!(name, "i" | "in") {
             self.complain("dims", "a new name", name);
@@ -150,7 +150,9 @@ impl Checker {
         }
         let unseen = row.shape.is_none();
         self.check_drop(row, &sources, &actions, &place);
-        Row { number, sources, dtypes, unseen, optional: row.optional, when, actions }
+        self.check_zeros(row, &actions, &place);
+        let zeros_if_missing = row.zeros_if_missing.clone();
+        Row { number, sources, dtypes, unseen, optional: row.optional, zeros_if_missing, when, actions }
     }
 
     /// Several expressions.
@@ -179,6 +181,19 @@ impl Checker {
         }
         if row.shape.is_none() && row.dtype.is_some() {
             self.complain(place, "no dtype where no shape is checked", "it");
+        }
+    }
+
+    /// Zeros stand for one tensor, whose target has a shape that the row tells without it.
+    fn check_zeros(&mut self, row: &RawRow, actions: &BTreeMap<String, Action>, place: &str) {
+        let told =
+            |action: &Action| matches!(action.op, Op::Copy | Op::ConvOihwToOhwi | Op::Transpose | Op::Drop { .. });
+        if row.zeros_if_missing.is_some() && !actions.values().all(told) {
+            self.complain(
+                place,
+                "zeros_if_missing only with copy, conv_oihw_to_ohwi, transpose or drop",
+                "another operation",
+            );
         }
     }
 

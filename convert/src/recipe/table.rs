@@ -133,6 +133,13 @@ pub enum Kind {
     Any,
 }
 
+impl Kind {
+    /// Whether the field is a list, so that its dim is one.
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::Sizes | Self::Counts | Self::Texts)
+    }
+}
+
 /// A dim made of others.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -205,6 +212,7 @@ pub struct RawRow {
     pub when: Option<String>,
     #[serde(default)]
     pub optional: bool,
+    pub zeros_if_missing: Option<String>,
     pub op: Option<OpName>,
     pub to: Option<OneOrMany>,
     pub over: Option<String>,

@@ -85,6 +85,7 @@ impl Worker {
         let tensor = &outputs[0];
         match tensor.making {
             Making::Store => self.store(tensor, &mut sinks[0], shared)?,
+            Making::Zeros => self.zeros(tensor, &mut sinks[0], shared)?,
             Making::Quantize { to, values, .. } => self.quantize(tensor, to, values, &mut sinks, shared)?,
             Making::Dequantize { from, values } => self.dequantize(tensor, from, values, &mut sinks[0], shared)?,
         }
@@ -97,6 +98,15 @@ impl Worker {
         for piece in pieces(tensor.assembly.len(), row, shared.piece_byte_len / size) {
             self.values.resize((piece.end - piece.start) as usize * size, 0);
             tensor.assembly.read(shared.source, tensor.dtype, piece.start, &mut self.values, &mut self.scratch)?;
+            sink.write(&self.values, shared.progress)?;
+        }
+        Ok(())
+    }
+
+    fn zeros(&mut self, tensor: &OutputTensor, sink: &mut Sink<'_>, shared: &Shared<'_>) -> Result<(), ConvertError> {
+        for piece in pieces(tensor.byte_len(), 1, shared.piece_byte_len) {
+            self.values.clear();
+            self.values.resize((piece.end - piece.start) as usize, 0);
             sink.write(&self.values, shared.progress)?;
         }
         Ok(())

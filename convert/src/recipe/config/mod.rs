@@ -9,6 +9,8 @@ mod path;
 mod reading;
 mod value;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::error::Violation;
@@ -72,11 +74,17 @@ pub struct Normalized {
 impl ConfigSpec {
     pub(super) fn check(raw: &RawRecipe, checker: &mut Checker) -> Self {
         check_write(&raw.config, checker);
-        let mut fields = Vec::new();
+        let (mut fields, mut conditional) = (Vec::new(), BTreeMap::new());
         for field in &raw.config.fields {
             fields.push(check_field(field, checker));
-            if let Some(name) = &field.dim {
+            let Some(name) = &field.dim else { continue };
+            // A field that is listed again under another condition may give the same dim.
+            let list = field.kind.is_list();
+            if field.when.is_none() || conditional.get(name) != Some(&list) {
                 checker.declare(name, field.kind);
+            }
+            if field.when.is_some() {
+                conditional.insert(name, list);
             }
         }
         let mut dims = Vec::new();

@@ -76,7 +76,18 @@ impl Reading<'_> {
             }
             set(&mut self.out.json, &field.raw.path, value.clone());
         }
-        self.bind(field, checked.as_ref());
+        // What the same field is under the condition that holds stays.
+        if !(skipped && self.is_bound(field)) {
+            self.bind(field, checked.as_ref());
+        }
+    }
+
+    /// Whether the field's dim has a value already.
+    fn is_bound(&self, field: &Field) -> bool {
+        let dims = &self.out.dims;
+        field.raw.dim.as_ref().is_some_and(|name| {
+            dims.ints.get(name).is_some_and(Option::is_some) || dims.lists.get(name).is_some_and(Option::is_some)
+        })
     }
 
     /// What the config says the field is: all places must agree, defaults fill in, fixed values are checked or enforced.
