@@ -246,7 +246,7 @@ def caches(port: Port) -> list[Any]:
     from mlx_lm.models.cache import make_prompt_cache
 
     own = getattr(port.model, "make_cache", None)
-    text = getattr(port.model, "language_model", port.model)
+    text: Any = getattr(port.model, "language_model", port.model)
     return own() if own is not None else make_prompt_cache(text)
 
 
