@@ -227,11 +227,5 @@ fn failed(header: Header, failure: Failure) -> Outcome {
 }
 
 fn header(point: &Point, reference: ReferenceKind, mode: Mode) -> Header {
-    Header {
-        id: tap_id(point),
-        mode,
-        shape: point.shape.clone(),
-        dtype: point.dtype.to_string(),
-        reference,
-    }
+    Header { id: tap_id(point), mode, shape: point.shape.clone(), dtype: point.dtype.to_string(), reference }
 }

@@ -50,9 +50,10 @@ impl RuntimeFloors {
             violations.push(format!("measured on another recording than {}", reference.name()));
         }
         let unusable = file.floors.iter().filter(|(_, floor)| !(0.0..=LARGEST).contains(*floor));
-        violations.extend(unusable.map(|(name, floor)| {
-            format!("{}: floor {floor:e}, expected 0 to {LARGEST:e}", name.escape_debug())
-        }));
+        violations.extend(
+            unusable
+                .map(|(name, floor)| format!("{}: floor {floor:e}, expected 0 to {LARGEST:e}", name.escape_debug())),
+        );
         violations.sort_unstable();
         if violations.is_empty() { Ok(Self { floors: file.floors }) } else { Err(wrong(violations)) }
     }

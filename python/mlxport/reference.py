@@ -127,7 +127,7 @@ class Listener:
 
     def __exit__(self, *_: Any) -> None:
         _Listening.current = None
-        for _, module in self._modules:
+        for _path, module in self._modules:
             module.__dict__.pop("forward", None)
 
     def _wrap(self, path: str, module: torch.nn.Module) -> None:

@@ -37,9 +37,10 @@ impl Outcome {
         let coverage = held.unwrap_or_default();
         let first = first(said, judged);
         let has = |word: &str| scenarios.iter().any(|(_, verdict, _)| *verdict == word);
-        let dropped = said.unmapped.iter().any(|one| {
-            (one.reason.contains("dropped") || one.side == "port") && allowed.reason(&one.name).is_none()
-        });
+        let dropped = said
+            .unmapped
+            .iter()
+            .any(|one| (one.reason.contains("dropped") || one.side == "port") && allowed.reason(&one.name).is_none());
         let verdict = if said.refused.is_some() || has("fail") {
             "fail"
         } else if has("incomplete") || !coverage.is_complete() || dropped {
@@ -48,8 +49,7 @@ impl Outcome {
             "pass"
         };
         let head = head(said, verdict, &coverage);
-        let mut outcome =
-            Self { verdict, coverage, first, scenarios, object: Value::Null, head, notes: notes(said) };
+        let mut outcome = Self { verdict, coverage, first, scenarios, object: Value::Null, head, notes: notes(said) };
         outcome.object = outcome.made(said, allowed);
         outcome
     }
