@@ -16,9 +16,9 @@ from mlxport.heard import Call, Run
 class Instead:
     """Gives each module of the port PyTorch's recorded inputs. Masks, positions and caches stay as the port has them."""
 
-    def __init__(self, run: Run, mapping: dict[str, str]) -> None:
+    def __init__(self, run: Run, mapping: dict[str, str], wanted: set[str] | None = None) -> None:
         self._run = run
-        self._torch_of = {theirs: ours for ours, theirs in mapping.items()}
+        self._torch_of = {theirs: ours for ours, theirs in mapping.items() if wanted is None or ours in wanted}
         self.refused: dict[str, str] = {}
 
     def __call__(self, path: str, number: int, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -30,16 +30,16 @@ class Instead:
         places = [key for key, value in _numbered(args, kwargs) if _is_float(value)]
         if not floats or not places:
             return None
-        args, kwargs = list(args), dict(kwargs)
+        held, kwargs = list(args), dict(kwargs)
         both = places if len(places) == len(floats) else places[:1]
         for place, array in zip(both, floats, strict=False):
-            if not _put(args, kwargs, place, array):
+            if not _put(held, kwargs, place, array):
                 self.refused[f"{heard.path}#{number}"] = "PyTorch's input does not fit the port's"
                 return None
-        chosen = [key for key, value in _numbered(tuple(args), kwargs) if _is_integer(value)]
-        if len(chosen) == len(integers) == 1 and not _put(args, kwargs, chosen[0], integers[0]):
+        chosen = [key for key, value in _numbered(held, kwargs) if _is_integer(value)]
+        if len(chosen) == len(integers) == 1 and not _put(held, kwargs, chosen[0], integers[0]):
             return None
-        return tuple(args), kwargs
+        return tuple(held), kwargs
 
 
 def _numbered(args: Iterable, kwargs: dict) -> list[tuple[int | str, Any]]:
@@ -104,9 +104,11 @@ def aligned(
 
 def _pair(sides: Sides, heard: Call, truth: list[np.ndarray], runtime: list[np.ndarray], theirs: Call) -> Pair | None:
     routed = [dense(arrays, sides.experts) for arrays in (heard.returned, truth, runtime, theirs.returned)]
-    whole, ours = (heard.returned, truth, runtime), theirs.returned
-    if all(r is not None for r in routed):
-        whole, ours = tuple([r] for r in routed[:3]), [routed[3]]  # type: ignore[assignment]
+    dense_all = [array for array in routed if array is not None]
+    if len(dense_all) == 4:
+        whole, ours = [[array] for array in dense_all[:3]], dense_all[3:]
+    else:
+        whole, ours = [heard.returned, truth, runtime], theirs.returned
     if not ours or any(not w for w in whole):
         return None
     shape = whole[0][0].shape

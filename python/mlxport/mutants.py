@@ -211,10 +211,10 @@ def checked(binary: str, model_type: str, file: Path, scenarios: str) -> dict:
         "--json",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    try:
-        return json.loads(done.stdout)
-    except json.JSONDecodeError:
-        raise SystemExit(f"{' '.join(command)}: {done.stderr[-2000:]}") from None
+    said = json.loads(done.stdout or "{}")
+    if "verdict" not in said:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr[-2000:]}")
+    return said
 
 
 def main() -> int:

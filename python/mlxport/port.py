@@ -88,7 +88,7 @@ def _from_file(name: str, directory: Path) -> nn.Module:
     spec.loader.exec_module(module)
     if not hasattr(module, kind):
         raise PortError(f"--port {name}: {path} has no class {kind}")
-    config = json.loads((directory / "config.json").read_text())
+    config = _untagged(json.loads((directory / "config.json").read_text()))
     arguments = module.ModelArgs.from_dict(config) if hasattr(module, "ModelArgs") else config
     model = getattr(module, kind)(arguments)
     weights: dict[str, mx.array] = {}
@@ -98,6 +98,15 @@ def _from_file(name: str, directory: Path) -> nn.Module:
         weights = model.sanitize(weights)
     model.load_weights(list(weights.items()), strict=True)
     return model
+
+
+def _untagged(value: Any) -> Any:
+    """A config with infinities as numbers: transformers writes them as {"__float__": "Infinity"}, for JSON has none."""
+    if isinstance(value, dict):
+        if set(value) == {"__float__"}:
+            return float(value["__float__"])
+        return {name: _untagged(part) for name, part in value.items()}
+    return [_untagged(part) for part in value] if isinstance(value, list) else value
 
 
 def settings_of(model: nn.Module) -> dict[str, Any]:
@@ -246,7 +255,7 @@ def caches(port: Port) -> list[Any]:
     from mlx_lm.models.cache import make_prompt_cache
 
     own = getattr(port.model, "make_cache", None)
-    text = getattr(port.model, "language_model", port.model)
+    text: Any = getattr(port.model, "language_model", port.model)
     return own() if own is not None else make_prompt_cache(text)
 
 

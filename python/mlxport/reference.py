@@ -42,7 +42,8 @@ def changed(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if type(value) is dict:
         return {name: changed(part, change) for name, part in value.items()}
     if type(value) in (tuple, list):
-        return type(value)(changed(part, change) for part in value)
+        parts = [changed(part, change) for part in value]
+        return tuple(parts) if type(value) is tuple else parts
     return value
 
 
@@ -94,13 +95,18 @@ class _Listening:
 
 
 def _attention(
-    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any = None,
+    **kwargs: Any,
 ) -> Any:
     eager = sys.modules[type(module).__module__].eager_attention_forward
-    result = eager(module, query, key, value, mask, **kwargs)
+    result = eager(module, query, key, value, attention_mask, **kwargs)
     listener = _Listening.current
     if listener is not None:
-        listener.note_attention(module, (query, key, value, mask), result[0], kwargs)
+        listener.note_attention(module, (query, key, value, attention_mask), result[0], kwargs)
     return result
 
 
@@ -121,7 +127,7 @@ class Listener:
 
     def __exit__(self, *_: Any) -> None:
         _Listening.current = None
-        for _, module in self._modules:
+        for _path, module in self._modules:
             module.__dict__.pop("forward", None)
 
     def _wrap(self, path: str, module: torch.nn.Module) -> None:
@@ -190,14 +196,29 @@ def passes(reference: Reference, inputs: dict[str, torch.Tensor], *, keep_args: 
             logits = call(model, fed)
         run.add(Call("logits", run.number("logits"), [], [array_of(logits)]))
         runs.append(run)
-    return Passes(*runs, mode.refused)
+    run, truth, runtime = runs
+    return Passes(run, truth, runtime, mode.refused)
+
+
+# Parameters beyond which modules that hold modules that hold modules are not run by themselves: their parts are.
+LARGE = 20_000_000
+
+
+def alone_paths(reference: Reference) -> set[str]:
+    """The modules that are run by themselves: all, or of a large model those that lie at most one level above the leaves."""
+    paths = reference.paths()
+    if sum(parameter.numel() for parameter in reference.model.parameters()) <= LARGE:
+        return set(paths)
+    low = {path for path, module in paths.items() if not any(list(child.children()) for child in module.children())}
+    return {path for path in low if not isinstance(paths[path], torch.nn.ModuleList)}
 
 
 def isolated(reference: Reference, run: Run) -> Iterator[tuple[Call, list[np.ndarray], list[np.ndarray]]]:
     """Each call again by itself, on what the float32 run gave it: its truth, and what MLX's bare operations make of it."""
     narrow, exact = dict(reference.model.named_modules()), dict(reference.exact.named_modules())
+    wanted = alone_paths(reference)
     for heard in run.calls:
-        if heard.args is None:
+        if heard.args is None or heard.path not in wanted:
             continue
         args, kwargs = heard.args
         with torch.no_grad():
@@ -248,6 +269,7 @@ def build(make: Callable[[], torch.nn.Module], fill: Callable[[torch.nn.Module],
 
 def _eager_experts(model: torch.nn.Module) -> None:
     """Grouped experts take no float64; the plain loop does, and is the same sum."""
-    if hasattr(model, "set_experts_implementation"):
+    choose: Any = getattr(model, "set_experts_implementation", None)
+    if choose is not None:
         with contextlib.suppress(ValueError, AttributeError):
-            model.set_experts_implementation("eager")
+            choose("eager")

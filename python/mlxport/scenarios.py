@@ -82,7 +82,7 @@ def _saved_and_read(cache: list) -> list:
     with tempfile.TemporaryDirectory() as place:
         file = str(Path(place) / "cache.safetensors")
         save_prompt_cache(file, cache)
-        read = load_prompt_cache(file)
+        read: list[Any] = list(load_prompt_cache(file))
         mx.eval([part.state for part in read])
     return read
 

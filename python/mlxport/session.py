@@ -84,76 +84,13 @@ def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = Fa
 
 def _session(reference: Reference, port: str, work: Path, own: dict[str, Any] | None, *, as_saved: bool) -> Session:
     directory = work / "model"
-    reference.model.save_pretrained(directory)
+    model: Any = reference.model
+    model.save_pretrained(directory)
     saved = own or json.loads((directory / "config.json").read_text())
     hub = hubform.hub_form(
         {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
     )
     hub = vision.hub_form(hub)
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
-    offsets: dict[str, float] = field(default_factory=dict)
-
-
-def maker(config: Any) -> Any:
-    """Makes the PyTorch model of a config: the causal one where there is one, else the one with pictures."""
-    import transformers
-
-    for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText"):
-        auto = getattr(transformers, name)
-        if type(config) in auto._model_mapping:
-            return lambda: auto.from_config(copy.deepcopy(config), attn_implementation=ATTENTION)
-    raise ValueError(f"transformers has no causal or image-text model of type {config.model_type!r}")
-
-
-def whole(config: Any) -> dict[str, Any]:
-    """Every field of a config, defaults included, under all names that transformers knows."""
-    made = hubform.with_aliases(
-        json.loads(json.dumps(config.to_dict(), default=str)), getattr(type(config), "attribute_map", {})
-    )
-    for name in ("text_config", "vision_config"):
-        if hasattr(config, name) and isinstance(made.get(name), dict):
-            made[name] = hubform.with_aliases(made[name], getattr(type(getattr(config, name)), "attribute_map", {}))
-    return made
-
-
-def prepare_random(model_type: str, port: str, work: Path, seed: int, *, as_saved: bool = False) -> Session:
-    """A small random model of an architecture, saved as transformers saves it, loaded by the port."""
-    install_attention()
-    config = vision.config(model_type) if model_type in vision.TYPES else small.config(model_type)
-    reference = build(maker(config), lambda model: small.fill(model, seed))
-    return _session(reference, port, work, None, as_saved=as_saved)
-
-
-def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = False, trust: bool = False) -> Session:
-    """A model directory in Hugging Face's form, or a GGUF file that transformers reads."""
-    import transformers
-
-    install_attention()
-    gguf = {"gguf_file": model.name} if model.is_file() else {}
-    place = model.parent if model.is_file() else model
-    config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trust, **gguf)
-    make = maker(config)
-    auto = (
-        transformers.AutoModelForCausalLM
-        if type(config) in transformers.AutoModelForCausalLM._model_mapping
-        else transformers.AutoModelForImageTextToText
-    )
-    loaded = auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)
-    state = loaded.state_dict()
-    reference = build(make, lambda made: made.load_state_dict(state) and None)
-    del loaded
-    own = json.loads((place / "config.json").read_text()) if (place / "config.json").is_file() and not gguf else None
-    return _session(reference, port, work, own, as_saved=as_saved)
-
-
-def _session(reference: Reference, port: str, work: Path, own: dict[str, Any] | None, *, as_saved: bool) -> Session:
-    directory = work / "model"
-    reference.model.save_pretrained(directory)
-    saved = own or json.loads((directory / "config.json").read_text())
-    hub = hubform.hub_form(
-        {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
-    )
     findings: list[dict[str, Any]] = []
     write_config(directory, saved if as_saved else hub)
     loaded = ports.load(port, directory)
@@ -178,7 +115,7 @@ def _tagged(value: Any) -> Any:
 
 def _trace(reference: Reference, port: str, work: Path, directory: Path) -> tuple[trace.Trace, dict[str, int]]:
     """The port loads the checkpoint once more, full of tags."""
-    tagged = copy.deepcopy(reference.model)
+    tagged: Any = copy.deepcopy(reference.model)
     tags = trace.tag(tagged)
     place = work / "tagged"
     tagged.save_pretrained(place)

@@ -49,7 +49,8 @@ def config(model_type: str) -> Any:
     """The small config of a type in TYPES."""
     import transformers
 
-    return transformers.CONFIG_MAPPING[model_type](
+    kind: Any = transformers.CONFIG_MAPPING[model_type]
+    return kind(
         text_config=dict(_TEXT),
         vision_config=dict(_VISION[model_type]),
         image_token_id=IMAGE,

@@ -186,7 +186,7 @@ pub(crate) fn origin(run: &Run) -> Option<String> {
     let summary = &run.summary;
     summary.first_divergence.as_ref()?;
     let ran_isolated = run.modes.contains(&Mode::Isolated) && summary.isolated.taps > 0;
-    if run.candidate.is_some() {
+    if run.candidate.is_some() && !ran_isolated {
         let text = "two recordings tell where the error appears and grows, not whether a module alone would be right";
         return Some(text.to_owned());
     }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bf16;
+mod check;
 mod compare;
 mod decode;
 mod demo;

@@ -22,7 +22,7 @@ import torch  # noqa: E402
 
 from mlxport import align, alone, hints, invariants, scenarios, session, vision, write  # noqa: E402
 from mlxport import port as ports  # noqa: E402
-from mlxport.reference import Passes, isolated, passes  # noqa: E402
+from mlxport.reference import Passes, alone_paths, isolated, passes  # noqa: E402
 
 # A prime: no axis of a model has this size, so none can be taken for the length.
 LENGTH = 61
@@ -93,7 +93,9 @@ def _prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session
 
 def wanted(text: str) -> list[str]:
     """The scenarios of a list, in order; an unknown one is an InputError."""
-    names = list(scenarios.ALL) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    names: list[str] = (
+        list(scenarios.ALL) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    )
     unknown = [name for name in names if name not in scenarios.ALL]
     if unknown or not names:
         raise InputError(
@@ -141,7 +143,7 @@ class Checked:
             raise
         except Exception as error:  # noqa: BLE001 a port may fail in any way
             if name == "prefill":
-                raise InputError(f"the port could not be run: {type(error).__name__}: {error}") from error
+                raise InputError(f"the whole pass could not be run: {type(error).__name__}: {error}") from error
             self.said[name] = {"status": "broke", "reason": f"{type(error).__name__}: {error}"}
 
     def sides(self) -> align.Sides:
@@ -176,7 +178,7 @@ class Checked:
     def prefill(self) -> dict[str, Any]:
         """The whole sequence at once, and each module alone."""
         sides = self.sides()
-        instead = alone.Instead(sides.run, self.made.mapping.port_of)
+        instead = alone.Instead(sides.run, self.made.mapping.port_of, alone_paths(self.made.reference))
         fed = scenarios.prefill(self.made.port, self.ids, instead, vision.for_port(self.fed))
         self._first = align.aligned(sides, fed.run, fed.lengths)
         results = isolated(self.made.reference, sides.run)
