@@ -1,13 +1,14 @@
 //! `cargo xtask bench …`: what is fast is measured here, beside the limit and the peer in one run. No test is timed.
 
 mod convert;
+mod dequantize;
 mod measure;
 pub mod release;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::cargo;
@@ -18,6 +19,8 @@ use crate::stages::succeed;
 pub enum Bench {
     /// Convert a checkpoint of the release's size: time and memory against `cp` and, where `cargo xtask mlx-vlm` has installed it, mlx-vlm.
     Convert(convert::Options),
+    /// Dequantize a generated FP8-block release: time against `cp` of as many bytes, and memory.
+    Dequantize(dequantize::Options),
 }
 
 /// Runs one.
@@ -27,6 +30,7 @@ pub enum Bench {
 pub fn run(bench: &Bench) -> Result<ExitCode> {
     match bench {
         Bench::Convert(options) => convert::run(options),
+        Bench::Dequantize(options) => dequantize::run(options),
     }
 }
 
@@ -43,4 +47,15 @@ pub fn binary() -> Result<PathBuf> {
 /// Where everything that benchmarks make lies.
 pub fn folder() -> PathBuf {
     cargo::workspace_root().join("target").join("bench")
+}
+
+/// Removes what a run left.
+fn clear(target: &Path) -> Result<()> {
+    let removed = if target.is_dir() { std::fs::remove_dir_all(target) } else { std::fs::remove_file(target) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| target.display().to_string())
+        }
+        _ => Ok(()),
+    }
 }
