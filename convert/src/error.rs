@@ -159,6 +159,26 @@ pub enum ConvertError {
         /// The layouts it has, comma-separated.
         known: String,
     },
+    /// A column of a quantized weight is in a group that there is not.
+    #[error("{key}: group {group} of a weight with {groups} groups")]
+    BadGroup {
+        /// The tensor that says the groups.
+        key: String,
+        /// What it says.
+        group: i64,
+        /// How many groups have scales.
+        groups: u64,
+    },
+    /// `--keep-quantized` met a scale or bias that would be rounded.
+    #[error("{key}: {value:e} cannot be kept without loss as {dtype}: --dequantize makes floats of it{}", if dtype == "F32" { "" } else { ", and without --dtype scales stay float32" })]
+    NotExact {
+        /// The quantized weight.
+        key: String,
+        /// The scale or bias.
+        value: f64,
+        /// The dtype of scales and biases.
+        dtype: String,
+    },
     /// The target is there already and was not to be replaced.
     #[error("target {} exists already; --force replaces it", .0.display())]
     TargetExists(PathBuf),

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN};
+use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN, TensorSource};
 use crate::dtype::DtypeChoice;
 use crate::error::{ConvertError, Violation, ViolationKind};
 use crate::files::read_bounded;
-use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::manifest::Manifest;
+use crate::opening::{self, Opening};
+use crate::plan::copy::copy;
 use crate::plan::pack::pack;
-use crate::plan::unpack::unpack;
-use crate::plan::{Plan, plan};
+use crate::plan::{Plan, check_dtypes, complete_config, plan};
+use crate::prequantized::{Opened, repack};
 use crate::progress::{Progress, Silent};
 use crate::recipe::Recipe;
 use crate::recipe::packing::Wish;
@@ -30,8 +32,10 @@ pub struct Request {
     pub dtype: DtypeChoice,
     /// How weights are packed; `None` leaves them as they are.
     pub quantize: Option<Wish>,
-    /// Turn a quantized MLX directory back into float weights; no recipe takes part.
+    /// Make float weights of a quantized release or MLX directory.
     pub dequantize: bool,
+    /// Keep a quantized release's codes, in MLX's packing.
+    pub keep_quantized: bool,
     /// Which dict of a PyTorch file is the state dict, dotted where it is in another (`a.b`); `None` takes the one there is.
     pub state_dict: Option<String>,
 }
@@ -39,7 +43,7 @@ pub struct Request {
 /// A checkpoint with its plan as far as one could be made, and everything that is wrong.
 #[derive(Debug)]
 pub struct Survey {
-    checkpoint: Checkpoint,
+    source: Opened,
     /// The plan; `None` when no recipe or config could be had.
     pub plan: Option<Plan>,
     /// Everything wrong, in the order of the checks: files, config, keys.
@@ -49,7 +53,7 @@ pub struct Survey {
 /// A conversion that may be carried out: nothing was wrong.
 #[derive(Debug)]
 pub struct Prepared {
-    checkpoint: Checkpoint,
+    source: Opened,
     /// What will be written.
     pub plan: Plan,
 }
@@ -61,38 +65,50 @@ pub struct Prepared {
 pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
     let scan = Checkpoint::scan_named(&request.source, request.state_dict.as_deref())?;
-    let mut survey = Survey { checkpoint: scan.checkpoint, plan: None, violations: scan.violations };
-    if request.dequantize {
-        survey.unpack(request.dtype);
-        return Ok(survey);
-    }
-    let chosen = survey.config().and_then(|config| match named {
-        Some(recipe) => Ok((config, recipe)),
-        None => fitting(&config).map(|recipe| (config, recipe)),
-    });
-    let (config, recipe) = match chosen {
-        Ok(chosen) => chosen,
-        Err(violation) => {
-            survey.violations.push(violation);
+    let mut survey = Survey { source: Opened::plain(scan.checkpoint), plan: None, violations: scan.violations };
+    let opened = read_config(survey.source.checkpoint())
+        .map_err(|violation| vec![violation])
+        .and_then(|mut config| Ok((opening::open(request, &mut survey.source, &mut config)?, config)))
+        .and_then(|(opening, config)| {
+            let recipe = chosen(request, named.clone(), &opening, &config).map_err(|violation| vec![violation])?;
+            Ok((opening, config, recipe))
+        });
+    let (opening, config, recipe) = match opened {
+        Ok(opened) => opened,
+        Err(violations) => {
+            survey.violations.extend(violations);
             return Ok(survey);
         }
     };
-    let layout = recipe.layout(request.layout.as_deref())?;
-    let normalized = recipe.config.normalize(&config);
-    let tensors = crate::checkpoint::TensorSource::tensors(&survey.checkpoint);
-    let (mut plan, violations) = plan(&recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable);
+    let tensors = survey.source.tensors();
+    let (mut plan, violations) = match &recipe {
+        Some(recipe) => {
+            let layout = recipe.layout(request.layout.as_deref())?;
+            let normalized = recipe.config.normalize(&config);
+            plan(recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable)
+        }
+        None => copied(&config, &survey.source, request),
+    };
     plan.notes.extend(scan.notes);
     survey.violations.extend(violations);
     if let Some(wish) = &request.quantize
         && survey.violations.is_empty()
     {
         // Rules speak of the finished plan's modules; on a broken one they would only add noise.
-        survey.violations.extend(pack(&mut plan, &recipe, wish));
+        let rules = match &recipe {
+            Some(recipe) => recipe.packing.clone(),
+            None => opening.packing(named.as_ref(), &survey.source),
+        };
+        survey.violations.extend(pack(&mut plan, &rules, wish));
     }
+    if request.keep_quantized && survey.violations.is_empty() {
+        survey.violations.extend(repack(&mut plan, &mut survey.source, request.dtype));
+    }
+    opening.record(&mut plan, &survey.source);
     survey.plan = Some(plan);
     if survey.violations.is_empty() && !scan.unreadable.is_empty() {
         // What cannot be read always has a reason on the list; if ever it has not, it must still not pass for a whole checkpoint.
-        let place = survey.checkpoint.root().display().to_string();
+        let place = survey.checkpoint().root().display().to_string();
         survey.violations.push(Violation::new(
             ViolationKind::MissingFile,
             place,
@@ -101,6 +117,43 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
         ));
     }
     Ok(survey)
+}
+
+/// The recipe that takes part: the named one, else the built-in one that fits. `None`: names and layouts are MLX's already, or a quantized
+/// release is one that no recipe fits.
+fn chosen(
+    request: &Request,
+    named: Option<Recipe>,
+    opening: &Opening,
+    config: &Value,
+) -> Result<Option<Recipe>, Violation> {
+    let unquantized = request.dequantize || request.keep_quantized;
+    match named {
+        _ if opening.is_mlx => Ok(None),
+        Some(recipe) => Ok(Some(recipe)),
+        None => match fitting(config) {
+            Ok(recipe) => Ok(Some(recipe)),
+            Err(_) if unquantized => Ok(None),
+            Err(violation) => Err(violation),
+        },
+    }
+}
+
+/// The plan without a recipe.
+fn copied(config: &Value, source: &Opened, request: &Request) -> (Plan, Vec<Violation>) {
+    let (mut plan, mut violations) = copy(config, source, request.dtype);
+    if let Ok(made) = Manifest::read(source.checkpoint().root()) {
+        // Who reads it later still needs to know by which recipe it came to be.
+        (plan.recipe, plan.recipe_hash, plan.layout) = (made.recipe, made.recipe_blake3, made.layout);
+    }
+    if let Some(layout) = &request.layout {
+        let expected = "no layout where no recipe takes part";
+        violations.push(Violation::new(ViolationKind::Unsupported, "--layout", expected, layout));
+    }
+    violations.extend(check_dtypes(&plan));
+    complete_config(&mut plan, None);
+    plan.notes.push("no recipe takes part: names and layouts stay what they are".to_owned());
+    (plan, violations)
 }
 
 /// The same, where anything wrong is the end.
@@ -119,39 +172,15 @@ impl Survey {
     pub fn into_prepared(self) -> Result<Prepared, ConvertError> {
         ConvertError::unless_empty(self.violations)?;
         match self.plan {
-            Some(plan) => Ok(Prepared { checkpoint: self.checkpoint, plan }),
+            Some(plan) => Ok(Prepared { source: self.source, plan }),
             // Without a plan there is a violation that says why.
             None => Err(ConvertError::Violations(crate::error::Violations(Vec::new()))),
         }
     }
 
-    /// The plan that unpacks a quantized MLX directory.
-    fn unpack(&mut self, dtype: DtypeChoice) {
-        match read_config(&self.checkpoint) {
-            Err(violation) => self.violations.push(violation),
-            Ok(config) => {
-                let tensors = crate::checkpoint::TensorSource::tensors(&self.checkpoint);
-                let (plan, violations) = unpack(&config, tensors, dtype);
-                self.plan = Some(plan);
-                self.violations.extend(violations);
-            }
-        }
-    }
-
-    /// The config of a checkpoint that has not been converted yet.
-    fn config(&self) -> Result<Value, Violation> {
-        let root = self.checkpoint.root();
-        if root.join(MANIFEST_FILE).is_file() {
-            let found = "a directory that mlxport has converted already";
-            let place = root.display().to_string();
-            return Err(Violation::new(ViolationKind::Unsupported, place, "a PyTorch checkpoint", found));
-        }
-        read_config(&self.checkpoint)
-    }
-
     /// The checkpoint, as far as it could be read.
     pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+        self.source.checkpoint()
     }
 }
 
@@ -169,8 +198,8 @@ impl Prepared {
     /// # Errors
     /// As [`Prepared::write`].
     pub fn write_watched(&self, options: &WriteOptions, progress: &dyn Progress) -> Result<Manifest, ConvertError> {
-        let root = self.checkpoint.root();
-        writer::write(&self.plan, &self.checkpoint, Some(root), options, progress)
+        let root = self.source.checkpoint().root();
+        writer::write(&self.plan, &self.source, Some(root), options, progress)
     }
 }
 
@@ -181,7 +210,7 @@ pub(crate) fn read_config(checkpoint: &Checkpoint) -> Result<Value, Violation> {
         let kind = ViolationKind::MissingFile;
         Violation::new(kind, "config.json", "a config beside the weights", error.to_string())
     })?;
-    serde_json::from_slice(&bytes)
+    crate::digits::parse(&bytes)
         .map_err(|error| Violation::new(ViolationKind::Config, "config.json", "JSON", error.to_string()))
 }
 

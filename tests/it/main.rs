@@ -15,6 +15,7 @@ mod parity;
 mod parts;
 mod preprocess;
 mod quantized;
+mod quantized_releases;
 mod reports;
 mod sampled;
 mod serve;

@@ -1,14 +1,15 @@
 //! `cargo xtask bench …`: what is fast is measured here, beside the limit and the peer in one run. No test is timed.
 
 mod convert;
+mod dequantize;
 mod measure;
 pub mod release;
 mod serve;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::cargo;
@@ -21,6 +22,8 @@ pub enum Bench {
     Convert(convert::Options),
     /// `mlxport serve` under many clients, slow ones and a kill among them: nothing lost or mixed up, and how long the first byte takes.
     Serve(serve::Options),
+    /// Dequantize a generated FP8-block release: time against `cp` of as many bytes, and memory.
+    Dequantize(dequantize::Options),
 }
 
 /// Runs one.
@@ -31,6 +34,7 @@ pub fn run(bench: &Bench) -> Result<ExitCode> {
     match bench {
         Bench::Convert(options) => convert::run(options),
         Bench::Serve(options) => serve::run(options),
+        Bench::Dequantize(options) => dequantize::run(options),
     }
 }
 
@@ -47,4 +51,15 @@ pub fn binary() -> Result<PathBuf> {
 /// Where everything that benchmarks make lies.
 pub fn folder() -> PathBuf {
     cargo::workspace_root().join("target").join("bench")
+}
+
+/// Removes what a run left.
+fn clear(target: &Path) -> Result<()> {
+    let removed = if target.is_dir() { std::fs::remove_dir_all(target) } else { std::fs::remove_file(target) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| target.display().to_string())
+        }
+        _ => Ok(()),
+    }
 }

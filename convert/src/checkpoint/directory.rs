@@ -21,6 +21,8 @@ pub struct Checkpoint {
     stamps: Vec<Option<Stamp>>,
     files: Vec<SourceFile>,
     tensors: BTreeMap<String, TensorInfo>,
+    /// Whether every file says that MLX tools wrote it.
+    is_mlx: bool,
 }
 
 impl Checkpoint {
@@ -61,6 +63,11 @@ impl Checkpoint {
     /// The directory that holds the files (for a single file, its parent): where `config.json` and the tokenizer lie.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether MLX tools wrote it, as the files' own metadata say.
+    pub fn is_mlx(&self) -> bool {
+        self.is_mlx && !self.files.is_empty()
     }
 }
 
@@ -114,6 +121,7 @@ fn empty(root: &Path) -> Scan {
             stamps: Vec::new(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
+            is_mlx: true,
         },
         violations: Vec::new(),
         unreadable: Unreadable::default(),
@@ -213,6 +221,7 @@ struct Contents {
     broken: Vec<String>,
     hash: blake3::Hash,
     violations: Vec<Violation>,
+    is_mlx: bool,
 }
 
 /// Opens one file and adds its tensors, or says why it cannot.
@@ -240,6 +249,7 @@ fn add_file(scan: &mut Scan, name: &str, state_dict: Option<&str>) {
             return;
         }
     };
+    scan.checkpoint.is_mlx &= contents.is_mlx;
     scan.violations.extend(contents.violations);
     scan.unreadable.keys.extend(contents.broken);
     scan.checkpoint.stamps.push(stamp);
@@ -261,7 +271,7 @@ fn headed(file: usize, header: header::Header, violations: Vec<Violation>) -> Co
         (entry.key, TensorInfo::row_major(entry.info.dtype, shape, file, byte_offset))
     };
     let tensors = header.sound.into_iter().map(tensor).collect();
-    Contents { tensors, broken: header.broken, hash: header.hash, violations }
+    Contents { tensors, broken: header.broken, hash: header.hash, violations, is_mlx: header.is_mlx }
 }
 
 fn pickled(file: usize, pickled: pickle::Pickled) -> Contents {
@@ -270,7 +280,7 @@ fn pickled(file: usize, pickled: pickle::Pickled) -> Contents {
         (key, TensorInfo { dtype, shape, file, byte_offset, strides })
     };
     let pickle::Tensors { sound, broken, violations } = pickled.tensors;
-    Contents { tensors: sound.into_iter().map(tensor).collect(), broken, hash: pickled.hash, violations }
+    Contents { tensors: sound.into_iter().map(tensor).collect(), broken, hash: pickled.hash, violations, is_mlx: false }
 }
 
 /// Enters a tensor in the table; a key that another file has already is a violation, and the first one stays.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use safetensors::Dtype;
 use safetensors::tensor::TensorInfo as RawInfo;
 use serde::Deserializer;
 use serde::de::{Deserialize, IgnoredAny, MapAccess, Visitor};
@@ -42,6 +43,8 @@ pub struct Header {
     pub broken: Vec<String>,
     /// BLAKE3 of the length field and the JSON.
     pub hash: blake3::Hash,
+    /// Whether the metadata says that MLX tools wrote the file.
+    pub is_mlx: bool,
 }
 
 /// Reads and checks the header of `file`, which is `file_byte_len` bytes long and called `name` in messages.
@@ -83,8 +86,19 @@ pub fn read(file: &File, name: &str, file_byte_len: u64) -> Result<(Header, Vec<
     let mut hasher = blake3::Hasher::new();
     hasher.update(&length).update(&json);
     let (sound, broken, violations) = parse(&json, file_byte_len - data_start, name)?;
-    let header = Header { data_start, sound, broken, hash: hasher.finalize() };
+    let header = Header { data_start, sound, broken, hash: hasher.finalize(), is_mlx: says_mlx(&json) };
     Ok((header, violations))
+}
+
+/// Whether the metadata names MLX as the format's writer; what cannot be read says nothing.
+fn says_mlx(json: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Only {
+        #[serde(rename = "__metadata__", default)]
+        metadata: serde_json::Map<String, serde_json::Value>,
+    }
+    let read: Result<Only, _> = serde_json::from_slice(json);
+    read.is_ok_and(|only| only.metadata.get("format").and_then(serde_json::Value::as_str) == Some("mlx"))
 }
 
 /// Sound entries, the keys of broken ones, and what is wrong.
@@ -110,6 +124,16 @@ pub fn parse(json: &[u8], data_byte_len: u64, name: &str) -> Result<Parsed, Vec<
             "each key once in a header",
             "the key again",
         ));
+    }
+    for (key, dtype) in entries.unknown {
+        let expected = "a dtype that safetensors 0.8 names";
+        violations.push(Violation::new(
+            ViolationKind::BadHeader,
+            format!("{name}: {key}"),
+            expected,
+            format!("{dtype:?}"),
+        ));
+        broken.push(key);
     }
     for entry in entries.list {
         match check_size(&entry, name) {
@@ -187,6 +211,16 @@ fn check_cover(sorted: &[Entry], all_known: bool, data_byte_len: u64, name: &str
 struct Entries {
     list: Vec<Entry>,
     repeated: Vec<String>,
+    /// Keys whose dtype has a name that is not known, with the name.
+    unknown: Vec<(String, String)>,
+}
+
+/// An entry whose dtype may be one that came to be named later.
+#[derive(serde::Deserialize)]
+struct AnyEntry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
 }
 
 impl<'de> Deserialize<'de> for Entries {
@@ -206,21 +240,26 @@ impl<'de> Visitor<'de> for EntriesVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
         let mut seen = std::collections::HashSet::new();
-        let (mut list, mut repeated) = (Vec::new(), Vec::new());
+        let (mut list, mut repeated, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(key) = map.next_key::<String>()? {
             if key == "__metadata__" {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let info = map.next_value::<RawInfo>()?;
+            let AnyEntry { dtype, shape, data_offsets } = map.next_value()?;
+            let known: Option<Dtype> = crate::dtype::from_name(&dtype);
             if !seen.insert(key.clone()) {
                 repeated.push(key);
+            } else if unknown.len() == MAX_TENSORS {
+                return Err(serde::de::Error::custom(format!("more than {MAX_TENSORS} tensors")));
             } else if list.len() == MAX_TENSORS {
                 return Err(serde::de::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+            } else if let Some(dtype) = known {
+                list.push(Entry { key, info: RawInfo { dtype, shape, data_offsets } });
             } else {
-                list.push(Entry { key, info });
+                unknown.push((key, dtype));
             }
         }
-        Ok(Entries { list, repeated })
+        Ok(Entries { list, repeated, unknown })
     }
 }

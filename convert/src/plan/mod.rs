@@ -3,13 +3,14 @@
 //! Rows are expanded over their index sets into the exact keys they demand, so that a missing key, an extra key and a wrong shape are
 //! found by name and never by guess.
 
+pub mod copy;
 mod expand;
 mod operate;
 pub mod pack;
 mod rearrange;
 mod render;
 mod rows;
-pub mod unpack;
+mod stated;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,7 +19,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use crate::checkpoint::{TensorInfo, Unreadable};
-use crate::dtype::{DtypeChoice, byte_len};
+use crate::dtype::{DtypeChoice, byte_len, mlx_loads};
 use crate::error::{Violation, ViolationKind};
 use crate::quantize::Quantization;
 use crate::recipe::Recipe;
@@ -40,12 +41,12 @@ pub struct PlannedSource {
 
 impl PlannedSource {
     /// A tensor as the checkpoint has it.
-    fn stored(key: &str, info: &TensorInfo) -> Self {
+    pub(crate) fn stored(key: &str, info: &TensorInfo) -> Self {
         Self { key: key.to_owned(), dtype: info.dtype, shape: info.shape.clone(), strides: info.strides.clone() }
     }
 
     /// The whole of it, as it is stored.
-    fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         View::stored(&self.key, self.dtype, &self.shape, &self.strides)
     }
 }
@@ -87,12 +88,10 @@ pub enum Making {
         /// Which part.
         part: Part,
     },
-    /// The assembly's views are packed words, scales and (where the mode has them) biases; the values they stand for are written.
-    Dequantize {
-        /// How they were packed.
-        from: Quantization,
-        /// The dtype MLX makes of them, before they are rounded to the output's.
-        values: Dtype,
+    /// As [`Store`](Self::Store): a part of a weight that came quantized and is packed as MLX packs.
+    Repack {
+        /// How.
+        to: Quantization,
     },
 }
 
@@ -203,24 +202,14 @@ pub fn plan(
         config: json,
         notes,
     };
-    complete_config(&mut plan, recipe);
+    complete_config(&mut plan, Some(recipe));
+    violations.extend(check_dtypes(&plan));
     (plan, violations)
 }
 
 /// States in the config what the weights are and who wrote them.
-fn complete_config(plan: &mut Plan, recipe: &Recipe) {
-    let mut dtypes = plan.tensors.iter().map(|tensor| tensor.dtype);
-    if let Some(first) = dtypes.next()
-        && dtypes.all(|dtype| dtype == first)
-    {
-        let name = match first {
-            Dtype::F64 => "float64",
-            Dtype::F32 => "float32",
-            Dtype::F16 => "float16",
-            _ => "bfloat16",
-        };
-        recipe.config.set_dtype(&mut plan.config, name);
-    }
+pub fn complete_config(plan: &mut Plan, recipe: Option<&Recipe>) {
+    stated::state_dtype(plan, recipe);
     let stamp = serde_json::json!({
         "schema": crate::manifest::SCHEMA,
         "recipe": plan.recipe,
@@ -228,4 +217,19 @@ fn complete_config(plan: &mut Plan, recipe: &Recipe) {
         "version": env!("CARGO_PKG_VERSION"),
     });
     crate::recipe::config::set(&mut plan.config, "mlxport", stamp);
+}
+
+/// What of a plan MLX could not load.
+pub fn check_dtypes(plan: &Plan) -> Vec<Violation> {
+    let bad = plan.tensors.iter().filter(|tensor| !mlx_loads(tensor.dtype));
+    bad.map(|tensor| {
+        let converts = if crate::dtype::is_wide_or_narrow(tensor.dtype) {
+            " (--dtype bf16, f16 or f32 converts it)"
+        } else {
+            "; leave it out by a row with op = \"drop\""
+        };
+        let found = format!("{}{converts}", tensor.dtype);
+        Violation::new(ViolationKind::WrongDtype, &tensor.name, "a dtype that MLX loads", found)
+    })
+    .collect()
 }

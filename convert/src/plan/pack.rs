@@ -11,9 +11,8 @@ use crate::dtype::is_float;
 use crate::error::{Violation, ViolationKind};
 use crate::inspect::generalize;
 use crate::quantize::Quantization;
-use crate::recipe::Recipe;
 use crate::recipe::config::set;
-use crate::recipe::packing::{Decision, Wish};
+use crate::recipe::packing::{Decision, Packing, Wish};
 
 use super::{Making, OutputTensor, Part, Plan};
 
@@ -21,10 +20,10 @@ use super::{Making, OutputTensor, Part, Plan};
 const WEIGHT: &str = ".weight";
 
 /// Packs what `wish` and the recipe's rules say. Modules that a rule names but whose rows are no multiple of the group are kept, with a note.
-pub fn pack(plan: &mut Plan, recipe: &Recipe, wish: &Wish) -> Vec<Violation> {
+pub fn pack(plan: &mut Plan, rules: &Packing, wish: &Wish) -> Vec<Violation> {
     let mut violations = Vec::new();
-    if recipe.packing.is_empty() {
-        let found = format!("none in recipe {}", recipe.name);
+    if rules.is_empty() {
+        let found = format!("none in recipe {}", plan.recipe);
         let expected = "a [quantize] table that says which weights may be packed";
         violations.push(Violation::new(ViolationKind::Unsupported, "--quantize", expected, found));
         return violations;
@@ -36,7 +35,7 @@ pub fn pack(plan: &mut Plan, recipe: &Recipe, wish: &Wish) -> Vec<Violation> {
         let module = tensor.name.strip_suffix(WEIGHT).unwrap_or_default().to_owned();
         let candidate = !module.is_empty() && tensor.shape.len() > 1 && is_float(tensor.dtype);
         let decision = if candidate {
-            recipe.packing.decide(&module, layer_of(&module, &layers), wish)
+            rules.decide(&module, layer_of(&module, &layers), wish)
         } else {
             Ok(Decision::Keep("not the weight of a module".into()))
         };
@@ -112,7 +111,7 @@ fn parts(tensor: &OutputTensor, module: &str, to: Quantization) -> Result<Vec<Ou
 
 /// Under `quantization`, and under `quantization_config` for tools that look there: what most modules are packed with, and each
 /// module that differs, by name.
-fn state_in_config(config: &mut Value, base: Quantization, packed: &BTreeMap<String, Quantization>) {
+pub(crate) fn state_in_config(config: &mut Value, base: Quantization, packed: &BTreeMap<String, Quantization>) {
     let fields =
         |to: Quantization| json!({ "group_size": to.group_size(), "bits": to.bits(), "mode": to.mode().to_string() });
     let mut section = fields(base);

@@ -111,6 +111,52 @@ pub fn dequantize(q: Quantization, dtype: Dtype, weight: &[u8], scales: &[u8], b
     }
 }
 
+/// Stores float32 `values` as `dtype` (F32, F16 or BF16), little endian, rounded to nearest even.
+///
+/// # Errors
+/// The first finite value that is infinite as `dtype`.
+pub(crate) fn store(dtype: Dtype, values: &[f32], out: &mut [u8]) -> Result<(), f32> {
+    match dtype {
+        Dtype::F32 => store_as::<F32>(values, out),
+        Dtype::F16 => store_as::<F16>(values, out),
+        _ => store_as::<Bf16>(values, out),
+    }
+}
+
+fn store_as<E: Element>(values: &[f32], out: &mut [u8]) -> Result<(), f32> {
+    let out = E::split_mut(out);
+    for (raw, &value) in out.iter_mut().zip(values) {
+        *raw = E::store(value);
+    }
+    if E::all_finite(out) {
+        return Ok(());
+    }
+    let lost = |(raw, value): &(&E::Raw, &f32)| value.is_finite() && !E::load(**raw).is_finite();
+    out.iter().zip(values).find(lost).map_or(Ok(()), |(_, &value)| Err(value))
+}
+
+/// The float32 of one stored float.
+pub(crate) fn load(dtype: Dtype, bytes: &[u8]) -> f32 {
+    let first = |values: Option<f32>| values.unwrap_or(f32::NAN);
+    match dtype {
+        Dtype::F32 => first(F32::split(bytes).first().map(|&raw| F32::load(raw))),
+        Dtype::F16 => first(F16::split(bytes).first().map(|&raw| F16::load(raw))),
+        _ => first(Bf16::split(bytes).first().map(|&raw| Bf16::load(raw))),
+    }
+}
+
+/// Packs `codes` (a multiple of 8 of them, a byte each) as MLX's words hold them. `bits` is one of affine's.
+pub(crate) fn pack_codes(bits: u32, codes: &[u8], packed: &mut [u8]) {
+    match bits {
+        2 => pack::pack::<2>(codes, packed),
+        3 => pack::pack::<3>(codes, packed),
+        4 => pack::pack::<4>(codes, packed),
+        5 => pack::pack::<5>(codes, packed),
+        6 => pack::pack::<6>(codes, packed),
+        _ => packed.copy_from_slice(codes),
+    }
+}
+
 /// The first group of `values` whose MX scale MLX's CPU cannot write: all of it under about 2⁻¹²⁵ (mxfp4) or 2⁻¹¹⁹ (mxfp8), not all zero.
 ///
 /// E8M0 ends at 2⁻¹²⁷. MLX's GPU kernels stop there; its CPU converts a negative number to `uint8`, which C++ leaves undefined and

@@ -3,6 +3,7 @@
 //! Rules are read in order and the first that matches a module decides; a person's rules stand before the recipe's. Modules are named as in
 //! the converted model, without `.weight`; `*` is one part of a name, `**` any number of them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -64,6 +65,8 @@ pub struct RawRule {
 pub struct Packing {
     can: Modules,
     rules: Vec<Rule>,
+    /// Modules by name, in the place of `can` and `rules`: all of them are packed.
+    listed: BTreeSet<String>,
 }
 
 /// A checked rule.
@@ -129,7 +132,12 @@ impl Packing {
         for (number, problem) in problems {
             complain(&format!("quantize rule {number}"), "a rule", problem);
         }
-        Self { can, rules }
+        Self { can, rules, listed: BTreeSet::new() }
+    }
+
+    /// Packs these modules and no other, where no recipe says which.
+    pub fn of_modules(listed: BTreeSet<String>) -> Self {
+        Self { listed, ..Self::default() }
     }
 
     /// What becomes of `module`, the `layer`-th of `layers` (where its name has a layer number).
@@ -138,7 +146,7 @@ impl Packing {
     /// Why what a rule asks for cannot be.
     pub fn decide(&self, module: &str, layer: Option<(u64, u64)>, wish: &Wish) -> Result<Decision, String> {
         let path = module.replace('.', "/");
-        let able = self.can.set.is_match(&path);
+        let able = self.can.set.is_match(&path) || self.listed.contains(module);
         if let Own::Rules(rules) = &wish.own
             && let Some(rule) = rules.iter().find(|rule| rule.modules.set.is_match(&path))
         {
@@ -154,13 +162,14 @@ impl Packing {
         match own.map(|rule| rule.apply(wish)).transpose()? {
             Some(Decision::Pack(to)) if able => Ok(Decision::Pack(wish.mixed(module, layer, to)?)),
             Some(Decision::Keep(reason)) => Ok(Decision::Keep(reason)),
+            None if self.listed.contains(module) => Ok(Decision::Pack(wish.mixed(module, layer, wish.base)?)),
             _ => Ok(Decision::Keep("not listed in the recipe's [quantize]".to_owned())),
         }
     }
 
     /// Whether the recipe says anything about quantization.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && self.listed.is_empty()
     }
 }
 

@@ -77,7 +77,7 @@ pub fn write(
     files.flush()?;
     let (tensors, mut files) = (tensor_records(plan, &shards, &hashes), weight_files(&shards));
     files.push(text_file(&stage, "model.safetensors.index.json", &index_json(plan, &shards))?);
-    let config = format!("{:#}\n", plan.config);
+    let config = format!("{}\n", crate::digits::print(&plan.config));
     files.push(text_file(&stage, "config.json", &config)?);
     if let Some(root) = companions {
         files.extend(companions::copy(root, stage.path())?);
@@ -152,7 +152,7 @@ fn record(plan: &Plan, at: usize, file: &str, hash: &blake3::Hash) -> TensorReco
 
 /// How a packed tensor was packed.
 fn packed(making: Making) -> Option<Packed> {
-    let Making::Quantize { to, .. } = making else { return None };
+    let (Making::Quantize { to, .. } | Making::Repack { to }) = making else { return None };
     Some(settings(to))
 }
 

@@ -15,7 +15,7 @@ use crate::error::ConvertError;
 use crate::plan::{Making, OutputTensor};
 use crate::progress::Progress;
 use crate::quantize::{self, Quantization};
-use crate::transforms::{Scratch, cast};
+use crate::transforms::Scratch;
 
 /// Where an output tensor goes.
 #[derive(Debug, Clone, Copy)]
@@ -84,10 +84,9 @@ impl Worker {
         let mut sinks: Vec<_> = places.iter().copied().map(Sink::at).collect();
         let tensor = &outputs[0];
         match tensor.making {
-            Making::Store => self.store(tensor, &mut sinks[0], shared)?,
             Making::Zeros => self.zeros(tensor, &mut sinks[0], shared)?,
+            Making::Store | Making::Repack { .. } => self.store(tensor, &mut sinks[0], shared)?,
             Making::Quantize { to, values, .. } => self.quantize(tensor, to, values, &mut sinks, shared)?,
-            Making::Dequantize { from, values } => self.dequantize(tensor, from, values, &mut sinks[0], shared)?,
         }
         Ok(sinks.iter().map(|sink| sink.hasher.finalize()).collect())
     }
@@ -152,50 +151,6 @@ impl Worker {
             for (sink, bytes) in sinks.iter_mut().zip(&self.packed) {
                 sink.write(bytes, shared.progress)?;
             }
-        }
-        Ok(())
-    }
-
-    fn dequantize(
-        &mut self,
-        tensor: &OutputTensor,
-        from: Quantization,
-        values: Dtype,
-        sink: &mut Sink<'_>,
-        shared: &Shared<'_>,
-    ) -> Result<(), ConvertError> {
-        let (group, bits) = (u64::from(from.group_size()), u64::from(from.bits()));
-        let count: u64 = tensor.shape.iter().product();
-        let (size, out_size) = (values.bitsize() / 8, tensor.dtype.bitsize() / 8);
-        self.packed.resize(3, Vec::new());
-        for piece in pieces(count, group, (shared.piece_byte_len / size.max(out_size)).max(group as usize)) {
-            let len = piece.end - piece.start;
-            for (part, view) in tensor.assembly.views.iter().enumerate() {
-                let part_size = (view.dtype.bitsize() / 8) as u64;
-                let (first, part_len) = match part {
-                    0 => (piece.start * bits / 32, len * bits / 32),
-                    _ => (piece.start / group, len / group),
-                };
-                let out = &mut self.packed[part];
-                out.resize((part_len * part_size) as usize, 0);
-                cast::read_as(shared.source, view, first, view.dtype, out, &mut self.scratch)?;
-            }
-            let has_biases = from.has_biases();
-            let [words, scales, biases] = &mut self.packed[..] else { continue };
-            self.values.resize(len as usize * size, 0);
-            let biases: &[u8] = if has_biases { biases } else { &[] };
-            quantize::dequantize(from, values, words, scales, biases, &mut self.values);
-            if tensor.dtype == values {
-                sink.write(&self.values, shared.progress)?;
-                continue;
-            }
-            words.resize(len as usize * out_size, 0);
-            cast::convert(values, tensor.dtype, &self.values, words).map_err(|value| ConvertError::Overflow {
-                key: tensor.name.clone(),
-                value,
-                dtype: tensor.dtype.to_string(),
-            })?;
-            sink.write(words, shared.progress)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod hostile_pickle;
 mod interrupted;
 mod packing;
 mod pickle;
+mod prequantized;
 mod projectors;
 mod properties;
 mod quantize;

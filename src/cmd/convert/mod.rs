@@ -55,9 +55,12 @@ pub struct Args {
     /// Rules that come before the recipe's: a file (docs/quantization.md), or a mixture such as mixed_3_6.
     #[arg(long, value_name = "FILE|PRESET", requires = "quantize")]
     quantize_rules: Option<String>,
-    /// Turn a quantized MLX directory back into float weights.
-    #[arg(long, conflicts_with_all = ["quantize", "recipe", "layout"])]
+    /// Make float weights of a quantized release (FP8, compressed-tensors, GPTQ, AWQ) or MLX directory.
+    #[arg(long)]
     dequantize: bool,
+    /// Keep a quantized release's codes as they are, in MLX's affine packing (docs/quantization.md).
+    #[arg(long, conflicts_with_all = ["quantize", "dequantize"])]
+    keep_quantized: bool,
     /// Memory for buffers, all threads together.
     #[arg(long, value_name = "SIZE", default_value = "96MiB", value_parser = parse_byte_len)]
     memory: u64,
@@ -130,6 +133,7 @@ fn attempt(args: &Args) -> anyhow::Result<Outcome> {
         dtype: args.dtype,
         quantize: args.quantize.map(wish).transpose()?,
         dequantize: args.dequantize,
+        keep_quantized: args.keep_quantized,
         state_dict: args.state_dict.clone(),
     })?;
     if args.dry_run {

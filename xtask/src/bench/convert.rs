@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::measure::{Measured, measure, median, warm};
 use super::release::{self, Size};
@@ -102,23 +102,13 @@ fn contestants(binary: &Path, source: &Path, rounds: usize) -> Vec<Contestant> {
 /// One run from the common start; what it wrote is removed.
 fn once(source: &Path, command: &dyn Fn(&Path) -> Command) -> Result<Measured> {
     let target = super::folder().join("out");
-    clear(&target)?;
+    super::clear(&target)?;
     // Where there is no `sync`, what is left to write is written during the run.
     let _ = Command::new("sync").status();
     warm(&source.join(release::WEIGHTS))?;
     let run = measure(&mut command(&target));
-    clear(&target)?;
+    super::clear(&target)?;
     run
-}
-
-fn clear(target: &Path) -> Result<()> {
-    let removed = if target.is_dir() { fs::remove_dir_all(target) } else { fs::remove_file(target) };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| target.display().to_string())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// All figures, and how they stand to what is asked.
@@ -177,10 +167,10 @@ fn large(binary: &Path) -> Result<()> {
     let source: PathBuf = release::make("large", size)?;
     let byte_len = fs::metadata(source.join(release::WEIGHTS))?.len();
     let target = super::folder().join("out");
-    clear(&target)?;
+    super::clear(&target)?;
     let run =
         measure(Command::new(binary).arg("convert").args([source.as_path(), &target]).args(["--quantize", "affine"]));
-    clear(&target)?;
+    super::clear(&target)?;
     let run = run?;
     println!("{:.1} GB, sparse, to 4 bit: {:.1} s", byte_len as f64 / 1e9, run.seconds);
     print!("{}", memory(run.peak_byte_len));
