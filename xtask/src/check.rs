@@ -30,7 +30,7 @@ pub fn install() -> Result<PathBuf> {
     if !has_packages(&python) {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(&folder)).context("making target/check-python")?;
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--extra-index-url", "https://download.pytorch.org/whl/cpu"]);
+        pip.args(["-m", "pip", "install", "--quiet"]);
         succeed(pip.args(PACKAGES)).context("installing torch, transformers, mlx and mlx-lm")?;
     }
     Ok(python)
