@@ -66,7 +66,13 @@ pub fn audit(request: &Request) -> Result<Report, ConvertError> {
     findings.extend(explained(&pair, &targets, &mut judged, config::head_len(&release_config))?);
     findings.extend(sizes(&targets, &judged, &release_config, &mlx_config));
     findings.extend(crate::policy::findings(&targets, &release_config));
-    let left = dropped::Left { release: &release, mlx_config: &mlx_config, targets: &targets, judged: &judged, may_drop: &globs };
+    let left = dropped::Left {
+        release: &release,
+        mlx_config: &mlx_config,
+        targets: &targets,
+        judged: &judged,
+        may_drop: &globs,
+    };
     let (dropped, missing) = left.judge(&pair, &findings)?;
     findings.extend(missing);
     findings.extend(config::findings(&release_config, &mlx_config, &dropped));
@@ -101,7 +107,8 @@ fn window(memory: u64) -> u64 {
 fn globs(patterns: &[String]) -> Result<GlobSet, ConvertError> {
     let mut builder = GlobSetBuilder::new();
     let wrong = |pattern: &str, error: String| {
-        let violation = Violation::new(ViolationKind::Unsupported, "--may-drop", "a glob of keys", format!("{pattern}: {error}"));
+        let violation =
+            Violation::new(ViolationKind::Unsupported, "--may-drop", "a glob of keys", format!("{pattern}: {error}"));
         ConvertError::Violations(Violations(vec![violation]))
     };
     for pattern in patterns {
@@ -130,7 +137,8 @@ fn stray_files(root: &Path, scan: &Scan) -> Vec<Finding> {
     let known: BTreeSet<&str> = scan.checkpoint.files().iter().map(|file| file.name.as_str()).collect();
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
     let names = entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let stray = names.filter(|name| name.starts_with("model") && name.ends_with(".safetensors") && !known.contains(name.as_str()));
+    let stray = names
+        .filter(|name| name.starts_with("model") && name.ends_with(".safetensors") && !known.contains(name.as_str()));
     let finding = |name: String| {
         let detail = "a weight file that the index does not name; mlx-lm reads every model*.safetensors";
         Finding::new("stray-file", Severity::Fault, detail).at([name])
@@ -154,7 +162,9 @@ fn concerns(targets: &[Target], judged: &[Judged]) -> Vec<Finding> {
                 Severity::Note,
                 "a convolution's axes are as PyTorch has them, channels not last; mlx-lm and mlx-vlm turn them when they load",
             ),
-            "conv-axes" => ("conv-axes", Severity::Fault, "a convolution's axes are in an order that neither PyTorch nor MLX has"),
+            "conv-axes" => {
+                ("conv-axes", Severity::Fault, "a convolution's axes are in an order that neither PyTorch nor MLX has")
+            }
             "transposed" => ("transposed", Severity::Fault, "the tensor is transposed"),
             _ => ("reshaped", Severity::Note, "the same values under another shape"),
         };
@@ -164,7 +174,12 @@ fn concerns(targets: &[Target], judged: &[Judged]) -> Vec<Finding> {
 }
 
 /// Everything about suspects: causes, origins, the rest.
-fn explained(pair: &Pair<'_>, targets: &[Target], judged: &mut [Judged], head: Option<u64>) -> Result<Vec<Finding>, ConvertError> {
+fn explained(
+    pair: &Pair<'_>,
+    targets: &[Target],
+    judged: &mut [Judged],
+    head: Option<u64>,
+) -> Result<Vec<Finding>, ConvertError> {
     let mut findings = Vec::new();
     let (mut open, mut calibrated): (Vec<Suspect>, Vec<Suspect>) = (Vec::new(), Vec::new());
     for suspect in judged.iter().flat_map(|judged| &judged.suspects) {
@@ -174,7 +189,12 @@ fn explained(pair: &Pair<'_>, targets: &[Target], judged: &mut [Judged], head: O
             Some(cause) => {
                 let sources = suspect.piece.iter().flat_map(|piece| piece.sources.clone());
                 let keys = differing_keys(target, suspect);
-                findings.push(Finding::new(cause.kind, cause.severity, cause.detail.clone()).at(keys).from(sources).grouped(&cause.group));
+                findings.push(
+                    Finding::new(cause.kind, cause.severity, cause.detail.clone())
+                        .at(keys)
+                        .from(sources)
+                        .grouped(&cause.group),
+                );
                 if matches!(cause.kind, "calibrated" | "quantized-otherwise") {
                     calibrated.push(suspect.clone());
                 }
@@ -182,18 +202,26 @@ fn explained(pair: &Pair<'_>, targets: &[Target], judged: &mut [Judged], head: O
         }
     }
     open.retain(|suspect| searchable(&targets[suspect.target]));
-    let lost: Vec<Lost<'_>> = open.iter().map(|s| Lost { target: &targets[s.target], first: s.first, len: s.len }).collect();
+    let lost: Vec<Lost<'_>> =
+        open.iter().map(|s| Lost { target: &targets[s.target], first: s.first, len: s.len }).collect();
     let (places, found) = if lost.is_empty() { Default::default() } else { search(pair, &lost)? };
-    let origins: Vec<_> = open.iter().zip(&found).map(|(suspect, found)| {
-        let expected: Vec<&String> = suspect.piece.iter().flat_map(|piece| &piece.sources).collect();
-        let name = &targets[suspect.target].name;
-        origin(found, &places, &|place| {
-            let same_layer = names::indices(&place.key) == names::indices(name);
-            4 * i32::from(expected.contains(&&place.key)) + 2 * i32::from(same_layer) + i32::from(place.order.is_none())
+    let origins: Vec<_> = open
+        .iter()
+        .zip(&found)
+        .map(|(suspect, found)| {
+            let expected: Vec<&String> = suspect.piece.iter().flat_map(|piece| &piece.sources).collect();
+            let name = &targets[suspect.target].name;
+            origin(found, &places, &|place| {
+                let same_layer = names::indices(&place.key) == names::indices(name);
+                4 * i32::from(expected.contains(&&place.key))
+                    + 2 * i32::from(same_layer)
+                    + i32::from(place.order.is_none())
+            })
         })
-    }).collect();
+        .collect();
     let snapshot = judged.to_vec();
-    let known = Known { targets, judged: &snapshot, suspects: &open, origins: &origins, found: &found, places: &places, head };
+    let known =
+        Known { targets, judged: &snapshot, suspects: &open, origins: &origins, found: &found, places: &places, head };
     let (grouped, mut orders) = (stacks(&known), BTreeMap::new());
     let mut done = BTreeSet::new();
     for at in grouped.values() {

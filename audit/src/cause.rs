@@ -49,7 +49,11 @@ pub fn cause(target: &Target, stats: &Stats) -> Option<Cause> {
         return Some(Cause::new("zeroed", Severity::Fault, "all values are zero, and the release's are not"));
     }
     if let Some(value) = stats.constant.filter(|_| stats.n > 1 && stats.ss > 0.0 && stats.relative_error() > 1e-3) {
-        return Some(Cause::new("constant", Severity::Fault, format!("all values are {value}, and the release's are not")));
+        return Some(Cause::new(
+            "constant",
+            Severity::Fault,
+            format!("all values are {value}, and the release's are not"),
+        ));
     }
     match target.format {
         Format::Plain(dtype) => plain(dtype, stats),
@@ -99,7 +103,11 @@ fn rounding(dtype: Dtype, stats: &Stats) -> Option<Cause> {
         return minor("numbers too small to be normal ones in this dtype became zero");
     }
     if stats.all(Way::Clamped) {
-        return Some(Cause::new("overflow", Severity::Fault, "values too large for this dtype were cut to its largest"));
+        return Some(Cause::new(
+            "overflow",
+            Severity::Fault,
+            "values too large for this dtype were cut to its largest",
+        ));
     }
     if stats.neighbours == stats.differing && dtype != Dtype::F32 {
         return minor("values were not rounded to the nearest even: each is the right one or its neighbour");
@@ -111,7 +119,11 @@ fn arithmetic(dtype: Dtype, stats: &Stats) -> Option<Cause> {
     for (n, word) in [(1, "one more"), (2, "two more"), (-1, "one less"), (-2, "two less")] {
         if stats.all(Way::Plus(n)) {
             let twice = if n == 2 { " (added twice)" } else { "" };
-            return Some(Cause::new("shifted", Severity::Fault, format!("every value is {word} than the release's{twice}")));
+            return Some(Cause::new(
+                "shifted",
+                Severity::Fault,
+                format!("every value is {word} than the release's{twice}"),
+            ));
         }
     }
     if stats.all(Way::Negated) {
@@ -148,7 +160,8 @@ fn packed(stats: &Stats) -> Option<Cause> {
     }
     let ratio = stats.ratio();
     let (factor, _) = stats.factor();
-    let left = (stats.mm - stats.sm * stats.sm / stats.ss.max(f64::MIN_POSITIVE)).max(0.0) / (factor * factor).max(1e-30);
+    let left =
+        (stats.mm - stats.sm * stats.sm / stats.ss.max(f64::MIN_POSITIVE)).max(0.0) / (factor * factor).max(1e-30);
     if (factor - 1.0).abs() > 0.006 && left < 1.44 * stats.ideal && stats.error > 1.1 * left && factor.abs() > 1e-3 {
         let detail = format!("every value is the release's times {factor:.4}");
         return Some(Cause::of("scaled", Severity::Fault, detail, &format!("{factor:.2}")));
@@ -172,8 +185,12 @@ fn packed(stats: &Stats) -> Option<Cause> {
 fn otherwise(stats: &Stats, ratio: f64) -> Cause {
     let what = match stats.parts {
         [false, ..] => "codes are MLX's own, scales or biases are tuned, as DWQ does",
-        _ if ratio < 1.02 => "codes differ from MLX's CPU quantizer by no more error, as another kernel or source dtype makes them",
-        _ => "codes are not MLX's own, and the error is about as small: a calibrated method (GPTQ, AWQ) or packed twice",
+        _ if ratio < 1.02 => {
+            "codes differ from MLX's CPU quantizer by no more error, as another kernel or source dtype makes them"
+        }
+        _ => {
+            "codes are not MLX's own, and the error is about as small: a calibrated method (GPTQ, AWQ) or packed twice"
+        }
     };
     let detail = format!("{what}; error {ratio:.3} × that of MLX's own quantizer");
     let kind = if ratio < 1.02 && stats.parts[0] { "quantized-otherwise" } else { "calibrated" };

@@ -13,17 +13,82 @@ use crate::report::{DroppedTensor, Finding, Severity};
 
 /// Fields that keep the books and decide no number of a forward pass.
 const BOOKKEEPING: &[&str] = &[
-    "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "use_cache", "initializer_range",
-    "initializer_factor", "pretraining_tp", "output_attentions", "output_hidden_states", "output_router_logits", "router_aux_loss_coef",
-    "router_jitter_noise", "input_jitter_noise", "aux_loss_alpha", "seq_aux", "id2label", "label2id", "problem_type", "auto_map",
-    "return_dict", "torchscript", "is_encoder_decoder", "chunk_size_feed_forward", "cross_attention_hidden_size", "add_cross_attention",
-    "tie_encoder_decoder", "finetuning_task", "prefix", "task_specific_params", "tokenizer_class", "bos_token_id", "eos_token_id",
-    "pad_token_id", "sep_token_id", "decoder_start_token_id", "quantization", "quantization_config", "mlxport", "rescale_prenorm_residual",
-    "residual_in_fp32", "time_step_floor", "time_step_min", "time_step_max", "time_step_init_scheme", "time_step_scale", "ep_size",
-    "_attn_implementation", "attn_implementation", "_attn_implementation_autoset", "use_mamba_kernels", "use_mambapy", "reorder_and_upcast_attn",
-    "scale_attn_by_inverse_layer_idx", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
-    "summary_use_proj", "gradient_checkpointing", "keep_router_fp32", "pruned_heads", "temperature", "top_k", "top_p", "do_sample",
-    "max_length", "min_length", "repetition_penalty", "num_beams", "use_bfloat16", "use_liger_kernel", "unsloth_fixed", "unsloth_version",
+    "_name_or_path",
+    "name_or_path",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "architectures",
+    "use_cache",
+    "initializer_range",
+    "initializer_factor",
+    "pretraining_tp",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+    "input_jitter_noise",
+    "aux_loss_alpha",
+    "seq_aux",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "auto_map",
+    "return_dict",
+    "torchscript",
+    "is_encoder_decoder",
+    "chunk_size_feed_forward",
+    "cross_attention_hidden_size",
+    "add_cross_attention",
+    "tie_encoder_decoder",
+    "finetuning_task",
+    "prefix",
+    "task_specific_params",
+    "tokenizer_class",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "sep_token_id",
+    "decoder_start_token_id",
+    "quantization",
+    "quantization_config",
+    "mlxport",
+    "rescale_prenorm_residual",
+    "residual_in_fp32",
+    "time_step_floor",
+    "time_step_min",
+    "time_step_max",
+    "time_step_init_scheme",
+    "time_step_scale",
+    "ep_size",
+    "_attn_implementation",
+    "attn_implementation",
+    "_attn_implementation_autoset",
+    "use_mamba_kernels",
+    "use_mambapy",
+    "reorder_and_upcast_attn",
+    "scale_attn_by_inverse_layer_idx",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "gradient_checkpointing",
+    "keep_router_fp32",
+    "pruned_heads",
+    "temperature",
+    "top_k",
+    "top_p",
+    "do_sample",
+    "max_length",
+    "min_length",
+    "repetition_penalty",
+    "num_beams",
+    "use_bfloat16",
+    "use_liger_kernel",
+    "unsloth_fixed",
+    "unsloth_version",
 ];
 
 /// Fields that count only for long texts or some kinds of rotary scaling.
@@ -31,9 +96,25 @@ const LONG: &[&str] = &["max_position_embeddings", "max_window_layers", "origina
 
 /// Fields whose default decides numbers in every forward pass: both sides may leave them out, and mean different things.
 const DECISIVE: &[&str] = &[
-    "rope_theta", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "logit_scale", "routed_scaling_factor", "norm_topk_prob",
-    "partial_rotary_factor", "query_pre_attn_scalar", "final_logit_softcapping", "attn_logit_softcapping", "embedding_multiplier",
-    "attention_multiplier", "residual_multiplier", "logits_scaling", "num_experts_per_tok", "n_group", "topk_group",
+    "rope_theta",
+    "rms_norm_eps",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "norm_eps",
+    "logit_scale",
+    "routed_scaling_factor",
+    "norm_topk_prob",
+    "partial_rotary_factor",
+    "query_pre_attn_scalar",
+    "final_logit_softcapping",
+    "attn_logit_softcapping",
+    "embedding_multiplier",
+    "attention_multiplier",
+    "residual_multiplier",
+    "logits_scaling",
+    "num_experts_per_tok",
+    "n_group",
+    "topk_group",
 ];
 
 /// A config as fields by dotted path, rotary settings in one spelling.
@@ -52,7 +133,11 @@ pub fn read(root: &Path) -> Result<Value, ConvertError> {
         .map_err(|error| wrong(ViolationKind::MissingFile, "a config beside the weights", error.to_string()))?;
     let config: Value = serde_json::from_slice(&quoted(&bytes))
         .map_err(|error| wrong(ViolationKind::Config, "JSON", error.to_string()))?;
-    if config.is_object() { Ok(config) } else { Err(wrong(ViolationKind::Config, "an object", "another value".to_owned())) }
+    if config.is_object() {
+        Ok(config)
+    } else {
+        Err(wrong(ViolationKind::Config, "an object", "another value".to_owned()))
+    }
 }
 
 /// JSON with Python's bare words for what is no number as mlx-lm writes them: `{"__float__": "Infinity"}`.
@@ -60,7 +145,8 @@ fn quoted(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let (mut inside, mut at) = (false, 0);
     while at < bytes.len() {
-        let word = ["-Infinity", "Infinity", "NaN"].iter().find(|word| !inside && bytes[at..].starts_with(word.as_bytes()));
+        let word =
+            ["-Infinity", "Infinity", "NaN"].iter().find(|word| !inside && bytes[at..].starts_with(word.as_bytes()));
         if let Some(word) = word {
             out.extend_from_slice(format!("{{\"__float__\": \"{word}\"}}").as_bytes());
             at += word.len();
@@ -123,14 +209,26 @@ pub fn findings(release: &Value, mlx: &Value, dropped: &[DroppedTensor]) -> Vec<
 
 fn path_is_kept_apart(path: &str, tower_gone: bool) -> bool {
     let tower = ["vision_config", "audio_config"].iter().any(|part| path.starts_with(part));
-    tower && tower_gone || path.split('.').any(|part| BOOKKEEPING.contains(&part) || part.ends_with("dropout") || part.ends_with("dropout_prob") || part.ends_with("pdrop") || part.ends_with("_token_id") || part.ends_with("_token_index") || part.ends_with("_token"))
+    tower && tower_gone
+        || path.split('.').any(|part| {
+            BOOKKEEPING.contains(&part)
+                || part.ends_with("dropout")
+                || part.ends_with("dropout_prob")
+                || part.ends_with("pdrop")
+                || part.ends_with("_token_id")
+                || part.ends_with("_token_index")
+                || part.ends_with("_token")
+        })
 }
 
 /// A field where it is, or where tools move it: out of the text part, or into it.
 fn lookup<'a>(fields: &'a Fields, path: &str) -> Option<&'a Value> {
     let parts = [("text_config.", "language_config."), ("text_config.", "llm_config."), ("text_config.", "")];
     let moved = parts.iter().find_map(|(from, to)| fields.get(&format!("{to}{}", path.strip_prefix(from)?)));
-    fields.get(path).or(moved).or_else(|| (!path.contains('.')).then(|| fields.get(&format!("text_config.{path}"))).flatten())
+    fields
+        .get(path)
+        .or(moved)
+        .or_else(|| (!path.contains('.')).then(|| fields.get(&format!("text_config.{path}"))).flatten())
 }
 
 /// Whether two values are the same number or the same thing.
@@ -141,7 +239,9 @@ fn same(one: &Value, other: &Value) -> bool {
             a == b || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
         }
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (Value::Object(a), Value::Object(b)) => a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b))),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+        }
         _ => one == other,
     }
 }
@@ -216,7 +316,12 @@ fn changed(path: &str, had: &Value, has: &Value, fields: &Fields) -> Finding {
     let finding = config_finding(path, severity, format!("{path} is {}, the release says {}", shown(has), shown(had)));
     let (Some(had), Some(has)) = (had.as_object(), has.as_object()) else { return finding };
     let differs = |name: &&String| !had.get(*name).zip(has.get(*name)).is_some_and(|(a, b)| same(a, b));
-    let inner: Vec<String> = had.keys().chain(has.keys().filter(|name| !had.contains_key(*name))).filter(differs).map(|name| format!("{path}.{name}")).collect();
+    let inner: Vec<String> = had
+        .keys()
+        .chain(has.keys().filter(|name| !had.contains_key(*name)))
+        .filter(differs)
+        .map(|name| format!("{path}.{name}"))
+        .collect();
     finding.at(inner)
 }
 
@@ -228,12 +333,14 @@ fn lost(path: &str, value: &Value, types: &defaults::Types<'_>, had: &Fields) ->
     match port {
         Some(default) if same(default, value) => return None,
         Some(default) if default == "__required__" => {
-            let detail = format!("{path} is gone (the release says {}), and the port cannot load without it", shown(value));
+            let detail =
+                format!("{path} is gone (the release says {}), and the port cannot load without it", shown(value));
             return Some(config_finding(path, Severity::Fault, detail));
         }
         Some(default) if default.is_null() && defaults::is_derived(leaf, value, had) => return None,
         Some(default) => {
-            let detail = format!("{path} is gone: the port takes {}, the release says {}", shown(default), shown(value));
+            let detail =
+                format!("{path} is gone: the port takes {}, the release says {}", shown(default), shown(value));
             let severity = if empty { Severity::Minor } else { Severity::Fault };
             return Some(config_finding(path, severity, detail));
         }
@@ -273,7 +380,8 @@ fn left_out_by_both(had: &Fields, has: &Fields, types: &defaults::Types<'_>) -> 
             if same(torch, port) || torch.is_null() || port.is_null() || port == "__required__" {
                 continue;
             }
-            let detail = format!("{path} is left out: PyTorch then takes {}, the port takes {}", shown(torch), shown(port));
+            let detail =
+                format!("{path} is left out: PyTorch then takes {}, the port takes {}", shown(torch), shown(port));
             findings.push(config_finding(&path, Severity::Fault, detail));
         }
     }
@@ -294,7 +402,10 @@ fn unread(mlx: &Value, has: &Fields, types: &defaults::Types<'_>) -> Vec<Finding
             continue;
         }
         let takes = if port == "__required__" { "cannot load".to_owned() } else { format!("takes {}", shown(port)) };
-        let detail = format!("{path} ({}) stands in rope_parameters only, where the port does not look: it {takes}", shown(&value));
+        let detail = format!(
+            "{path} ({}) stands in rope_parameters only, where the port does not look: it {takes}",
+            shown(&value)
+        );
         findings.push(config_finding(path, Severity::Fault, detail));
     }
     findings

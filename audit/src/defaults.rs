@@ -13,14 +13,32 @@ static TRANSFORMERS: LazyLock<Table> = LazyLock::new(|| parsed(include_str!("../
 
 /// Model types that mlx-lm loads with another one's class.
 const REMAPPED: &[(&str, &str)] = &[
-    ("mistral", "llama"), ("llava", "mistral3"), ("falcon_mamba", "mamba"), ("joyai_llm_flash", "deepseek_v3"), ("kimi_k2", "deepseek_v3"),
-    ("qwen2_5_vl", "qwen2_vl"), ("minimax_m2", "minimax"), ("iquestcoder", "llama"), ("xverse", "llama"),
+    ("mistral", "llama"),
+    ("llava", "mistral3"),
+    ("falcon_mamba", "mamba"),
+    ("joyai_llm_flash", "deepseek_v3"),
+    ("kimi_k2", "deepseek_v3"),
+    ("qwen2_5_vl", "qwen2_vl"),
+    ("minimax_m2", "minimax"),
+    ("iquestcoder", "llama"),
+    ("xverse", "llama"),
 ];
 
 /// Ports that look into `rope_parameters` themselves.
 const READ_ROPE_PARAMETERS: &[&str] = &[
-    "exaone_moe", "gemma4_text", "glm_moe_dsa", "granitemoehybrid", "laguna", "lfm2", "lfm2_moe", "mellum", "minimax_m3_vl", "ministral3",
-    "mistral4", "muse_glimmer", "muse_spark",
+    "exaone_moe",
+    "gemma4_text",
+    "glm_moe_dsa",
+    "granitemoehybrid",
+    "laguna",
+    "lfm2",
+    "lfm2_moe",
+    "mellum",
+    "minimax_m3_vl",
+    "ministral3",
+    "mistral4",
+    "muse_glimmer",
+    "muse_spark",
 ];
 
 fn parsed(text: &str) -> Table {

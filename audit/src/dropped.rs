@@ -17,7 +17,17 @@ use crate::target::Target;
 use crate::verify::{Pair, windows};
 
 /// Words of the parts of a model that a text-only port leaves out whole.
-const TOWERS: &[&str] = &["vision", "visual", "audio", "multi_modal", "mm_projector", "image_newline", "connector", "embed_vision", "speech"];
+const TOWERS: &[&str] = &[
+    "vision",
+    "visual",
+    "audio",
+    "multi_modal",
+    "mm_projector",
+    "image_newline",
+    "connector",
+    "embed_vision",
+    "speech",
+];
 
 /// What is known when the left-out tensors are judged.
 #[derive(Debug)]
@@ -39,10 +49,18 @@ impl Left<'_> {
     ///
     /// # Errors
     /// Where a file cannot be read.
-    pub fn judge(&self, pair: &Pair<'_>, known: &[Finding]) -> Result<(Vec<DroppedTensor>, Vec<Finding>), ConvertError> {
+    pub fn judge(
+        &self,
+        pair: &Pair<'_>,
+        known: &[Finding],
+    ) -> Result<(Vec<DroppedTensor>, Vec<Finding>), ConvertError> {
         let tensors = self.release.checkpoint.tensors();
-        let mut claimed: BTreeSet<&str> = self.judged.iter().flat_map(|judged| &judged.sources).map(String::as_str).collect();
-        let broken: Vec<&Finding> = known.iter().filter(|finding| finding.kind.starts_with("quantization-shape") || finding.kind == "missing").collect();
+        let mut claimed: BTreeSet<&str> =
+            self.judged.iter().flat_map(|judged| &judged.sources).map(String::as_str).collect();
+        let broken: Vec<&Finding> = known
+            .iter()
+            .filter(|finding| finding.kind.starts_with("quantization-shape") || finding.kind == "missing")
+            .collect();
         for key in broken.iter().flat_map(|finding| &finding.keys) {
             let weight = format!("{}.weight", names::module(key));
             claimed.extend(self.release.lookup.find(&weight));
@@ -72,7 +90,10 @@ impl Left<'_> {
         if names::is_multi_token(key) || self.beyond_layers(key) {
             return fine("layers for predicting several tokens, which ports leave out");
         }
-        if ["weight_scale_inv", "_scales", "_blocks", "weight_scale", "input_scale"].iter().any(|end| key.ends_with(end)) {
+        if ["weight_scale_inv", "_scales", "_blocks", "weight_scale", "input_scale"]
+            .iter()
+            .any(|end| key.ends_with(end))
+        {
             return fine("part of the release's own packing");
         }
         if names::is_head(key) && self.ties() {
@@ -83,8 +104,12 @@ impl Left<'_> {
             return Ok(("missing".to_owned(), Some(Finding::new("head-lost", Severity::Fault, detail))));
         }
         if is_tower(key) && !towers_kept {
-            let detail = "a whole part of the model is left out (vision, audio, projector): the conversion is text only";
-            return Ok(("a part that a text-only port leaves out".to_owned(), Some(Finding::new("part-left-out", Severity::Minor, detail))));
+            let detail =
+                "a whole part of the model is left out (vision, audio, projector): the conversion is text only";
+            return Ok((
+                "a part that a text-only port leaves out".to_owned(),
+                Some(Finding::new("part-left-out", Severity::Minor, detail)),
+            ));
         }
         let detail = "a tensor of the release is missing";
         let finding = Finding::new("missing", Severity::Fault, detail).grouped(short(key));
@@ -101,17 +126,26 @@ impl Left<'_> {
     }
 
     fn beyond_layers(&self, key: &str) -> bool {
-        let layers = self.release.config.get("num_hidden_layers").or_else(|| self.release.config.pointer("/text_config/num_hidden_layers"));
+        let layers = self
+            .release
+            .config
+            .get("num_hidden_layers")
+            .or_else(|| self.release.config.pointer("/text_config/num_hidden_layers"));
         let Some(layers) = layers.and_then(Value::as_u64) else { return false };
         let parts: Vec<&str> = key.split('.').collect();
-        let number = parts.windows(2).find(|two| two[0] == "layers" && names::is_number(two[1])).and_then(|two| two[1].parse::<u64>().ok());
+        let number = parts
+            .windows(2)
+            .find(|two| two[0] == "layers" && names::is_number(two[1]))
+            .and_then(|two| two[1].parse::<u64>().ok());
         let next = self.release.config.get("num_nextn_predict_layers").and_then(Value::as_u64).unwrap_or(0);
         number.is_some_and(|number| number >= layers && number < layers + next.max(1)) && !is_tower(key)
     }
 
     fn head_is_embedding(&self, pair: &Pair<'_>, head: &str) -> Result<bool, ConvertError> {
         let embedding = self.release.checkpoint.tensors().keys().find(|key| names::is_embedding(key));
-        let (Some(head), Some(embedding)) = (self.release.whole(head), embedding.and_then(|key| self.release.whole(key))) else {
+        let (Some(head), Some(embedding)) =
+            (self.release.whole(head), embedding.and_then(|key| self.release.whole(key)))
+        else {
             return Ok(false);
         };
         if head.len() != embedding.len() {

@@ -14,9 +14,12 @@ pub fn renumbered_experts(known: &Known<'_>, orders: &BTreeMap<String, Vec<u64>>
         let Some(origin) = known.origins[at].as_ref().filter(|_| names::is_router(place)) else { continue };
         let rows: Option<Vec<u64>> = origin.from.iter().copied().collect();
         let parent = names::module(place);
-        let of_layer: Vec<(&String, &Vec<u64>)> = orders.iter().filter(|(name, _)| name.starts_with(&format!("{parent}."))).collect();
+        let of_layer: Vec<(&String, &Vec<u64>)> =
+            orders.iter().filter(|(name, _)| name.starts_with(&format!("{parent}."))).collect();
         let stacks = known.targets.iter().filter(|target| {
-            target.name.starts_with(&format!("{parent}.")) && target.name.contains("switch_mlp") && target.name.ends_with(".weight")
+            target.name.starts_with(&format!("{parent}."))
+                && target.name.contains("switch_mlp")
+                && target.name.ends_with(".weight")
         });
         let all = stacks.count() == of_layer.len();
         if !all || of_layer.is_empty() || !of_layer.iter().all(|(_, order)| Some(*order) == rows.as_ref()) {
@@ -27,7 +30,8 @@ pub fn renumbered_experts(known: &Known<'_>, orders: &BTreeMap<String, Vec<u64>>
         for finding in findings.iter_mut().filter(|finding| finding.keys.iter().any(|key| keys.contains(&key))) {
             finding.severity = Severity::Note;
             finding.kind = "experts-renumbered".to_owned();
-            finding.detail = "experts and their router's rows are in another order, the same one: the function is kept".to_owned();
+            finding.detail =
+                "experts and their router's rows are in another order, the same one: the function is kept".to_owned();
             finding.group = finding.detail.clone();
         }
     }

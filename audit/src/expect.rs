@@ -54,8 +54,26 @@ pub struct Release<'a> {
 
 /// Models whose loaders add one to these norms' weights, by model type. Answers to `sanitize` in mlx-lm 0.32.2.
 const SHIFTED: &[(&str, &[&str])] = &[
-    ("qwen3_next", &[".input_layernorm.weight", ".post_attention_layernorm.weight", "model.norm.weight", ".q_norm.weight", ".k_norm.weight"]),
-    ("qwen3_5", &[".input_layernorm.weight", ".post_attention_layernorm.weight", "model.norm.weight", ".q_norm.weight", ".k_norm.weight"]),
+    (
+        "qwen3_next",
+        &[
+            ".input_layernorm.weight",
+            ".post_attention_layernorm.weight",
+            "model.norm.weight",
+            ".q_norm.weight",
+            ".k_norm.weight",
+        ],
+    ),
+    (
+        "qwen3_5",
+        &[
+            ".input_layernorm.weight",
+            ".post_attention_layernorm.weight",
+            "model.norm.weight",
+            ".q_norm.weight",
+            ".k_norm.weight",
+        ],
+    ),
     ("step3p5", &["norm.weight"]),
 ];
 
@@ -155,7 +173,7 @@ impl Release<'_> {
             let square = shape == &target.shape && !conv;
             let concern = match (usual || turned, square) {
                 (false, _) if conv => Some("conv-axes"),
-                (false, true) => Some("transposed"),
+                (_, true) if !turned => Some("transposed"),
                 _ => None,
             };
             all.push(whole(view.clone().permuted(&order), "moved", concern));
@@ -263,7 +281,8 @@ impl Release<'_> {
         let mut raw = Vec::new();
         let mut sources = Vec::new();
         for end in ["blocks", "scales"] {
-            let key = self.lookup.find(&format!("{parent}.experts.{stem}_{end}")).first().map(|key| (*key).to_owned())?;
+            let key =
+                self.lookup.find(&format!("{parent}.experts.{stem}_{end}")).first().map(|key| (*key).to_owned())?;
             let info = self.info(&key).filter(|info| info.dtype == Dtype::U8)?;
             let (experts, rows) = (info.shape[0], info.shape.get(1).copied()?);
             let bytes = info.shape[2..].iter().product::<u64>();
@@ -298,7 +317,8 @@ fn expert_bank(name: &str) -> Option<(&str, &str)> {
 
 /// Whether a release's tensor is a kernel, whose channels MLX has last.
 fn is_convolution(key: &str, shape: &[u64]) -> bool {
-    let named = ["conv", "patch_embed", "patch_embedding", "patchify", "downsample"].iter().any(|name| key.contains(name));
+    let named =
+        ["conv", "patch_embed", "patch_embedding", "patchify", "downsample"].iter().any(|name| key.contains(name));
     (shape.len() >= 4 && !key.contains("expert")) || (shape.len() == 3 && named)
 }
 

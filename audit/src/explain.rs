@@ -142,18 +142,21 @@ impl Known<'_> {
         let swapped = self.suspects.iter().enumerate().any(|(other, suspect)| {
             other != at
                 && self.expected(suspect).contains(&place.key.as_str())
-                && self.origins[other].as_ref().is_some_and(|origin| {
-                    expected.contains(&self.places[origin.place].key.as_str())
-                })
+                && self.origins[other]
+                    .as_ref()
+                    .is_some_and(|origin| expected.contains(&self.places[origin.place].key.as_str()))
         });
-        let own_held = self.judged.iter().any(|judged| judged.suspects.is_empty() && judged.sources.contains(&place.key));
+        let own_held =
+            self.judged.iter().any(|judged| judged.suspects.is_empty() && judged.sources.contains(&place.key));
         let relation = relation(expected[0], &place.key);
         let from: Vec<u64> = origin.from.iter().flatten().copied().collect();
         let ordered = from.iter().enumerate().all(|(at, &row)| row == from[0] + at as u64);
         let more = if ordered { "" } else { ", its rows in another order" };
         let (kind, detail) = match (swapped, own_held) {
             (true, _) => ("swapped", format!("exchanged: {relation}{more}")),
-            (false, true) => ("duplicated", format!("a copy of another tensor, which is in its own place, too: {relation}{more}")),
+            (false, true) => {
+                ("duplicated", format!("a copy of another tensor, which is in its own place, too: {relation}{more}"))
+            }
             (false, false) => ("misplaced", format!("another tensor of the release stands here: {relation}{more}")),
         };
         let group = format!("{kind} {relation}");
@@ -279,7 +282,8 @@ pub fn experts(known: &Known<'_>, at: &[usize]) -> Option<(Finding, Vec<u64>)> {
     } else if sorted.len() as u64 == count {
         ("expert-order", format!("experts are in another order: {}", order::list(&order)))
     } else {
-        let copies: Vec<String> = moved.iter().map(|&at| format!("expert {at} is a copy of {}", order[at as usize])).collect();
+        let copies: Vec<String> =
+            moved.iter().map(|&at| format!("expert {at} is a copy of {}", order[at as usize])).collect();
         ("duplicated", copies.join(", "))
     };
     let finding = Finding::new(kind, Severity::Fault, detail.clone()).at(target.keys.clone()).from(keys.into_values());

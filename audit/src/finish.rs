@@ -122,7 +122,12 @@ fn by_itself(
         return Ok(Finding::new("quantization-error", Severity::Fault, detail).grouped("quantization-error"));
     }
     let (detail, group) = if near > 0.5 {
-        (format!("other values near the release's: {error:.2} % off, correlation {near:.3} (another revision, or tuned further)"), "near")
+        (
+            format!(
+                "other values near the release's: {error:.2} % off, correlation {near:.3} (another revision, or tuned further)"
+            ),
+            "near",
+        )
     } else {
         (format!("values unrelated to the release's (correlation {near:.3})"), "unrelated")
     };
@@ -224,9 +229,10 @@ fn foreign_scales(
                         let relation = relation(&target.name, &name(other));
                         (format!("codes are right, scales and biases are another module's: {relation}"), relation)
                     }
-                    None if halves.rolled => {
-                        ("codes are right, scales or biases are moved along by one group".to_owned(), "rolled".to_owned())
-                    }
+                    None if halves.rolled => (
+                        "codes are right, scales or biases are moved along by one group".to_owned(),
+                        "rolled".to_owned(),
+                    ),
                     None => ("codes are right, scales or biases are not theirs".to_owned(), "scales".to_owned()),
                 };
                 Finding::new("scales", Severity::Fault, detail).at(target.keys[1..].iter().cloned()).grouped(group)
@@ -235,7 +241,10 @@ fn foreign_scales(
                 let other = codes_of.get(&halves.is.0).filter(|&&other| other != at);
                 let detail = match other {
                     Some(&other) => {
-                        format!("scales are right, codes are another module's: {}", relation(&target.name, &name(other)))
+                        format!(
+                            "scales are right, codes are another module's: {}",
+                            relation(&target.name, &name(other))
+                        )
                     }
                     None => "scales are right, codes are not theirs".to_owned(),
                 };

@@ -67,7 +67,8 @@ fn one(pair: &Pair<'_>, release: &Release<'_>, at: usize, target: &mut Target) -
         return sized(pair, release, at, target);
     }
     let way = best(pair, target, &ways)?;
-    let mut judged = Judged { how: String::new(), sources: sources(&way), concern: None, suspects: Vec::new(), rows: None };
+    let mut judged =
+        Judged { how: String::new(), sources: sources(&way), concern: None, suspects: Vec::new(), rows: None };
     for piece in &way.pieces {
         if way.pieces.len() > 1 && pair.holds(target, piece, way.shift)? {
             continue;
@@ -77,13 +78,7 @@ fn one(pair: &Pair<'_>, release: &Release<'_>, at: usize, target: &mut Target) -
     Ok(judged)
 }
 
-fn suspect(
-    pair: &Pair<'_>,
-    at: usize,
-    target: &Target,
-    piece: &Piece,
-    shift: f32,
-) -> Result<Suspect, ConvertError> {
+fn suspect(pair: &Pair<'_>, at: usize, target: &Target, piece: &Piece, shift: f32) -> Result<Suspect, ConvertError> {
     let stats = pair.stats(target, piece, shift)?;
     let mut cause = stats.as_ref().and_then(|stats| cause(target, stats));
     if shift != 0.0 && cause.as_ref().is_some_and(|cause| cause.kind == "shifted") {
@@ -146,9 +141,9 @@ fn sources(way: &Expectation) -> Vec<String> {
 
 fn held(release: &Checkpoint, target: &Target, way: &Expectation) -> Judged {
     let sources = sources(way);
-    let stored = sources.first().and_then(|key| {
-        mlxport_convert::checkpoint::TensorSource::tensors(release).get(key).map(|info| info.dtype)
-    });
+    let stored = sources
+        .first()
+        .and_then(|key| mlxport_convert::checkpoint::TensorSource::tensors(release).get(key).map(|info| info.dtype));
     let same = matches!(target.format, Format::Plain(dtype) if Some(dtype) == stored);
     let how = match way.how {
         _ if way.shift != 0.0 => "computed",

@@ -10,7 +10,13 @@ const SHOWN: usize = 4;
 
 /// The report as Markdown: the verdict, the findings in a table, what was left out.
 pub fn markdown(report: &Report) -> String {
-    let mut out = format!("# {}\n\n`{}` against `{}`\n\n{}\n", headline(report), cell(&report.mlx), cell(&report.release), counts(report));
+    let mut out = format!(
+        "# {}\n\n`{}` against `{}`\n\n{}\n",
+        headline(report),
+        cell(&report.mlx),
+        cell(&report.release),
+        counts(report)
+    );
     for line in &report.quantization {
         let _ = writeln!(out, "\nQuantized: {line}");
     }
@@ -22,7 +28,14 @@ pub fn markdown(report: &Report) -> String {
         let more = finding.keys.len().saturating_sub(SHOWN);
         let more = if more > 0 { format!(", {more} more") } else { String::new() };
         let severity = format!("{:?}", finding.severity).to_lowercase();
-        let _ = writeln!(out, "| {severity} | {} | {} | {} | {}{more} |", finding.kind, finding.count, cell(&finding.detail), keys.join(", "));
+        let _ = writeln!(
+            out,
+            "| {severity} | {} | {} | {} | {}{more} |",
+            finding.kind,
+            finding.count,
+            cell(&finding.detail),
+            keys.join(", ")
+        );
     }
     if !report.dropped.is_empty() {
         out.push_str("\n| left out of the release | why |\n| --- | --- |\n");

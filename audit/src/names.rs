@@ -5,8 +5,17 @@
 use std::collections::BTreeMap;
 
 /// Wrappers that ports and releases add and leave out at will.
-const WRAPPERS: &[&str] =
-    &["model", "language_model", "transformer", "backbone", "base_model", "module", "text_model", "gpt_neox", "thinker"];
+const WRAPPERS: &[&str] = &[
+    "model",
+    "language_model",
+    "transformer",
+    "backbone",
+    "base_model",
+    "module",
+    "text_model",
+    "gpt_neox",
+    "thinker",
+];
 
 /// Spellings of one part of a name: (as ports or releases write it, the common word).
 const SPELLINGS: &[(&str, &str)] = &[
@@ -142,15 +151,18 @@ pub fn is_position_table(module: &str) -> bool {
 /// Whether a release's tensor is a buffer that no port needs: masks, ids, tables of rotary frequencies.
 pub fn is_buffer(key: &str) -> bool {
     let last = leaf(key);
-    matches!(last, "inv_freq" | "position_ids" | "masked_bias" | "causal_mask" | "original_inv_freq" | "num_batches_tracked")
-        || key.contains("rotary_emb.")
+    matches!(
+        last,
+        "inv_freq" | "position_ids" | "masked_bias" | "causal_mask" | "original_inv_freq" | "num_batches_tracked"
+    ) || key.contains("rotary_emb.")
         || key.ends_with(".attn.bias") && !key.contains("vision")
         || key.ends_with(".attention.bias")
 }
 
 /// Whether a release's tensor belongs to extra layers that predict several tokens at once; ports leave them out.
 pub fn is_multi_token(key: &str) -> bool {
-    key.split('.').any(|part| matches!(part, "mtp" | "mtp_layers" | "mtp_block" | "eh_proj" | "enorm" | "hnorm" | "shared_head"))
+    key.split('.')
+        .any(|part| matches!(part, "mtp" | "mtp_layers" | "mtp_block" | "eh_proj" | "enorm" | "hnorm" | "shared_head"))
 }
 
 /// Whether a key is the language model's head.
@@ -160,8 +172,10 @@ pub fn is_head(key: &str) -> bool {
 
 /// Whether a key is the language model's embedding of tokens.
 pub fn is_embedding(key: &str) -> bool {
-    matches!(leaf(module(key)), "embed_tokens" | "wte" | "embeddings" | "embed_in" | "tok_embeddings" | "word_embeddings")
-        && leaf(key) == "weight"
+    matches!(
+        leaf(module(key)),
+        "embed_tokens" | "wte" | "embeddings" | "embed_in" | "tok_embeddings" | "word_embeddings"
+    ) && leaf(key) == "weight"
         && !key.contains("vision")
         && !key.contains("visual")
 }

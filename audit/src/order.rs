@@ -10,7 +10,11 @@ pub fn named(from: &[u64], head: Option<u64>) -> (&'static str, String) {
     if from.iter().enumerate().all(|(at, &row)| row == n - 1 - at as u64) {
         return ("rows-reversed", "rows are in reverse order".to_owned());
     }
-    let heads: Vec<u64> = head.into_iter().chain([128, 64, 96, 80, 256, 32, 16, 8, 4]).filter(|&d| d > 2 && d % 2 == 0 && n.is_multiple_of(d)).collect();
+    let heads: Vec<u64> = head
+        .into_iter()
+        .chain([128, 64, 96, 80, 256, 32, 16, 8, 4])
+        .filter(|&d| d > 2 && d % 2 == 0 && n.is_multiple_of(d))
+        .collect();
     for &d in &heads {
         if let Some(word) = rotary(from, d) {
             return ("rope-permuted", format!("rows of each head of {d} stand in rotary order {word}"));
@@ -59,9 +63,14 @@ pub fn lexicographic(n: u64) -> Option<Vec<u64>> {
 /// The length of the runs that a permutation keeps together.
 fn blocks(from: &[u64]) -> u64 {
     let n = from.len() as u64;
-    (2..=n / 2).rev().filter(|d| n.is_multiple_of(*d)).find(|&d| {
-        from.chunks(d as usize).all(|run| run[0].is_multiple_of(d) && run.windows(2).all(|two| two[1] == two[0] + 1))
-    }).unwrap_or(1)
+    (2..=n / 2)
+        .rev()
+        .filter(|d| n.is_multiple_of(*d))
+        .find(|&d| {
+            from.chunks(d as usize)
+                .all(|run| run[0].is_multiple_of(d) && run.windows(2).all(|two| two[1] == two[0] + 1))
+        })
+        .unwrap_or(1)
 }
 
 /// The first entries of a permutation of blocks.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use mlxport_convert::error::ConvertError;
-use mlxport_convert::{Request as SurveyRequest, survey};
 use mlxport_convert::transforms::Assembly;
+use mlxport_convert::{Request as SurveyRequest, survey};
 
 use crate::audit::Request;
 
@@ -22,7 +22,8 @@ pub struct Planned {
 /// # Errors
 /// What is wrong with a recipe that was named.
 pub fn plan(request: &Request) -> Result<Option<Planned>, ConvertError> {
-    let wish = SurveyRequest { source: request.release.clone(), recipe: request.recipe.clone(), ..SurveyRequest::default() };
+    let wish =
+        SurveyRequest { source: request.release.clone(), recipe: request.recipe.clone(), ..SurveyRequest::default() };
     let survey = match (survey(&wish), &request.recipe) {
         (Ok(survey), _) => survey,
         (Err(error), Some(_)) => return Err(error),

@@ -73,7 +73,9 @@ fn every_quantization() -> Vec<Quantization> {
             all.extend(Quantization::new(Mode::Affine, Some(bits), Some(group)).ok());
         }
     }
-    all.extend([Mode::Mxfp4, Mode::Mxfp8, Mode::Nvfp4].iter().filter_map(|&mode| Quantization::new(mode, None, None).ok()));
+    all.extend(
+        [Mode::Mxfp4, Mode::Mxfp8, Mode::Nvfp4].iter().filter_map(|&mode| Quantization::new(mode, None, None).ok()),
+    );
     all
 }
 

@@ -118,7 +118,9 @@ fn look(
                     let Some(seekers) = wanted.get(&hash(parts.iter().map(|part| &part[cut(part)]))) else { continue };
                     for &(run, index) in seekers {
                         let hits = &mut found[run].hits[index];
-                        if hits.len() < MAX_HITS || hits.iter().filter(|hit| hit.0 == place).count() == 0 && hits.len() < 64 {
+                        if hits.len() < MAX_HITS
+                            || hits.iter().filter(|hit| hit.0 == place).count() == 0 && hits.len() < 64
+                        {
                             hits.push((place, at / row + number));
                         }
                     }
@@ -198,11 +200,16 @@ pub fn origin(found: &Found, places: &[Place], prefer: &dyn Fn(&Place) -> i32) -
         counts.iter().max_by_key(|(place, count)| (**count, prefer(&places[**place]), usize::MAX - **place))?;
     let equals = counts.iter().filter(|(other, count)| **other != place && **count == most).count();
     let offset = usual_offset(found, place);
-    let from: Vec<Option<u64>> = found.hits.iter().zip(&found.rows).map(|(hits, &row)| {
-        let here: Vec<u64> = hits.iter().filter(|hit| hit.0 == place).map(|hit| hit.1).collect();
-        let straight = here.iter().find(|&&there| there as i64 - row as i64 == offset);
-        straight.or(here.first()).copied()
-    }).collect();
+    let from: Vec<Option<u64>> = found
+        .hits
+        .iter()
+        .zip(&found.rows)
+        .map(|(hits, &row)| {
+            let here: Vec<u64> = hits.iter().filter(|hit| hit.0 == place).map(|hit| hit.1).collect();
+            let straight = here.iter().find(|&&there| there as i64 - row as i64 == offset);
+            straight.or(here.first()).copied()
+        })
+        .collect();
     let elsewhere = found.hits.iter().filter(|hits| !hits.is_empty() && !hits.iter().any(|hit| hit.0 == place)).count();
     let share = most as f64 / found.rows.len().max(1) as f64;
     Some(Origin { place, share, from, elsewhere, ambiguous: equals > 0 })

@@ -143,9 +143,7 @@ pub fn targets(mlx: &Checkpoint, config: &Value, release: &Checkpoint, lookup: &
         let format = Format::Plain(info.dtype);
         targets.push(Target { name: key.clone(), keys: vec![key.clone()], shape: info.shape.clone(), format });
     }
-    if !targets.iter().any(Target::is_packed)
-        && config.get("quantization").is_some_and(Value::is_object)
-    {
+    if !targets.iter().any(Target::is_packed) && config.get("quantization").is_some_and(Value::is_object) {
         let detail = "config.json claims a quantization, and no tensor is packed";
         findings.push(Finding::new("quantization-claim", Severity::Fault, detail).at(["quantization".to_owned()]));
     }
@@ -216,8 +214,7 @@ impl Known<'_> {
         if let Some(last) = shape.last_mut() {
             *last = groups * u64::from(q.group_size());
         }
-        let target =
-            Target { name: self.key.to_owned(), keys, shape, format: Format::Packed { q, values } };
+        let target = Target { name: self.key.to_owned(), keys, shape, format: Format::Packed { q, values } };
         Ok((target, claim_finding(claimed, said, q)))
     }
 

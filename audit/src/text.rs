@@ -12,7 +12,8 @@ const SHOWN: usize = 6;
 /// The report as plain text.
 pub fn text(report: &Report) -> String {
     let mut out = format!("{}\n", headline(report));
-    let _ = writeln!(out, "{} against {}, {}", clean(&report.mlx), clean(&report.release), show_byte_len(report.byte_len));
+    let _ =
+        writeln!(out, "{} against {}, {}", clean(&report.mlx), clean(&report.release), show_byte_len(report.byte_len));
     let _ = writeln!(out, "{}", counts(report));
     for line in &report.quantization {
         let _ = writeln!(out, "quantized: {line}");
@@ -58,7 +59,13 @@ pub fn counts(report: &Report) -> String {
         .filter(|(name, _)| !["total", "matched", "dropped"].contains(&name.as_str()))
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
-    format!("{} of {} tensors matched ({}); {} of the release left out", get("matched"), get("total"), others.join(", "), get("dropped"))
+    format!(
+        "{} of {} tensors matched ({}); {} of the release left out",
+        get("matched"),
+        get("total"),
+        others.join(", "),
+        get("dropped")
+    )
 }
 
 fn times(finding: &Finding) -> String {

@@ -14,8 +14,13 @@ fn with(change: impl FnOnce(&mut Value)) -> mlxport_audit::Report {
 #[test]
 fn changed_fields() {
     for (field, value) in [
-        ("rope_theta", json!(1e4)), ("rms_norm_eps", json!(1e-5)), ("hidden_act", json!("gelu")), ("num_key_value_heads", json!(2)),
-        ("num_experts_per_tok", json!(3)), ("norm_topk_prob", json!(false)), ("rope_scaling", json!({"rope_type": "linear", "factor": 2.0})),
+        ("rope_theta", json!(1e4)),
+        ("rms_norm_eps", json!(1e-5)),
+        ("hidden_act", json!("gelu")),
+        ("num_key_value_heads", json!(2)),
+        ("num_experts_per_tok", json!(3)),
+        ("norm_topk_prob", json!(false)),
+        ("rope_scaling", json!({"rope_type": "linear", "factor": 2.0})),
     ] {
         if field == "rope_scaling" {
             continue;

@@ -98,10 +98,12 @@ fn changed_values() {
     expect_fault(&one(Q0, nan), "not-finite", &[Q0]);
     let lora = |t: &Tensor| {
         let (a, b, values) = (noise(5, 128, 0.1), noise(6, 128, 0.5), t.values());
-        let added: Vec<f32> = (0..values.len()).map(|at| {
-            let (row, column) = (at / WIDTH, at % WIDTH);
-            values[at] + a[row] * b[column] + a[row + 64] * b[column + 64]
-        }).collect();
+        let added: Vec<f32> = (0..values.len())
+            .map(|at| {
+                let (row, column) = (at / WIDTH, at % WIDTH);
+                values[at] + a[row] * b[column] + a[row + 64] * b[column + 64]
+            })
+            .collect();
         t.with(&added)
     };
     expect_fault(&one(Q0, lora), "lora-merged", &[Q0]);

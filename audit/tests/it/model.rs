@@ -57,7 +57,8 @@ impl Tensor {
     /// Rows in another order.
     pub fn rows(&self, order: impl Fn(usize) -> usize) -> Self {
         let row = self.bytes.len() / self.shape[0];
-        let bytes = (0..self.shape[0]).flat_map(|at| self.bytes[order(at) * row..(order(at) + 1) * row].to_vec()).collect();
+        let bytes =
+            (0..self.shape[0]).flat_map(|at| self.bytes[order(at) * row..(order(at) + 1) * row].to_vec()).collect();
         Self { bytes, ..self.clone() }
     }
 
@@ -133,7 +134,8 @@ pub fn converted(release: &Tensors, dtype: Dtype) -> Tensors {
             }
             Some((parent, rest)) if rest.starts_with("0.") => {
                 let name = &rest[2..];
-                let bytes = (0..12).flat_map(|e| release[&format!("{parent}.experts.{e}.{name}")].cast(dtype).bytes).collect();
+                let bytes =
+                    (0..12).flat_map(|e| release[&format!("{parent}.experts.{e}.{name}")].cast(dtype).bytes).collect();
                 let shape = [vec![12], tensor.shape.clone()].concat();
                 all.insert(format!("{parent}.switch_mlp.{name}"), Tensor { dtype, shape, bytes });
             }
@@ -157,14 +159,21 @@ pub fn pack(all: &mut Tensors, key: &str, bits: u32, group: u32) {
     let last = tensor.shape[tensor.shape.len() - 1];
     let [weight, scales, biases] = parts;
     all.insert(key.to_owned(), Tensor { dtype: Dtype::U32, shape: of(last * bits as usize / 32), bytes: weight });
-    all.insert(format!("{module}.scales"), Tensor { dtype: tensor.dtype, shape: of(last / group as usize), bytes: scales });
-    all.insert(format!("{module}.biases"), Tensor { dtype: tensor.dtype, shape: of(last / group as usize), bytes: biases });
+    all.insert(
+        format!("{module}.scales"),
+        Tensor { dtype: tensor.dtype, shape: of(last / group as usize), bytes: scales },
+    );
+    all.insert(
+        format!("{module}.biases"),
+        Tensor { dtype: tensor.dtype, shape: of(last / group as usize), bytes: biases },
+    );
 }
 
 /// The whole conversion at four bits in groups of 32, the router at eight in groups of 64; and its config.
 pub fn packed(release: &Tensors, dtype: Dtype) -> (Tensors, Value) {
     let mut all = converted(release, dtype);
-    let keys: Vec<String> = all.keys().filter(|key| key.ends_with("weight") && !key.contains("norm")).cloned().collect();
+    let keys: Vec<String> =
+        all.keys().filter(|key| key.ends_with("weight") && !key.contains("norm")).cloned().collect();
     let mut config = config();
     config["quantization"] = json!({"bits": 4, "group_size": 32, "mode": "affine"});
     for key in keys {
@@ -221,7 +230,8 @@ pub fn request(mlx: &Path, release: &Path) -> Request {
 pub fn expect_fault(report: &Report, kind: &str, keys: &[&str]) {
     let told = mlxport_audit::text(report);
     assert_eq!(report.verdict, "fail", "{told}");
-    let finding = report.findings.iter().find(|finding| finding.kind == kind).unwrap_or_else(|| panic!("no {kind}: {told}"));
+    let finding =
+        report.findings.iter().find(|finding| finding.kind == kind).unwrap_or_else(|| panic!("no {kind}: {told}"));
     for key in keys {
         assert!(finding.keys.iter().any(|found| found == key), "{key} is not named: {told}");
     }
