@@ -173,7 +173,7 @@ impl Release<'_> {
             let square = shape == &target.shape && !conv;
             let concern = match (usual || turned, square) {
                 (false, _) if conv => Some("conv-axes"),
-                (false, true) => Some("transposed"),
+                (_, true) if !turned => Some("transposed"),
                 _ => None,
             };
             all.push(whole(view.clone().permuted(&order), "moved", concern));

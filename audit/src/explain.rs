@@ -204,6 +204,13 @@ impl Known<'_> {
     /// Content that the name speaks against: a query called key, an up projection in the gate's place, a tensor that is there already.
     fn conflict(&self, suspect: &Suspect, target: &Target, keys: &[String], origin: &Origin) -> Option<Finding> {
         let place = &self.places[origin.place];
+        let claimed: BTreeSet<&String> =
+            self.judged.iter().filter(|judged| judged.suspects.is_empty()).flat_map(|judged| &judged.sources).collect();
+        let again = keys.iter().all(|key| claimed.contains(key));
+        if again && target.len() > 1 {
+            let detail = format!("it is a second copy of {}", keys.join(", "));
+            return Some(self.finding(suspect, "duplicated", detail, "again").from(keys.to_vec()));
+        }
         let (here, there) = (names::role(&target.name), names::role(&place.key));
         if keys.len() == 1 && here != there && here != Role::Other && there != Role::Other {
             let relation = relation(&place.key, &target.name);
@@ -215,13 +222,6 @@ impl Known<'_> {
             let relation = relation(&place.key, &target.name);
             let detail = format!("another layer's or expert's tensor stands here: {relation}");
             return Some(self.finding(suspect, "misplaced", detail, &relation).from(keys.to_vec()));
-        }
-        let claimed: BTreeSet<&String> =
-            self.judged.iter().filter(|judged| judged.suspects.is_empty()).flat_map(|judged| &judged.sources).collect();
-        let again = keys.iter().all(|key| claimed.contains(key));
-        if again && target.len() > 1 {
-            let detail = format!("it is a second copy of {}", keys.join(", "));
-            return Some(self.finding(suspect, "duplicated", detail, "again").from(keys.to_vec()));
         }
         None
     }

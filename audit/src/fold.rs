@@ -110,9 +110,11 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(1.0)
 }
 
-/// Whether factors differ from one another (or from one) by more than rounding.
+/// Whether factors differ from one another by more than the error of four-bit codes makes fitted ones differ.
 pub fn changes(factors: &[f64]) -> bool {
-    factors.iter().any(|factor| (factor - 1.0).abs() > 0.03)
+    let middle = median(factors);
+    let square: f64 = factors.iter().map(|factor| (factor / middle - 1.0).powi(2)).sum();
+    middle == 0.0 || (square / factors.len().max(1) as f64).sqrt() > 0.05
 }
 
 /// Whether each factor of one is undone by the other's.

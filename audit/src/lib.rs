@@ -24,6 +24,7 @@ mod dropped;
 mod equivalent;
 mod expect;
 mod explain;
+mod fields;
 mod finish;
 mod fold;
 mod html;

@@ -197,12 +197,15 @@ impl Known<'_> {
         }
         let possible = self.possible(product);
         let claimed = claim(config, self.module);
-        let widths = self.widths(release, lookup);
+        let shapes = self.shapes(release, lookup);
+        let last: Vec<u64> = shapes.iter().filter_map(|shape| shape.last().copied()).collect();
+        let widths = shapes.concat();
         let fits = |q: &&Quantization| widths.contains(&(groups * u64::from(q.group_size())));
         let said = claimed.and_then(|(mode, bits, group)| Quantization::new(mode, bits, group).ok());
         let chosen = possible
             .iter()
             .find(|q| fits(q) && said == Some(**q))
+            .or_else(|| possible.iter().find(|q| last.contains(&(groups * u64::from(q.group_size())))))
             .or_else(|| possible.iter().find(fits))
             .or_else(|| possible.iter().find(|q| said == Some(**q)))
             .or(possible.first());
@@ -234,8 +237,8 @@ impl Known<'_> {
         all
     }
 
-    /// Lengths of the axes of the release's tensors that stand here by name.
-    fn widths(&self, release: &Checkpoint, lookup: &Lookup) -> Vec<u64> {
+    /// Shapes of the release's tensors that stand here by name.
+    fn shapes(&self, release: &Checkpoint, lookup: &Lookup) -> Vec<Vec<u64>> {
         let mut keys: Vec<String> = lookup.find(self.key).into_iter().map(str::to_owned).collect();
         if keys.is_empty() {
             let last = names::leaf(self.module);
@@ -246,7 +249,7 @@ impl Known<'_> {
                 keys.extend(release.tensors().keys().filter(|key| names::is_embedding(key)).cloned());
             }
         }
-        keys.iter().filter_map(|key| release.tensors().get(key)).flat_map(|info| info.shape.clone()).collect()
+        keys.iter().filter_map(|key| release.tensors().get(key)).map(|info| info.shape.clone()).collect()
     }
 }
 

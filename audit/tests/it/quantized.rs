@@ -79,7 +79,7 @@ fn a_router_of_four_bits_is_minor() {
 fn unpacked_weights_sold_as_whole_ones() {
     let mut mlx = converted(&release(), Dtype::BF16);
     let key = format!("{Q0}.weight");
-    let coarse = mlx[&key].map(|v| (v * 64.0).round() / 64.0);
+    let coarse = mlx[&key].map(|v| (v * 32.0).round() / 32.0);
     let levels = coarse.values();
     assert!(levels.iter().all(|v| v.abs() < 0.3));
     mlx.insert(key.clone(), coarse);
