@@ -8,7 +8,7 @@ use std::{io::Write as _, time::Instant};
 
 use mlx_rs::{Array, Dtype, memory, transforms::eval};
 use mlxport_model::{
-    Image, LoadOptions, Model, Pass, Prompt, TileGrid,
+    Image, LoadOptions, Model, Pass, Prompt, TileGrid, Tuned,
     decoding::{Engine, Options},
     runtime::{self, Place},
 };
@@ -38,14 +38,14 @@ fn main() -> Result<()> {
     // Of a CPU, `mlxport parity` times a whole pass.
     if place == "gpu" {
         let picture = picture()?;
-        put("vision_s", median(repeats, || Ok(eval([&model.image_rows(&picture, &Pass::tuned())?])?))?);
+        put("vision_s", median(repeats, || Ok(eval([&model.image_rows(&picture, &Pass::by(&Tuned))?])?))?);
     }
     // At once, and in pieces of 256 tokens as `mlxport serve` reads it.
     for (key, chunk) in [("prefill_s", None), ("prefill_by_256_s", Some(256))] {
         put(
             key,
             median(repeats, || {
-                Ok(eval([&model.prefill(&prompt(0), &[], &mut model.new_cache(), chunk, &Pass::tuned())?])?)
+                Ok(eval([&model.prefill(&prompt(0), &[], &mut model.new_cache(), chunk, &Pass::by(&Tuned))?])?)
             })?,
         );
     }

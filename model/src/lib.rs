@@ -1,8 +1,8 @@
 //! Models on MLX: a family for each file of [`architectures`], made of [`parts`], found by its `model_type` in the [`registry`].
 //!
 //! ```text
-//! error ← backend ← contract ← loading ← layers ← parts ← architectures ← registry
-//!                   contract ← decoding
+//! error ← backend ← contract ← steps ← loading ← layers ← parts ← architectures ← registry
+//!                             steps ← decoding
 //! ```
 //!
 //! A room knows only those before it. [`contract::Model`] is what everyone outside asks; names of fields and of taps are the checkpoint's.
@@ -13,14 +13,15 @@ pub mod backend;
 pub mod contract;
 pub mod decoding;
 pub mod error;
-pub mod fault;
 pub mod layers;
 pub mod loading;
 pub mod parts;
 pub mod registry;
+pub mod steps;
 
 pub use backend::runtime;
 pub use contract::{Facts, Image, Model, Pass, Prompt, TileGrid};
 pub use error::{Error, Result};
 pub use loading::LoadOptions;
 pub use registry::load;
+pub use steps::{Plain, Tuned};

@@ -1,6 +1,6 @@
 //! From `model_type` of config.json to a model.
 
-use std::path::Path;
+use std::{path::Path, rc::Rc};
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use crate::{
     architectures::deepseek_ocr,
     contract::{Facts, Model},
     error::{Error, Result},
-    loading::{LoadOptions, config},
+    loading::{Files, LoadOptions, config},
 };
 
 /// A family of models.
@@ -18,7 +18,7 @@ struct Family {
     /// What its config.json alone says.
     facts: fn(&Path, &LoadOptions) -> Result<Facts>,
     /// Loads a converted model.
-    load: fn(&Path, LoadOptions) -> Result<Box<dyn Model>>,
+    load: fn(&Rc<Files>, LoadOptions) -> Result<Box<dyn Model>>,
 }
 
 /// Every family.
@@ -37,7 +37,18 @@ struct Named {
 /// # Errors
 /// When the family is not known, or config or files cannot be read or do not fit each other; all violations are listed.
 pub fn load(dir: &Path, options: LoadOptions) -> Result<Box<dyn Model>> {
-    (family(dir)?.load)(dir, options)
+    // What config.json says comes before what the files hold.
+    let family = family(dir)?;
+    (family.facts)(dir, &options)?;
+    (family.load)(&Files::open(dir)?, options)
+}
+
+/// The same of files that are open: models made of the same files share what is read.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_from(files: &Rc<Files>, options: LoadOptions) -> Result<Box<dyn Model>> {
+    (family(files.dir())?.load)(files, options)
 }
 
 /// What config.json alone says of the model in `dir`, with activations in float32.
@@ -49,7 +60,7 @@ pub fn facts(dir: &Path) -> Result<Facts> {
 }
 
 fn family(dir: &Path) -> Result<&'static Family> {
-    let Named { model_type } = config::read(dir)?;
+    let Named { model_type } = config::read(dir, &[])?;
     FAMILIES.iter().find(|family| family.model_types.contains(&&*model_type)).ok_or_else(|| unknown(dir, &model_type))
 }
 

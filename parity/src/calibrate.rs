@@ -4,7 +4,7 @@
 //! loosen its own tolerance. Each operation is computed twice, by MLX in the run's dtype and here in float64; the floor is
 //! the relative RMS of the difference.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use mlx_rs::{Array, Dtype, fast, ops};
 use mlxport_model::{
@@ -22,19 +22,20 @@ use crate::{
 const ROWS: usize = 48;
 
 /// Floors of the operations met so far, measured once each.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Calibration {
     dtype: Dtype,
     positions: usize,
     /// Products may be rounded to TF32.
     rounds_products: bool,
-    floors: BTreeMap<Operation, f64>,
+    /// Shared by clones.
+    floors: Rc<RefCell<BTreeMap<Operation, f64>>>,
 }
 
 impl Calibration {
     /// Nothing measured yet; `positions` is the length of the sequence that is going to be rotated.
     pub fn new(dtype: Dtype, positions: usize) -> Self {
-        Self { dtype, positions, rounds_products: false, floors: BTreeMap::new() }
+        Self { dtype, positions, rounds_products: false, floors: Rc::default() }
     }
 
     /// With `on`, float32 products are rounded to TF32 here, and nothing is measured of them: a run that is to show what that rounding
@@ -49,11 +50,11 @@ impl Calibration {
     /// # Errors
     /// MLX's.
     pub fn floor(&mut self, operation: Operation) -> Result<f64> {
-        if let Some(&floor) = self.floors.get(&operation) {
+        if let Some(&floor) = self.floors.borrow().get(&operation) {
             return Ok(floor);
         }
         let floor = self.measure(operation)?;
-        self.floors.insert(operation, floor);
+        self.floors.borrow_mut().insert(operation, floor);
         Ok(floor)
     }
 

@@ -6,7 +6,10 @@ use std::collections::{HashMap, HashSet};
 
 use mlx_rs::Array;
 use mlxport_fixtures::{Fixture, Kind as PointKind, Point};
-use mlxport_model::contract::{Kind, Listener, Model, Pass, Plain};
+use mlxport_model::{
+    Model, Pass,
+    contract::{Kind, Listener, Steps},
+};
 use mlxport_verdict::{Failure, Mode, TapRecord};
 
 use crate::{
@@ -27,13 +30,13 @@ pub fn run<'j>(
     fixture: &'j Fixture,
     selection: &Selection,
     judge: &mut Judge<'j>,
-    driver: Driver,
+    (driver, steps): (Driver, &dyn Steps),
     mapped: impl Fn(&Point) -> bool,
 ) -> Result<Vec<TapRecord>> {
     let prompt = inputs::prompt(model, fixture)?;
     let wanted = fixture.points().iter().enumerate().filter(|(_, p)| selection.holds(&p.point) && mapped(p));
     let mut ear = Ear::new(wanted, judge);
-    let outcome = driver.forward(model, &prompt, &Pass::heard(&mut ear, &Plain)).map(drop);
+    let outcome = driver.forward(model, &prompt, &Pass::heard(&mut ear, steps)).map(drop);
     let Ear { mut records, points, error, .. } = ear;
     if let Some(error) = error {
         return Err(error);

@@ -8,8 +8,8 @@ use std::{
 use mlx_rs::Dtype;
 use mlxport_fixtures::{Data, Fixture, Kind, TensorFile, read_limited};
 use mlxport_model::{
-    LoadOptions, Model,
-    contract::{Operation, Tuned},
+    LoadOptions, Model, Tuned,
+    contract::Operation,
     decoding::{NoRepeatNgram, Options, generate},
     runtime::Place,
 };
@@ -53,10 +53,10 @@ pub struct Decoded {
 }
 
 impl Decoded {
-    /// Whether nothing contradicts PyTorch.
+    /// Whether what was compared is PyTorch's; none where nothing was compared: no token, or no run by the same rules.
     #[must_use]
-    pub fn passes(&self) -> bool {
-        self.reference.as_ref().is_none_or(|reference| reference.pass)
+    pub fn verdict(&self) -> Option<bool> {
+        self.reference.as_ref().filter(|_| !self.tokens.is_empty()).map(|reference| reference.pass)
     }
 }
 
@@ -81,7 +81,7 @@ pub struct Agreement {
 
 /// One run in `decode.json`.
 #[derive(Debug, Deserialize)]
-struct Recorded {
+pub(crate) struct Recorded {
     no_repeat_ngram_size: usize,
     /// Of the release's serving code: how many of the tokens made are searched. None: transformers' rule, all of the text.
     #[serde(default)]
@@ -89,10 +89,10 @@ struct Recorded {
     /// Of the release's serving code: what may repeat all the same.
     #[serde(default)]
     exempt: BTreeSet<i32>,
-    tokens: Vec<i32>,
+    pub(crate) tokens: Vec<i32>,
     /// Whether the logits were recorded, too.
     #[serde(default = "yes")]
-    logits: bool,
+    pub(crate) logits: bool,
 }
 
 fn yes() -> bool {
@@ -148,16 +148,39 @@ fn no_reference(dir: &Path) -> String {
 
 /// The recorded run by the same rules, where there is one: greedy.
 fn recorded(dir: &Path, options: &Options) -> Result<Option<(String, Recorded)>> {
-    let path = dir.join("decode.json");
     let comparable = options.sampling.temperature <= 0.0 && options.stop.is_empty();
-    if !comparable || !path.exists() {
-        return Ok(None);
+    let runs = if comparable { runs(dir)? } else { BTreeMap::new() };
+    Ok(runs.into_iter().find(|(_, run)| run.is_by(options.no_repeat.as_ref())))
+}
+
+/// Every run of `decode.json`, by name; none where there is no such file.
+///
+/// # Errors
+/// When it is there and is something else.
+pub(crate) fn runs(dir: &Path) -> Result<BTreeMap<String, Recorded>> {
+    let path = dir.join("decode.json");
+    if !path.exists() {
+        return Ok(BTreeMap::new());
     }
     let wrong = |what: String| Error::Mismatch(format!("{}: {what}", path.display()));
     let bytes = read_limited(&path, MAX_JSON_BYTE_LEN).map_err(|e| wrong(e.to_string()))?;
-    let runs: BTreeMap<String, Recorded> = serde_json::from_slice(&bytes)
-        .map_err(|e| wrong(format!("expected runs with no_repeat_ngram_size and tokens: {e}")))?;
-    Ok(runs.into_iter().find(|(_, run)| run.is_by(options.no_repeat.as_ref())))
+    serde_json::from_slice(&bytes)
+        .map_err(|e| wrong(format!("expected runs with no_repeat_ngram_size and tokens: {e}")))
+}
+
+/// The recorded logits of the first `steps` steps of a run, row-major; none where there is no such file.
+///
+/// # Errors
+/// When it is there and does not hold them.
+pub(crate) fn recorded_logits(dir: &Path, run: &str, steps: usize, vocabulary: usize) -> Result<Option<Vec<f32>>> {
+    let path = dir.join("decode.safetensors");
+    if path.exists() { logits(&path, run, steps, vocabulary).map(Some) } else { Ok(None) }
+}
+
+/// What float32 PyTorch is off at the prompt's own logits; 0 where that was not recorded.
+pub(crate) fn torch_floor(fixture: &Fixture) -> f64 {
+    let point = fixture.point("logits", 0, Kind::Out).or_else(|| fixture.point("lm_head", 0, Kind::Out));
+    point.map_or(0.0, mlxport_fixtures::Point::relative_floor)
 }
 
 fn judge(
@@ -180,11 +203,12 @@ fn judge(
         pass: equal_prefix == wanted.len(),
         tokens: run.tokens,
     };
-    let path = fixture.dir().join("decode.safetensors");
-    if !run.logits || !path.exists() || comparable == 0 {
+    if !run.logits || comparable == 0 {
         return Ok(agreement);
     }
-    let recorded = logits(&path, &agreement.run, comparable, rows[0].len())?;
+    let Some(recorded) = recorded_logits(fixture.dir(), &agreement.run, comparable, rows[0].len())? else {
+        return Ok(agreement);
+    };
     let flat: Vec<f32> = rows[..comparable].concat();
     let error = |reference: &[f32], found: &[f32]| {
         compare(&[found.len()], Reference::F32(reference), found).map_or(f64::NAN, |metrics| metrics.rel_rms)
@@ -204,8 +228,7 @@ fn judge(
 
 /// K × the larger floor of the prompt's own logits: what float32 PyTorch is off there, or the head's product alone is here.
 fn tolerance(fixture: &Fixture, model: &dyn Model) -> Result<f64> {
-    let point = fixture.point("logits", 0, Kind::Out).or_else(|| fixture.point("lm_head", 0, Kind::Out));
-    let torch = point.map_or(0.0, mlxport_fixtures::Point::relative_floor);
+    let torch = torch_floor(fixture);
     let depth = model.facts().hidden;
     let runtime = Calibration::new(model.facts().dtype, 1).floor(Operation::Product { depth })?;
     Ok(K * torch.max(runtime).max(f64::from(f32::EPSILON)))

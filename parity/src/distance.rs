@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{LoadOptions, Pass, runtime::Place};
+use mlxport_model::{LoadOptions, Pass, Tuned, runtime::Place};
 use mlxport_verdict::{LogitMetrics, Reference, compare_logits};
 
 use crate::{
@@ -23,7 +23,7 @@ pub fn distance(reference: &Path, candidate: &Path, fixture: &Path, place: Place
     let mut vocabulary = 0;
     let mut logits = |dir: &Path| -> Result<Vec<f32>> {
         let model = mlxport_model::load(dir, LoadOptions::bfloat16())?;
-        let logits = model.forward(&inputs::prompt(&*model, &fixture)?, None, &Pass::tuned())?;
+        let logits = model.forward(&inputs::prompt(&*model, &fixture)?, None, &Pass::by(&Tuned))?;
         vocabulary = logits.dim(-1) as usize;
         host::floats(&logits)
     };

@@ -40,7 +40,7 @@ pub fn recorded(point: &Point, basis: Basis, mode: Mode) -> Option<NoiseFloor> {
     let nothing = NoiseFloor { max_abs: 0.0, rms: 0.0, ..point.noise_floor };
     let float = match (basis.precision, mode, point.kind) {
         (Precision::F32, ..) => point.noise_floor,
-        (Precision::Bf16, Mode::Cumulative, _) => point.noise_floor_bf16?,
+        (Precision::Bf16, Mode::Cumulative | Mode::Tuned, _) => point.noise_floor_bf16?,
         (Precision::Bf16, Mode::Isolated, Kind::Out) => point.noise_floor_bf16_isolated?,
         (Precision::Bf16, Mode::Isolated, Kind::In(_)) => nothing,
     };
@@ -48,7 +48,7 @@ pub fn recorded(point: &Point, basis: Basis, mode: Mode) -> Option<NoiseFloor> {
         return Some(float);
     }
     let packed = match (mode, point.kind) {
-        (Mode::Cumulative, _) => point.noise_floor_quantized?,
+        (Mode::Cumulative | Mode::Tuned, _) => point.noise_floor_quantized?,
         (Mode::Isolated, Kind::Out) => point.noise_floor_quantized_isolated?,
         (Mode::Isolated, Kind::In(_)) => nothing,
     };

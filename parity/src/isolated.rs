@@ -4,10 +4,24 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use mlx_rs::Array;
 use mlxport_fixtures::{Fixture, Kind as PointKind, Point};
-use mlxport_model::contract::{Kind, Listener, Model, Module, Pass, Plain, merge};
+use mlxport_model::{
+    Model, Pass,
+    contract::{Kind, Listener, Module, Steps, merge},
+};
 use mlxport_verdict::{Failure, Mode, NotCompared, Shard, TapRecord};
 
-use crate::{error::Result, floors::NOT_MEASURED, host, inputs, judge::Judge, routers::Routers, select::Selection};
+use crate::{
+    error::Result,
+    floors::NOT_MEASURED,
+    host, inputs,
+    judge::Judge,
+    routers::Routers,
+    select::Selection,
+    steps::{Edited, StepEdit, undone},
+};
+
+/// Who computes, and what is changed of it.
+pub type How<'a> = (&'a dyn Steps, &'a [StepEdit]);
 
 /// Modules by path and call.
 pub type Share<'a> = HashSet<(&'a str, u32)>;
@@ -31,6 +45,7 @@ pub fn run(
     fixture: &Fixture,
     (selection, share): (&Selection, Option<&Share<'_>>),
     judge: &mut Judge,
+    how: How,
 ) -> Result<Outcome> {
     let mut inputs: HashMap<(&str, u32), Vec<(u8, &Point)>> = HashMap::new();
     for point in fixture.points() {
@@ -42,7 +57,7 @@ pub fn run(
     for point in fixture.points().iter().filter(|p| selection.holds(&p.point)) {
         let here = share.is_none_or(|share| share.contains(&(point.point.as_str(), point.call)));
         if here && is_decoder_input(model, point) {
-            records.extend(placed(model, fixture, point, judge)?);
+            records.extend(placed(model, fixture, point, judge, how)?);
         }
         if point.kind != PointKind::Out {
             continue;
@@ -56,7 +71,7 @@ pub fn run(
             Some(_) if !judge.measured(point, Mode::Isolated) => not_compared.push(skipped(point, NOT_MEASURED)),
             Some(given) => {
                 given.sort_by_key(|(index, _)| *index);
-                records.push(module_record(*module, fixture, given, model.facts().dtype, point, judge)?);
+                records.push(module_record(*module, fixture, given, (model.facts().dtype, how), point, judge)?);
             }
             None => not_compared.push(skipped(point, "no recorded input")),
         }
@@ -78,19 +93,19 @@ fn module_record(
     module: &dyn Module,
     fixture: &Fixture,
     given: &[(u8, &Point)],
-    dtype: mlx_rs::Dtype,
+    (dtype, how): (mlx_rs::Dtype, How),
     point: &Point,
     judge: &mut Judge,
 ) -> Result<TapRecord> {
     let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
     let mut ear = Ear { path: &point.point, routers: Routers::new(Mode::Isolated, judge.routing()), judge };
-    let outcome = module.call(&given, &Pass::heard(&mut ear, &Plain));
+    let outcome = module.call(&given, &Pass::heard(&mut ear, &Edited::new(how.0, how.1)));
     let routers = ear.routers;
     match outcome {
         Ok(output) => {
             let mut record = judge.judge(point, Mode::Isolated, &output, routers.scores(&point.point))?;
             if judge.has_looked_into_it() {
-                judge.hint(&mut record, point, module.alternatives(&given)?)?;
+                judge.hint(&mut record, point, undone(module, &given, how)?)?;
             }
             Ok(record)
         }
@@ -127,7 +142,13 @@ fn is_decoder_input(model: &dyn Model, point: &Point) -> bool {
 }
 
 /// Lays out the recorded projector outputs and embeddings and judges the decoder's input by itself.
-fn placed(model: &dyn Model, fixture: &Fixture, point: &Point, judge: &mut Judge) -> Result<Option<TapRecord>> {
+fn placed(
+    model: &dyn Model,
+    fixture: &Fixture,
+    point: &Point,
+    judge: &mut Judge,
+    how: How,
+) -> Result<Option<TapRecord>> {
     let prompt = inputs::prompt(model, fixture)?;
     let Some(image) = &prompt.image else { return Ok(None) };
     let junction = model.facts().junction;
@@ -140,7 +161,7 @@ fn placed(model: &dyn Model, fixture: &Fixture, point: &Point, judge: &mut Judge
     let tiles = if image.tiles.is_some() { output(junction.features, 0)? } else { None };
     let global = output(junction.features, u32::from(tiles.is_some()))?;
     let (Some(embeddings), Some(global)) = (output(junction.embeddings, 0)?, global) else { return Ok(None) };
-    let rows = model.rows(tiles.as_ref(), image.grid, &global, &Pass::plain());
+    let rows = model.rows(tiles.as_ref(), image.grid, &global, &Pass::by(&Edited::new(how.0, how.1)));
     let record = match rows.and_then(|rows| merge(&embeddings, &rows, &prompt.images_seq_mask)) {
         Ok(rows) => judge.judge(point, Mode::Isolated, &rows, None)?,
         Err(error) => judge.failed(point, Mode::Isolated, Failure::RunFailed { message: error.to_string() }),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use mlx_rs::{Array, Dtype};
 use mlxport_compare::Experts;
 use mlxport_fixtures::{Data, Fixture, Kind as PointKind, Point, Tensor};
-use mlxport_model::contract::Module;
+use mlxport_model::contract::{Module, Operation};
 use mlxport_verdict::{
     Detail, Failure, Floors, Header, Keeper, Margins, Mode, Reference, ReferenceKind, TapId, TapRecord, Tolerance,
     compare, compare_exact, compare_logits, compare_sets,
@@ -77,7 +77,7 @@ impl<'a> Judge<'a> {
         candidate: &Array,
         scores: Option<&Scores>,
     ) -> Result<TapRecord> {
-        let truth = if mode == Mode::Cumulative { self.fixture.truth(point)? } else { None };
+        let truth = if mode != Mode::Isolated { self.fixture.truth(point)? } else { None };
         let (kind, reference) = match truth {
             Some(truth) => (ReferenceKind::Truth, truth),
             None => (ReferenceKind::Recorded, self.fixture.recorded(point)?),
@@ -129,6 +129,34 @@ impl<'a> Judge<'a> {
         routing::near_ties_replayed(&given, own, scores, tolerance)
     }
 
+    /// Whether the run is in float32 with the weights as released.
+    pub fn is_exact(&self) -> bool {
+        self.basis.is_exact()
+    }
+
+    /// The record of decoding steps, which are no recorded points: `found` against `reference`, both \[steps, vocab\], within `floors`.
+    pub fn steps(&self, name: String, shape: &[usize], reference: &[f32], found: &[f32], floors: Floors) -> TapRecord {
+        let header = Header {
+            id: TapId { point: name, call: 0, kind: "out".to_owned() },
+            mode: Mode::Tuned,
+            shape: shape.to_vec(),
+            dtype: "f32".to_owned(),
+            reference: ReferenceKind::Recorded,
+        };
+        let outcome = compare(shape, Reference::F32(reference), found);
+        let mut record = TapRecord::measured(header, outcome, floors, self.k);
+        record.logits = compare_logits(shape[1], Reference::F32(reference), found);
+        record
+    }
+
+    /// What this runtime's own operation is off by.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn runtime_floor(&mut self, operation: Operation) -> Result<f64> {
+        self.calibration.floor(operation)
+    }
+
     /// Whether `point` can be judged in `mode`.
     pub fn measured(&self, point: &Point, mode: Mode) -> bool {
         floors::measured(point, self.basis, mode)
@@ -156,7 +184,7 @@ impl<'a> Judge<'a> {
             return Ok(of_another_dtype(header, candidate));
         }
         let candidate = match header.mode {
-            Mode::Cumulative => &in_recorded_order(&self.experts, point, candidate)?,
+            Mode::Cumulative | Mode::Tuned => &in_recorded_order(&self.experts, point, candidate)?,
             Mode::Isolated => candidate,
         };
         let mut values = host::floats(candidate)?;
@@ -257,7 +285,7 @@ impl<'a> Judge<'a> {
 
     /// The three floors of a tap, as relative RMS.
     fn floors(&mut self, point: &Point, mode: Mode) -> Result<Floors> {
-        let inherited = if mode == Mode::Cumulative { self.experts.inherited_floor(point) } else { None };
+        let inherited = if mode != Mode::Isolated { self.experts.inherited_floor(point) } else { None };
         let at_least = inherited.unwrap_or(0.0).max(self.experts.pooled_floor(point, mode).unwrap_or(0.0));
         let operations = match (point.kind, self.modules.get(point.point.as_str())) {
             (PointKind::Out, Some(module)) => module.chain(),

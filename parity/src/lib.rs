@@ -10,6 +10,7 @@ mod distance;
 pub mod driver;
 pub mod error;
 mod experts;
+pub mod fault;
 mod floors;
 mod gather;
 pub mod host;
@@ -22,8 +23,10 @@ mod routers;
 mod routing;
 pub mod run;
 pub mod select;
+pub mod steps;
 mod ties;
 mod timing;
+mod tuned;
 
 pub use decode::{DecodeRequest, Decoded, decode};
 pub use distance::distance;

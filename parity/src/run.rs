@@ -1,13 +1,18 @@
 //! A whole parity run: model and fixture in, record out.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use mlx_rs::Dtype;
 use mlxport_convert::checkpoint::MAX_JSON_BYTE_LEN;
 use mlxport_fixtures::{Fixture, Kind, Point, sha256_hex};
 use mlxport_model::{
-    LoadOptions, Model,
-    fault::{Fault, Variant},
+    LoadOptions, Model, Plain, Tuned,
+    contract::Steps,
+    loading::Files,
+    registry,
     runtime::{self, Place},
 };
 use mlxport_verdict::{
@@ -20,10 +25,13 @@ use crate::{
     cumulative,
     driver::Driver,
     error::{Error, Result},
+    fault::Fault,
     floors::{self, Basis, NOT_MEASURED, measured},
     isolated,
     judge::Judge,
     select::Selection,
+    steps::{Edited, StepEdit},
+    tuned,
 };
 
 /// What to run.
@@ -45,8 +53,8 @@ pub struct Request {
     pub shard: Option<Shard>,
     /// What to plant; nothing for a verdict on the model.
     pub planted: Option<Fault>,
-    /// Another correct way to compute the same, if one is asked for.
-    pub variant: Option<Variant>,
+    /// What to plant in the tuned steps alone.
+    pub planted_in_tuned: Vec<StepEdit>,
     /// How a whole pass is made.
     pub driver: Driver,
 }
@@ -56,54 +64,112 @@ pub struct Request {
 /// # Errors
 /// When model, fixture or device cannot be used; a model that computes something else is a failing record, not an error.
 pub fn run(request: &Request) -> Result<Run> {
-    run_on(&Fixture::open(&request.fixture)?, request)
+    Session::open(request)?.run(request)
 }
 
-/// The same on a fixture that is open already; `request.fixture` is not looked at.
-///
-/// # Errors
-/// Those of [`run`].
-pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
-    fixture.require_floors()?;
-    let has_inputs = fixture.points().iter().any(|point| point.kind != Kind::Out);
-    if request.modes.contains(&Mode::Isolated) && !has_inputs {
-        let name = fixture.name();
-        return Err(Error::Mismatch(format!(
-            "{name} holds no inputs of modules: it can be used with --mode cumulative"
-        )));
+/// A recording and a model's files, for one run or many: weights are read and floors measured once.
+pub struct Session {
+    fixture: Fixture,
+    files: Rc<Files>,
+    calibration: Calibration,
+    /// The model as it is.
+    model: Option<Box<dyn Model>>,
+}
+
+impl Session {
+    /// Opens what `request` names.
+    ///
+    /// # Errors
+    /// When model, fixture or device cannot be used.
+    pub fn open(request: &Request) -> Result<Self> {
+        let fixture = Fixture::open(&request.fixture)?;
+        fixture.require_floors()?;
+        use_device(request.place)?;
+        let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
+        // A CPU has no TF32.
+        let tf32 = request.place == Place::Gpu && tf32().as_deref() != Some("0");
+        let calibration = Calibration::new(dtype_of(request.precision), tokens).with_tf32(tf32);
+        // What config.json says comes before what the files hold.
+        registry::facts(&request.model)?;
+        let files = Files::open(&request.model)?;
+        Ok(Self { fixture, files, calibration, model: None })
     }
-    use_device(request.place)?;
-    let share = request.shard.map(|shard| isolated::share(fixture, shard));
-    if request.shard.is_some() && request.modes != [Mode::Isolated] {
-        return Err(Error::Mismatch("--shard: only the isolated mode can be cut into shares".into()));
+
+    /// The recording.
+    #[must_use]
+    pub fn fixture(&self) -> &Fixture {
+        &self.fixture
     }
-    let options = LoadOptions {
-        dtype: dtype_of(request.precision),
-        keeps_widened: false,
-        fault: request.planted.clone(),
-        variant: request.variant,
-        only: share.as_ref().map(|share| share.iter().map(|(path, _)| (*path).to_owned()).collect()),
-    };
-    let model = mlxport_model::load(&request.model, options)?;
+
+    /// The model as it is, with all of its weights; loaded once.
+    ///
+    /// # Errors
+    /// When files and config do not fit each other.
+    pub fn model(&mut self, request: &Request) -> Result<&dyn Model> {
+        if self.model.is_none() {
+            let options = LoadOptions { dtype: dtype_of(request.precision), ..LoadOptions::default() };
+            self.model = Some(registry::load_from(&self.files, options)?);
+        }
+        self.model.as_deref().ok_or_else(|| Error::Mismatch("no model".into()))
+    }
+
+    /// Runs and judges; `request` names the same model, recording, device and precision as the session was opened with.
+    ///
+    /// # Errors
+    /// Those of [`run`].
+    pub fn run(&mut self, request: &Request) -> Result<Run> {
+        let has_inputs = self.fixture.points().iter().any(|point| point.kind != Kind::Out);
+        if request.modes.contains(&Mode::Isolated) && !has_inputs {
+            let name = self.fixture.name();
+            return Err(Error::Mismatch(format!(
+                "{name} holds no inputs of modules: it can be used with --mode cumulative"
+            )));
+        }
+        if request.shard.is_some() && request.modes != [Mode::Isolated] {
+            return Err(Error::Mismatch("--shard: only the isolated mode can be cut into shares".into()));
+        }
+        let edits = request.planted.as_ref().map(Fault::edits).unwrap_or_default();
+        if request.shard.is_none() && edits.is_empty() {
+            self.model(request)?;
+            let model = self.model.as_deref().ok_or_else(|| Error::Mismatch("no model".into()))?;
+            return judged(&self.fixture, request, model, &self.calibration);
+        }
+        let share = request.shard.map(|shard| isolated::share(&self.fixture, shard));
+        let only = share.map(|share| share.iter().map(|(path, _)| (*path).to_owned()).collect());
+        let options = LoadOptions { dtype: dtype_of(request.precision), edits, only, ..LoadOptions::default() };
+        judged(&self.fixture, request, &*registry::load_from(&self.files, options)?, &self.calibration)
+    }
+}
+
+fn judged(fixture: &Fixture, request: &Request, model: &dyn Model, calibration: &Calibration) -> Result<Run> {
     let basis = floors::basis(fixture, request.precision, model.facts(), &request.modes)?;
+    let share = request.shard.map(|shard| isolated::share(fixture, shard));
     let modules = model.modules();
-    let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
-    // A CPU has no TF32.
-    let tf32 = request.place == Place::Gpu && tf32().as_deref() != Some("0");
-    let calibration = Calibration::new(model.facts().dtype, tokens).with_tf32(tf32);
-    let mut judge = Judge::new(fixture, &modules, calibration, (basis, K))?;
+    let mut judge = Judge::new(fixture, &modules, calibration.clone(), (basis, K))?;
     let mapped =
         |point: &Point| modules.contains_key(point.point.as_str()) || model.facts().whole.contains(&&*point.point);
     let (mut taps, mut not_compared) = (Vec::new(), not_covered(fixture, request, basis, mapped));
-    let selection = &request.selection;
+    let (selection, mut modes) = (&request.selection, request.modes.clone());
+    let edits = request.planted.as_ref().map_or(&[][..], Fault::steps);
+    let steps = Edited::new(&Plain, edits);
     for mode in &request.modes {
         match mode {
             Mode::Cumulative => {
-                taps.extend(cumulative::run(&*model, fixture, selection, &mut judge, request.driver, mapped)?)
+                let how = (request.driver, &steps as &dyn Steps);
+                taps.extend(cumulative::run(model, fixture, selection, &mut judge, how, mapped)?);
             }
             Mode::Isolated => {
-                let (records, skipped) =
-                    isolated::run(&*model, &modules, fixture, (selection, share.as_ref()), &mut judge)?;
+                let (which, how) = ((selection, share.as_ref()), (&Plain as &dyn Steps, edits));
+                let (records, skipped) = isolated::run(model, &modules, fixture, which, &mut judge, how)?;
+                taps.extend(records);
+                not_compared.extend(skipped);
+            }
+            Mode::Tuned => {
+                let edits = [edits, &request.planted_in_tuned].concat();
+                let steps = Edited::new(&Tuned, &edits);
+                let (records, skipped) = tuned::run(model, fixture, selection, &mut judge, &steps)?;
+                let has_nothing = records.is_empty() && request.modes.len() > 1;
+                modes.retain(|mode| *mode != Mode::Tuned || !has_nothing);
                 taps.extend(records);
                 not_compared.extend(skipped);
             }
@@ -111,7 +177,7 @@ pub fn run_on(fixture: &Fixture, request: &Request) -> Result<Run> {
     }
     let points =
         Points { recorded: fixture.points().len(), mapped: fixture.points().iter().filter(|p| mapped(p)).count() };
-    record((request, basis), fixture, &*model, taps, not_compared, points)
+    record((request, basis), fixture, (model, modes), (taps, not_compared), points)
 }
 
 /// Points that no mode of this run is going to compare, with the reason.
@@ -122,11 +188,14 @@ fn not_covered(
     mapped: impl Fn(&Point) -> bool,
 ) -> Vec<NotCompared> {
     let isolated_only = !request.modes.contains(&Mode::Cumulative);
+    let tuned_only = request.modes == [Mode::Tuned];
     let reason = |point: &Point| {
         if !request.selection.holds(&point.point) {
             Some("not selected")
         } else if !mapped(point) {
             Some("not mapped: the port has no such module")
+        } else if tuned_only {
+            Some("inside the model: the tuned steps are compared at what leaves it")
         } else if isolated_only && point.kind != Kind::Out {
             Some("an input: given in isolated mode, compared in cumulative mode")
         } else {
@@ -161,9 +230,8 @@ pub(crate) fn dtype_of(precision: Precision) -> Dtype {
 fn record(
     (request, basis): (&Request, Basis),
     fixture: &Fixture,
-    model: &dyn Model,
-    taps: Vec<TapRecord>,
-    not_compared: Vec<NotCompared>,
+    (model, modes): (&dyn Model, Vec<Mode>),
+    (taps, not_compared): (Vec<TapRecord>, Vec<NotCompared>),
     points: Points,
 ) -> Result<Run> {
     let run = Run {
@@ -178,7 +246,7 @@ fn record(
         },
         model: model_id(&request.model, model)?,
         candidate: None,
-        modes: request.modes.clone(),
+        modes,
         k: K,
         shard: request.shard,
         repeats: None,

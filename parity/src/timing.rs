@@ -6,7 +6,7 @@ use std::{
 };
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{LoadOptions, Pass, runtime::Place};
+use mlxport_model::{LoadOptions, Pass, Plain, runtime::Place};
 use mlxport_verdict::{K, Mode, Precision};
 
 use crate::{
@@ -40,7 +40,7 @@ pub fn timing(model: &Path, fixture: &Path, place: Place) -> Result<Timing> {
     let prompt = inputs::prompt(&*model, &fixture)?;
     let alone = || -> Result<Duration> {
         let begun = Instant::now();
-        host::floats(&model.forward(&prompt, None, &Pass::plain())?)?;
+        host::floats(&model.forward(&prompt, None, &Pass::by(&Plain))?)?;
         Ok(begun.elapsed())
     };
     alone()?;
@@ -51,7 +51,7 @@ pub fn timing(model: &Path, fixture: &Path, place: Place) -> Result<Timing> {
     let mut judge = Judge::new(&fixture, &modules, Calibration::new(model.facts().dtype, tokens), (basis, K))?;
     let mut listened = || -> Result<Duration> {
         let begun = Instant::now();
-        cumulative::run(&*model, &fixture, &Selection::default(), &mut judge, Driver::Whole, |_| true)?;
+        cumulative::run(&*model, &fixture, &Selection::default(), &mut judge, (Driver::Whole, &Plain), |_| true)?;
         Ok(begun.elapsed())
     };
     let (first, compared) = (listened()?, listened()?);

@@ -20,7 +20,7 @@ pub(crate) struct SystemRow<'a> {
 pub(crate) fn system_rows(run: &Run) -> Vec<SystemRow<'_>> {
     let mut rows = Vec::new();
     for system in ALL {
-        for mode in [Mode::Cumulative, Mode::Isolated] {
+        for mode in Mode::ALL {
             let taps: Vec<&TapRecord> =
                 run.taps.iter().filter(|tap| tap.mode == mode && System::of(&tap.point) == system).collect();
             if taps.is_empty() {
@@ -118,8 +118,9 @@ pub(crate) fn verdict_sentence(run: &Run) -> String {
 
 fn reason_sentence(run: &Run) -> String {
     let summary = &run.summary;
-    let (all, failed) =
-        (summary.cumulative.taps + summary.isolated.taps, summary.cumulative.failed + summary.isolated.failed);
+    let modes = [&summary.cumulative, &summary.isolated, &summary.tuned];
+    let (all, failed): (usize, usize) =
+        (modes.iter().map(|mode| mode.taps).sum(), modes.iter().map(|mode| mode.failed).sum());
     let lost = summary.points_unaccounted;
     match summary.verdict {
         Verdict::Pass => {
@@ -313,7 +314,10 @@ fn failing_steps(run: &Run) -> Vec<String> {
             "Look at what feeds {}: every module passes alone, so suspect wiring, order or assembly before it.",
             crate::words::clean(&tap.point)
         )),
-        (None, None) => {}
+        (None, None) => steps.extend(summary.first_tuned_failure.as_ref().map(|tap| {
+            let point = crate::words::clean(&tap.point);
+            format!("Look at what is done together or fused before {point}: the same steps one after another pass.")
+        })),
     }
     steps.extend(likely_cause(run));
     steps.push("Fix the first one only, then run again: later taps inherit its error.".to_owned());

@@ -6,7 +6,7 @@ mod section;
 mod tree;
 
 use maud::{Markup, PreEscaped, html};
-use mlxport_verdict::{Run, TapRecord, TapRef, Verdict};
+use mlxport_verdict::{Mode, Run, TapRecord, TapRef, Verdict};
 
 use crate::facts::{
     last_logits, near_ties, next_steps, only_in_candidate, origin, reasons, system_rows, tap, tolerance_rule,
@@ -85,6 +85,7 @@ fn attribution(run: &Run) -> Markup {
         @if summary.verdict == Verdict::Fail { (next(run)) }
         (block("Fails by itself (isolated)", &summary.first_isolated_failure))
         (block("First divergence (cumulative)", &summary.first_divergence))
+        (block("Fails as users run it (tuned)", &summary.first_tuned_failure))
         @if let Some(origin) = origin(run) { p { strong { "Origin: " } (origin) "." } }
         @for said in [last_logits(run), near_ties(run)].into_iter().flatten() { p { (said) } }
         @if summary.points_unaccounted > 0 {
@@ -97,7 +98,7 @@ fn attribution(run: &Run) -> Markup {
 /// What to do, after the causes that were tried on the tensors and explain the error.
 fn next(run: &Run) -> Markup {
     let summary = &run.summary;
-    let named = [&summary.first_isolated_failure, &summary.first_divergence];
+    let named = [&summary.first_isolated_failure, &summary.first_divergence, &summary.first_tuned_failure];
     let hints = named.into_iter().flatten().filter_map(|named| tap(run, named)).find(|tap| !tap.hints.is_empty());
     html! {
         section class="card" {
@@ -153,7 +154,9 @@ fn table(run: &Run) -> Markup {
         div class="tools" {
             label { "Name contains " input type="search" id="search"; }
             label { "Mode " select id="mode" {
-                option value="" { "both" } option { "cumulative" } option { "isolated" }
+                option value="" { @if run.modes.contains(&Mode::Tuned) { "all" } @else { "both" } }
+                option { "cumulative" } option { "isolated" }
+                @if run.modes.contains(&Mode::Tuned) { option { "tuned" } }
             } }
             label { "System " select id="system" {
                 option value="" { "all" } @for system in ALL { option { (system) } }

@@ -26,7 +26,7 @@ pub fn junit(run: &Run) -> io::Result<String> {
         root = root.with_attribute((*name, number.as_str()));
     }
     root.write_inner_content(|writer| {
-        for mode in [Mode::Cumulative, Mode::Isolated] {
+        for mode in Mode::ALL {
             let taps: Vec<&TapRecord> = run.taps.iter().filter(|tap| tap.mode == mode).collect();
             if !taps.is_empty() {
                 suite(writer, &mode.to_string(), &taps, &[])?;

@@ -148,8 +148,11 @@ fn systems(page: &mut Page, run: &Run) {
 
 fn divergence(page: &mut Page, run: &Run) {
     let summary = &run.summary;
-    let blocks =
-        [("First divergence", &summary.first_divergence), ("Fails by itself", &summary.first_isolated_failure)];
+    let blocks = [
+        ("First divergence", &summary.first_divergence),
+        ("Fails by itself", &summary.first_isolated_failure),
+        ("Fails as users run it", &summary.first_tuned_failure),
+    ];
     for (title, named) in blocks {
         let Some(tap) = named.as_ref().and_then(|named| tap(run, named)) else { continue };
         page.heading(title);

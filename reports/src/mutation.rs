@@ -40,8 +40,12 @@ pub fn mutation_text(report: &MutationReport) -> String {
             let _ = writeln!(out, "  {}: {}", clean(&mutant.name), clean(&told(mutant)));
         }
     }
-    for variant in report.variants.iter().filter(|v| !v.passed || v.not_run.is_some()) {
-        let why = variant.not_run.as_ref().map_or_else(|| "false alarm at".to_owned(), |why| format!("not run: {why}"));
+    for variant in report.variants.iter().filter(|v| !v.passed || v.not_run.is_some() || !v.changed) {
+        let why = match &variant.not_run {
+            Some(why) => format!("not run: {why}"),
+            None if variant.passed => "does nothing: its numbers are those of the unchanged run; nearest".to_owned(),
+            None => "false alarm at".to_owned(),
+        };
         let at = variant.worst.as_ref().map(place).unwrap_or_default();
         let _ = writeln!(out, "\nCorrect variant: {}: {} {at}", clean(&variant.name), clean(&why));
     }
@@ -73,6 +77,7 @@ pub fn mutation_markdown(report: &MutationReport) -> String {
     for variant in &report.variants {
         let verdict = match (&variant.not_run, variant.passed) {
             (Some(why), _) => format!("not run: {}", cell(why)),
+            (None, true) if !variant.changed => "**does nothing**".to_owned(),
             (None, true) => "pass".to_owned(),
             (None, false) => "**false alarm**".to_owned(),
         };
@@ -86,8 +91,8 @@ pub fn mutation_markdown(report: &MutationReport) -> String {
 fn headline(report: &MutationReport) -> String {
     let s = &report.summary;
     format!(
-        "{} {}: {} of {} planted faults caught in their place ({:.1} %), {} false alarms in {} correct variants; {} change \
-         nothing here, {} cannot be planted",
+        "{} {}: {} of {} planted faults caught in their place ({:.1} %), {} false alarms in {} correct variants{}; {} \
+         change nothing here, {} cannot be planted",
         if s.passes() { "PASS" } else { "FAIL" },
         clean(&report.fixture.name),
         s.caught,
@@ -95,6 +100,7 @@ fn headline(report: &MutationReport) -> String {
         100.0 * s.score,
         s.false_alarms,
         s.variants,
+        if s.idle == 0 { String::new() } else { format!(", {} of which do nothing", s.idle) },
         s.equivalent,
         s.not_applicable
     )

@@ -179,6 +179,7 @@ fn divergence(run: &Run, style: &Style) -> Vec<String> {
     let blocks = [
         ("First divergence (cumulative)", &summary.first_divergence),
         ("Fails by itself (isolated)", &summary.first_isolated_failure),
+        ("Fails as users run it (tuned)", &summary.first_tuned_failure),
     ];
     for (title, named) in blocks {
         let Some(tap) = named.as_ref().and_then(|named| tap(run, named)) else { continue };

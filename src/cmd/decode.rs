@@ -107,7 +107,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         to_stdout(&text(&decoded))?;
     }
-    Ok(ExitCode::from(if decoded.passes() { exit::PASS } else { exit::DIVERGENCE }))
+    Ok(ExitCode::from(match decoded.verdict() {
+        Some(true) => exit::PASS,
+        Some(false) => exit::DIVERGENCE,
+        // Tokens were made, and say nothing of the port.
+        None => exit::INPUT,
+    }))
 }
 
 fn decoded(args: &Args) -> anyhow::Result<Decoded> {
@@ -126,7 +131,7 @@ fn decoded(args: &Args) -> anyhow::Result<Decoded> {
 fn object(decoded: &Decoded) -> serde_json::Value {
     serde_json::json!({
         "schema": 1,
-        "ok": decoded.passes(),
+        "ok": decoded.verdict() == Some(true),
         "tokens": decoded.tokens,
         "reference": decoded.reference,
     })
@@ -135,8 +140,10 @@ fn object(decoded: &Decoded) -> serde_json::Value {
 fn text(decoded: &Decoded) -> String {
     let list = |tokens: &[i32]| tokens.iter().map(i32::to_string).collect::<Vec<_>>().join(" ");
     let mut text = format!("{}\n", list(&decoded.tokens));
-    let Some(reference) = &decoded.reference else {
-        text.push_str("not compared: the recording holds no run by these rules\n");
+    let Some(reference) = decoded.reference.as_ref().filter(|_| decoded.verdict().is_some()) else {
+        let why =
+            if decoded.tokens.is_empty() { "no token was made" } else { "the recording holds no run by these rules" };
+        text.push_str(&format!("NOTHING COMPARED: {why}\n"));
         return text;
     };
     let verdict = if reference.pass { "PASS" } else { "FAIL" };

@@ -29,6 +29,10 @@ pub struct Args {
     /// From the recording's inputs, or every module from its own recorded input
     #[arg(long, value_enum, default_value_t = Modes::Both)]
     mode: Modes,
+    /// Which steps compute: the released arithmetic one kernel after another, compared at every tap; as users run the model, compared at
+    /// what leaves it: image rows, logits, decoding steps
+    #[arg(long, value_enum, default_value_t = Steps::Both)]
+    steps: Steps,
     /// Where to run
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
@@ -67,6 +71,13 @@ enum Modes {
     Both,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Steps {
+    Plain,
+    Tuned,
+    Both,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Dtype {
     F32,
@@ -74,6 +85,20 @@ enum Dtype {
 }
 
 impl Args {
+    /// The modes of the record, in its order. A share, and the isolated mode alone, are parts of a run: the tuned steps are another part's.
+    fn modes(&self) -> Vec<Mode> {
+        if self.steps == Steps::Tuned {
+            return vec![Mode::Tuned];
+        }
+        let tuned = (self.steps == Steps::Both).then_some(Mode::Tuned);
+        match self.mode {
+            Modes::Cumulative => [Mode::Cumulative].into_iter().chain(tuned).collect(),
+            Modes::Isolated => vec![Mode::Isolated],
+            Modes::Both if self.shard.is_some() => vec![Mode::Isolated],
+            Modes::Both => [Mode::Cumulative].into_iter().chain(tuned).chain([Mode::Isolated]).collect(),
+        }
+    }
+
     /// Whether float32 products may be rounded to TF32.
     pub fn wants_tf32(&self) -> bool {
         self.tf32
@@ -108,12 +133,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     let request = Request {
         model: args.model.clone().unwrap_or_default(),
         fixture: args.fixture.clone().unwrap_or_default(),
-        modes: match args.mode {
-            Modes::Cumulative => vec![Mode::Cumulative],
-            Modes::Isolated => vec![Mode::Isolated],
-            Modes::Both if args.shard.is_some() => vec![Mode::Isolated],
-            Modes::Both => vec![Mode::Cumulative, Mode::Isolated],
-        },
+        modes: args.modes(),
         selection: Selection::parse(args.select.as_deref())?,
         place,
         precision: match args.dtype {
@@ -122,7 +142,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
         },
         shard: args.shard,
         planted: None,
-        variant: None,
+        planted_in_tuned: Vec::new(),
         driver: mlxport_parity::driver::Driver::Whole,
     };
     if args.mutate {

@@ -26,8 +26,31 @@ fn every_small_fixture_passes_in_both_layouts() {
             let compared = summary["cumulative"]["compared"].as_u64();
             assert_eq!(compared, summary["points_recorded"].as_u64(), "{name}: every point is compared");
             assert!(summary["isolated"]["compared"].as_u64() > Some(100), "{name}: {}", summary["isolated"]);
+            tuned(&record, name);
         }
     }
+}
+
+/// What users run is judged, too: the decoder's input and the logits, and of `tiny-small` every recorded decoding run.
+fn tuned(record: &serde_json::Value, name: &str) {
+    let taps = record["taps"].as_array().expect("taps").iter().filter(|tap| tap["mode"] == "tuned");
+    let points: Vec<&str> = taps.map(|tap| tap["point"].as_str().expect("a name")).collect();
+    let decoded = points.iter().filter(|point| point.starts_with("decode.")).count();
+    assert_eq!(points[..2], ["model.layers.0.input_layernorm", "logits"], "{name}");
+    assert_eq!((points.len(), decoded > 0), (2 + decoded, name == "tiny-small"), "{name}: {points:?}");
+}
+
+#[test]
+fn steps_are_judged_as_asked() {
+    let dir = converted("tiny-small", "split");
+    let modes = |steps: &str| {
+        let (code, record) = record(dir.path(), "tiny-small", &["--steps", steps]);
+        assert_eq!((code, record["summary"]["verdict"].as_str()), (0, Some("pass")), "{steps}: {}", record["summary"]);
+        record["modes"].clone()
+    };
+    assert_eq!(modes("plain"), serde_json::json!(["cumulative", "isolated"]));
+    assert_eq!(modes("tuned"), serde_json::json!(["tuned"]));
+    assert_eq!(modes("both"), serde_json::json!(["cumulative", "tuned", "isolated"]));
 }
 
 /// Another of the builder's projectors, whose weights stand in another order in `split`; cut to what the projector decides.
@@ -45,7 +68,8 @@ fn a_projector_of_another_type_passes_in_both_layouts() {
         });
         assert_eq!(isolated.count(), 8, "six steps, the sequence and the whole");
         if layout == "mlx-vlm" {
-            as_stored(&record);
+            // The stored record is of the plain steps.
+            as_stored(&self::record(dir.path(), "tiny-squares", &["--steps", "plain"]).1);
         }
     }
 }

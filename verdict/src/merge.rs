@@ -63,7 +63,7 @@ fn differences(a: &Run, b: &Run, name: &str) -> Vec<String> {
 /// Whether every mode is there once, and of a sharded one every shard.
 fn completeness(parts: &[(String, Run)]) -> Vec<Violation> {
     let mut found = Vec::new();
-    for mode in [Mode::Cumulative, Mode::Isolated] {
+    for mode in Mode::ALL {
         let of_mode: Vec<&(String, Run)> = parts.iter().filter(|(_, run)| run.modes.contains(&mode)).collect();
         let counts: HashSet<u32> = of_mode.iter().filter_map(|(_, run)| run.shard.map(|shard| shard.count)).collect();
         if of_mode.len() > 1 && of_mode.iter().any(|(_, run)| run.shard.is_none()) {

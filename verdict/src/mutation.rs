@@ -69,11 +69,20 @@ pub struct VariantRecord {
     pub passed: bool,
     /// The tap that came closest to its tolerance, or went furthest over it.
     pub worst: Option<TapRef>,
-    /// Whether anything was computed otherwise at all: a variant that changes no bit shows little.
+    /// Whether anything was computed otherwise at all: a variant that changes no bit shows nothing.
     pub changed: bool,
     /// Why it could not be run, if it could not: then it is not counted.
     #[serde(default)]
     pub not_run: Option<String>,
+}
+
+impl VariantRecord {
+    /// One that was not run, for this reason.
+    #[must_use]
+    pub fn not_run(name: &str, reason: &str) -> Self {
+        let (name, not_run) = (name.to_owned(), Some(reason.to_owned()));
+        Self { name, passed: false, worst: None, changed: false, not_run }
+    }
 }
 
 /// The counts.
@@ -93,6 +102,9 @@ pub struct MutationSummary {
     pub variants: usize,
     /// Those of them that failed.
     pub false_alarms: usize,
+    /// Those of them that computed the very numbers of the unchanged run: they show nothing, and the run fails.
+    #[serde(default)]
+    pub idle: usize,
 }
 
 /// A whole mutation run.
@@ -133,14 +145,15 @@ impl MutationSummary {
             equivalent,
             not_applicable,
             variants: run.clone().count(),
-            false_alarms: run.filter(|v| !v.passed).count(),
+            false_alarms: run.clone().filter(|v| !v.passed).count(),
+            idle: run.filter(|v| v.passed && !v.changed).count(),
         }
     }
 
-    /// Whether every counted fault was caught in its place, at least one counted, and no variant was accused.
+    /// Whether every counted fault was caught in its place, at least one counted, and no variant was accused or did nothing.
     #[must_use]
     pub fn passes(&self) -> bool {
-        self.counted > 0 && self.caught == self.counted && self.false_alarms == 0
+        self.counted > 0 && self.caught == self.counted && self.false_alarms == 0 && self.idle == 0
     }
 }
 
@@ -181,6 +194,14 @@ mod tests {
         assert_eq!((summary.counted, summary.caught, summary.score), (4, 1, 0.25));
         assert_eq!((summary.equivalent, summary.not_applicable), (1, 1));
         assert_eq!((summary.variants, summary.false_alarms), (1, 0));
+        assert!(!summary.passes());
+    }
+
+    #[test]
+    fn a_variant_that_changes_nothing_fails_the_run() {
+        let idle = VariantRecord { changed: false, ..variant(true, None) };
+        let summary = MutationSummary::of(&[mutant(Outcome::Caught)], &[variant(true, None), idle]);
+        assert_eq!((summary.variants, summary.idle, summary.false_alarms), (2, 1, 0));
         assert!(!summary.passes());
     }
 

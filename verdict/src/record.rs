@@ -25,6 +25,13 @@ pub enum Mode {
     Cumulative,
     /// From the recorded input of that very module: what the module alone is off by.
     Isolated,
+    /// From the fixture's inputs, computed as users run the model: what leaves it.
+    Tuned,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Cumulative, Self::Isolated, Self::Tuned];
 }
 
 impl fmt::Display for Mode {
@@ -32,6 +39,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Cumulative => "cumulative",
             Self::Isolated => "isolated",
+            Self::Tuned => "tuned",
         })
     }
 }

@@ -49,6 +49,14 @@ pub struct ModeCounts {
     pub failed: usize,
 }
 
+impl ModeCounts {
+    /// Whether the mode has no tap.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.taps == 0
+    }
+}
+
 /// One tap, named with its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TapRef {
@@ -113,10 +121,16 @@ pub struct Summary {
     pub cumulative: ModeCounts,
     /// Counts of the isolated mode.
     pub isolated: ModeCounts,
+    /// Counts of the tuned mode, where it ran.
+    #[serde(default, skip_serializing_if = "ModeCounts::is_empty")]
+    pub tuned: ModeCounts,
     /// The first failing cumulative tap in execution order: where the error became visible.
     pub first_divergence: Option<TapRef>,
     /// The first failing isolated tap in execution order: the module that *added* error by itself.
     pub first_isolated_failure: Option<TapRef>,
+    /// The first failing tuned tap: what users run computes something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_tuned_failure: Option<TapRef>,
     /// The taps with the largest ratios of error to tolerance, worst first; NaN is worse than everything.
     pub worst: Vec<TapRef>,
 }
@@ -135,12 +149,13 @@ impl Summary {
     pub fn of(modes: &[Mode], taps: &[TapRecord], not_compared: &[NotCompared], points: Points) -> Self {
         let first = |mode| taps.iter().find(|tap| tap.mode == mode && !tap.passed()).map(TapRef::to);
         let unaccounted = points.recorded.saturating_sub(accounted(taps, not_compared));
-        let (cumulative, isolated) = (count(taps, Mode::Cumulative), count(taps, Mode::Isolated));
+        let [cumulative, isolated, tuned] = Mode::ALL.map(|mode| count(taps, mode));
         let counts = |mode: &Mode| match mode {
             Mode::Cumulative => cumulative,
             Mode::Isolated => isolated,
+            Mode::Tuned => tuned,
         };
-        let verdict = if cumulative.failed + isolated.failed > 0 {
+        let verdict = if cumulative.failed + isolated.failed + tuned.failed > 0 {
             Verdict::Fail
         } else if modes.is_empty() || modes.iter().any(|mode| counts(mode).compared == 0) {
             Verdict::NothingCompared
@@ -157,8 +172,10 @@ impl Summary {
             points_unaccounted: unaccounted,
             cumulative,
             isolated,
+            tuned,
             first_divergence: first(Mode::Cumulative),
             first_isolated_failure: first(Mode::Isolated),
+            first_tuned_failure: first(Mode::Tuned),
             worst: worst(taps, WORST).into_iter().map(TapRef::to).collect(),
         }
     }
@@ -190,12 +207,18 @@ fn count(taps: &[TapRecord], mode: Mode) -> ModeCounts {
     counts
 }
 
-/// How many different recorded points are compared or listed (an extra tap is no recorded point).
+/// How many different recorded points are compared or listed (an extra tap is no recorded point). The tuned mode compares a few, and decoding
+/// steps that are no points: it accounts for none.
 fn accounted(taps: &[TapRecord], not_compared: &[NotCompared]) -> usize {
-    let tapped = taps.iter().filter(|tap| tap.failure != Some(Failure::Extra));
+    let tapped = taps.iter().filter(|tap| tap.failure != Some(Failure::Extra) && tap.mode != Mode::Tuned);
     let named: HashSet<(&str, u32, &str)> = tapped
         .map(|tap| (tap.point.as_str(), tap.call, tap.kind.as_str()))
-        .chain(not_compared.iter().map(|n| (n.point.as_str(), n.call, n.kind.as_str())))
+        .chain(
+            not_compared
+                .iter()
+                .filter(|n| n.mode != Some(Mode::Tuned))
+                .map(|n| (n.point.as_str(), n.call, n.kind.as_str())),
+        )
         .collect();
     named.len()
 }

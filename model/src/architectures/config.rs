@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::{
-    loading::{ConfigError, Layout, Packing, Provenance, config},
+    loading::{ConfigEdit, ConfigError, Layout, Packing, Provenance, config},
     parts::{clip::ClipConfig, deepseek_v2::LanguageConfig, projector::ProjectorConfig, sam::SamConfig},
 };
 
@@ -46,12 +46,12 @@ pub struct VisionWidths {
 }
 
 impl Config {
-    /// Reads and checks `dir/config.json`.
+    /// Reads and checks `dir/config.json`, changed by `edits`.
     ///
     /// # Errors
     /// When the file cannot be read, lacks a field, or its fields contradict each other (all of them are listed).
-    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
-        let config: Self = config::read(dir)?;
+    pub fn load(dir: &Path, edits: &[ConfigEdit]) -> Result<Self, ConfigError> {
+        let config: Self = config::read(dir, edits)?;
         let violations = config.violations();
         if violations.is_empty() {
             Ok(config)

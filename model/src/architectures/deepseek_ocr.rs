@@ -6,17 +6,16 @@
 //! ids ─ embed_tokens ─ rows in the image's places ─ layers ─ norm ─ lm_head → logits [1, T, vocab]
 //! ```
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, rc::Rc};
 
-use mlx_rs::{Array, ops, ops::indexing::TryIndexOp};
+use mlx_rs::Array;
 
 use super::{Config, inputs};
 use crate::{
     backend::KvCache,
-    contract::{Facts, Junction, Model, Module, Pass, Prompt, Reading, Recorded, System, TileGrid, by_path},
+    contract::{Facts, Junction, Model, Module, Pass, Prompt, Reading, Recorded, Step, System, TileGrid, by_path},
     error::Result,
-    fault::{Fault, GraphFault, Planted},
-    loading::{LoadOptions, Scope, Weights},
+    loading::{Files, LoadOptions, Scope, Weights},
     parts::{clip::ClipEncoder, deepseek_v2::Decoder, projector::MlpProjector, rows::ImageRows, sam::SamEncoder},
 };
 
@@ -31,7 +30,6 @@ struct DeepseekOcr {
     projector: MlpProjector,
     rows: ImageRows,
     decoder: Decoder,
-    planted: Planted,
 }
 
 /// What config.json alone says.
@@ -39,20 +37,17 @@ struct DeepseekOcr {
 /// # Errors
 /// When it cannot be read or contradicts itself.
 pub fn read_facts(dir: &Path, options: &LoadOptions) -> Result<Facts> {
-    Ok(facts(&Config::load(dir)?, options))
+    Ok(facts(&Config::load(dir, &options.edits.config)?, options))
 }
 
 /// Loads a converted model.
 ///
 /// # Errors
 /// When config or files cannot be read or do not fit each other; all violations are listed.
-pub fn load(dir: &Path, options: LoadOptions) -> Result<Box<dyn Model>> {
-    let mut config = Config::load(dir)?;
-    if let Some(Fault::Config(edit)) = &options.fault {
-        edit(&mut config);
-    }
+pub fn load(files: &Rc<Files>, options: LoadOptions) -> Result<Box<dyn Model>> {
+    let config = Config::load(files.dir(), &options.edits.config)?;
     let facts = facts(&config, &options);
-    let weights = Weights::open(dir, config.quantization.clone(), options)?;
+    let weights = Weights::new(files, config.quantization.clone(), options);
     let model = DeepseekOcr::ask_for(&weights.root(), &config, facts);
     weights.finish()?;
     Ok(Box::new(model))
@@ -69,18 +64,15 @@ impl DeepseekOcr {
             projector: MlpProjector::load(&system("projector"), &config.projector_config, layout),
             rows: ImageRows::load(root, facts.hidden),
             decoder: Decoder::load(root, &config.language_config, facts.dtype),
-            planted: root.planted(),
             facts,
         }
     }
 
     /// What both encoders say of each place, CLIP's first and without its class row: \[N, g, g, a\] and \[N, g² + 1, b\] → \[N, g², b + a\].
-    fn both(&self, sam: &Array, clip: &Array) -> Result<Array> {
-        let rows = sam.reshape(&[sam.dim(0), sam.dim(1) * sam.dim(2), sam.dim(3)])?;
-        let kept = self.planted.has(GraphFault::ClassRowKept);
-        let clip = if kept { clip.try_index((.., ..clip.dim(1) - 1))? } else { clip.try_index((.., 1..))? };
-        let sam_first = self.planted.has(GraphFault::ProjectorSamFirst);
-        Ok(ops::concatenate(&if sam_first { [rows, clip] } else { [clip, rows] }, 2)?)
+    fn both(&self, sam: &Array, clip: &Array, pass: &Pass) -> Result<Array> {
+        let sam = pass.run("model", Step::Flatten { x: sam })?;
+        let clip = pass.run("model", Step::Take { x: clip, start: 1, end: clip.dim(1) })?;
+        pass.run_named("model", "features", Step::Join { parts: &[clip, sam], axis: 2 })
     }
 }
 
@@ -106,17 +98,20 @@ impl Model for DeepseekOcr {
         let encode = |views: &[Array]| -> Result<Vec<Array>> {
             let sam = self.sam_model.forward_all(views, pass)?;
             let clip = self.vision_model.forward_all(views, &sam, pass)?;
-            sam.iter().zip(&clip).map(|(sam, clip)| self.projector.forward(&self.both(sam, clip)?, pass)).collect()
+            sam.iter()
+                .zip(&clip)
+                .map(|(sam, clip)| self.projector.forward(&self.both(sam, clip, pass)?, pass))
+                .collect()
         };
         let views = views.iter().map(|view| view.as_dtype(self.facts.dtype)).collect::<Result<Vec<_>, _>>()?;
-        if pass.together() && self.planted.is_empty() {
+        if pass.together() {
             return encode(&views);
         }
         Ok(views.chunks(1).map(encode).collect::<Result<Vec<_>>>()?.concat())
     }
 
-    fn rows(&self, tiles: Option<&Array>, grid: TileGrid, whole: &Array, _pass: &Pass) -> Result<Array> {
-        self.rows.rows(tiles, grid, whole)
+    fn rows(&self, tiles: Option<&Array>, grid: TileGrid, whole: &Array, pass: &Pass) -> Result<Array> {
+        self.rows.rows(tiles, grid, whole, pass)
     }
 
     fn embed(&self, ids: &Array, pass: &Pass) -> Result<Array> {

@@ -8,10 +8,7 @@ use mlx_rs::{
     ops::indexing::{TryIndexMutOp, TryIndexOp},
 };
 
-use crate::{
-    error::Result,
-    fault::{GraphFault, Planted},
-};
+use crate::error::Result;
 
 /// Room grows by this many tokens,
 const ROOM_TOKENS: i32 = 256;
@@ -116,7 +113,7 @@ impl LayerCache {
     ///
     /// # Errors
     /// When heads or widths differ from what is held.
-    pub fn append(&mut self, keys: &Array, values: &Array, planted: Planted) -> Result<(Array, Array)> {
+    pub fn append(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let (start, end) = (self.tokens, self.tokens + keys.dim(2));
         let (mut k, mut v) = match self.held.take() {
             Some((k, v)) if k.dim(2) >= end => (k, v),
@@ -125,13 +122,6 @@ impl LayerCache {
                 with_room(held.as_ref().map(|(_, v)| v), values, start, end)?,
             ),
         };
-        if planted.has(GraphFault::StaleCache) && start > 1 {
-            // The last token held is overwritten by the one before it.
-            for part in [&mut k, &mut v] {
-                let before = part.try_index((.., .., start - 2..start - 1, ..))?;
-                part.try_index_mut((.., .., start - 1..start, ..), before)?;
-            }
-        }
         k.try_index_mut((.., .., start..end, ..), keys)?;
         v.try_index_mut((.., .., start..end, ..), values)?;
         let all = (k.try_index((.., .., ..end, ..))?, v.try_index((.., .., ..end, ..))?);

@@ -5,8 +5,8 @@
 
 use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 
-use super::{Param, kernels};
-use crate::{error::Result, fault::Planted};
+use super::Param;
+use crate::error::Result;
 
 /// A matrix \[out, in\], or a stack of them \[count, out, in\].
 #[derive(Debug, Clone)]
@@ -73,10 +73,9 @@ impl Matrix {
     }
 
     /// x Wᵀ: \[…, in\] → \[…, out\].
-    pub fn product(&self, planted: Planted, x: &Array) -> Result<Array> {
+    pub fn product(&self, x: &Array) -> Result<Array> {
         match self {
-            Self::Floats(weight) if planted.is_empty() => Ok(ops::matmul(x, weight.turned(x.dtype())?)?),
-            Self::Floats(weight) => kernels::product(planted, x, &weight.to(x.dtype())?),
+            Self::Floats(weight) => Ok(ops::matmul(x, weight.turned(x.dtype())?)?),
             Self::Packed(p) => {
                 let (scales, biases) = (p.scales.as_dtype(x.dtype())?, p.biases.as_dtype(x.dtype())?);
                 Ok(ops::quantized_matmul(x, &p.codes, scales, &biases, true, p.group_size, p.bits)?)

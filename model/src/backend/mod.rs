@@ -7,9 +7,11 @@ pub mod kernels;
 pub mod lanes;
 pub mod matrix;
 pub mod param;
+pub mod positions;
 pub mod resample;
 pub mod runtime;
 
 pub use cache::{KvCache, LayerCache};
 pub use matrix::{Matrix, Packed};
 pub use param::Param;
+pub use positions::Positions;

@@ -9,10 +9,7 @@ use std::cell::RefCell;
 
 use mlx_rs::{Array, Dtype, ops};
 
-use crate::{
-    error::Result,
-    fault::{Planted, Variant},
-};
+use crate::error::Result;
 
 /// Tables that were resampled before, by size and way: a model meets few sizes, and resampling is a dozen steps of the host's.
 #[derive(Debug)]
@@ -25,8 +22,14 @@ impl<W> Default for Kept<W> {
 }
 
 impl<W: Copy + PartialEq> Kept<W> {
-    /// The table of `way`, which `make` makes where it has not been.
-    pub fn get_or(&self, way: W, make: impl FnOnce() -> Result<Array>) -> Result<Array> {
+    /// The table of `way`, which `make` makes where it has not been; made anew where nothing is to be kept.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn get_or(&self, keeps: bool, way: W, make: impl FnOnce() -> Result<Array>) -> Result<Array> {
+        if !keeps {
+            return make();
+        }
         if let Some((_, table)) = self.0.borrow().iter().find(|(known, _)| *known == way) {
             return Ok(table.clone());
         }
@@ -44,27 +47,12 @@ const CUBIC_A: f32 = -0.5;
 pub enum Bicubic {
     /// `F.interpolate(mode="bicubic", antialias=True, align_corners=False)`.
     Antialias,
-    /// `antialias=False`: only a planted fault asks for it.
+    /// `antialias=False`.
     Plain,
-    /// `antialias=False, align_corners=True`: only a planted fault asks for it.
+    /// `antialias=False, align_corners=True`.
     AlignCorners,
-    /// Without antialias, each result where its index times the scale is: half a pixel off. Only a planted fault asks for it.
+    /// Without antialias, each result where its index times the scale is: half a pixel off.
     WholePixels,
-}
-
-impl Bicubic {
-    /// The ways a port resamples, in words.
-    const ALL: [(Self, &str); 4] = [
-        (Self::Antialias, "bicubic with antialias"),
-        (Self::Plain, "bicubic without antialias"),
-        (Self::AlignCorners, "bicubic with aligned corners"),
-        (Self::WholePixels, "bicubic half a pixel off"),
-    ];
-
-    /// What a module with such a table would have returned by each of the other ways, with the mistake in words.
-    pub fn others(self, apply: impl Fn(Self) -> Result<Array>) -> Result<Vec<(String, Array)>> {
-        others(self, &Self::ALL, apply)
-    }
 }
 
 /// Linear resampling; the release's is `align_corners=False`.
@@ -72,40 +60,17 @@ impl Bicubic {
 pub enum LinearMode {
     /// `F.interpolate(mode="linear")`.
     HalfPixels,
-    /// `align_corners=True`: only a planted fault asks for it.
+    /// `align_corners=True`.
     AlignCorners,
-    /// Each result where its index times the scale is: only a planted fault asks for it.
+    /// Each result where its index times the scale is.
     WholePixels,
-}
-
-impl LinearMode {
-    const ALL: [(Self, &str); 3] = [
-        (Self::HalfPixels, "linear"),
-        (Self::AlignCorners, "linear with aligned corners"),
-        (Self::WholePixels, "linear half a pixel off"),
-    ];
-
-    /// As [`Bicubic::others`].
-    pub fn others(self, apply: impl Fn(Self) -> Result<Array>) -> Result<Vec<(String, Array)>> {
-        others(self, &Self::ALL, apply)
-    }
-}
-
-fn others<M: Copy + PartialEq>(
-    own: M,
-    all: &[(M, &str)],
-    apply: impl Fn(M) -> Result<Array>,
-) -> Result<Vec<(String, Array)>> {
-    let named = all.iter().find(|(mode, _)| *mode == own).map_or("", |(_, name)| name);
-    let cause = |name: &str| format!("the position table is resampled {named} and should be {name}");
-    all.iter().filter(|(mode, _)| *mode != own).map(|(mode, name)| Ok((cause(name), apply(*mode)?))).collect()
 }
 
 /// Resamples a table \[1, n, n, C\] to \[1, m, m, C\] in float32, then returns it in `dtype`.
 ///
 /// # Errors
 /// When the table is not square or not four-dimensional.
-pub fn bicubic_table(table: &Array, size: i32, mode: Bicubic, planted: Planted, dtype: Dtype) -> Result<Array> {
+pub fn bicubic_table(table: &Array, size: i32, mode: Bicubic, dtype: Dtype) -> Result<Array> {
     let (n, channels) = (table.dim(1), table.dim(3));
     if n == size {
         return Ok(table.as_dtype(dtype)?);
@@ -118,10 +83,6 @@ pub fn bicubic_table(table: &Array, size: i32, mode: Bicubic, planted: Planted, 
     };
     let weights = Array::from_slice(&weights, &[size, n]);
     let table = table.as_dtype(Dtype::Float32)?.reshape(&[n, n, channels])?;
-    if planted.by(Variant::TablesRowsFirst) {
-        let rows = ops::matmul(&weights, table.reshape(&[n, n * channels])?)?.reshape(&[size, n, channels])?;
-        return Ok(ops::matmul(&weights, rows)?.reshape(&[1, size, size, channels])?.as_dtype(dtype)?);
-    }
     // Columns first, then rows, as PyTorch's separable kernel does.
     let columns = ops::matmul(&weights, &table)?;
     let rows = ops::matmul(&weights, columns.reshape(&[n, size * channels])?)?;

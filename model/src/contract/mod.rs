@@ -13,5 +13,5 @@ pub use model::{Facts, Junction, Model, Prompt, Reading, Recorded, System, chunk
 pub use module::{Module, Operation, by_path, one};
 pub use pass::Pass;
 pub use site::{Site, TorchLayout};
-pub use steps::{Plain, Steps, Tuned};
+pub use steps::{At, MadeBias, Mask, Scoring, Step, Steps};
 pub use taps::{Kind, Listener, Taps};

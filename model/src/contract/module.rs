@@ -24,16 +24,6 @@ pub trait Module {
         Vec::new()
     }
 
-    /// What the module would have returned with a usual mistake undone, with the mistake in words; outputs in PyTorch's layout.
-    /// For hints: called only where the module failed.
-    ///
-    /// # Errors
-    /// When the inputs do not fit.
-    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
-        let _ = inputs;
-        Ok(Vec::new())
-    }
-
     /// The bare operations of its own, without those of the modules inside it.
     fn operations(&self) -> Vec<Operation> {
         Vec::new()

@@ -2,27 +2,13 @@
 
 use mlx_rs::Array;
 
-use super::{Kind, Listener, Steps, Taps, steps};
+use super::{At, Kind, Listener, Step, Steps, Taps};
 use crate::error::Result;
 
 /// What every forward is given. Modules take it by reference and pass it on.
 pub struct Pass<'a> {
     taps: Taps<'a>,
     steps: &'a dyn Steps,
-}
-
-impl Pass<'static> {
-    /// The released arithmetic, and no one listens.
-    #[must_use]
-    pub fn plain() -> Self {
-        Self { taps: Taps::none(), steps: &steps::Plain }
-    }
-
-    /// What makes the model fast, and no one listens: what `ocr` and `serve` run.
-    #[must_use]
-    pub fn tuned() -> Self {
-        Self { taps: Taps::none(), steps: &steps::Tuned }
-    }
 }
 
 impl<'a> Pass<'a> {
@@ -60,7 +46,29 @@ impl<'a> Pass<'a> {
     /// Whether work that PyTorch does one after the other may be done together: the steps do so, and no one wants to see what is between.
     #[must_use]
     pub fn together(&self) -> bool {
-        self.steps.together() && self.taps.is_none()
+        self.steps.together() && self.taps.is_unheard()
+    }
+
+    /// Computes one step of the module at `path`.
+    ///
+    /// # Errors
+    /// MLX's; operands that do not fit.
+    pub fn run(&self, path: &str, step: Step) -> Result<Array> {
+        self.run_named(path, "", step)
+    }
+
+    /// The same, where the module has several steps of the kind.
+    ///
+    /// # Errors
+    /// MLX's; operands that do not fit.
+    pub fn run_named(&self, path: &str, name: &'static str, step: Step) -> Result<Array> {
+        self.steps.run(At { path, name }, step)
+    }
+
+    /// Whether what depends on weights alone may be kept for later passes: see [`Steps::keeps`].
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.steps.keeps()
     }
 
     /// Whether someone wants the taps of this module.

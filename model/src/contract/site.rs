@@ -2,7 +2,7 @@
 
 use mlx_rs::Array;
 
-use super::{Kind, Pass};
+use super::{Kind, Pass, Step};
 use crate::error::{Error, Result};
 
 /// How a tensor lies in PyTorch, where this model's own layout is channels-last.
@@ -77,6 +77,22 @@ impl Site {
     /// The PyTorch module's path.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Computes a step of this module.
+    ///
+    /// # Errors
+    /// MLX's; operands that do not fit.
+    pub fn step(&self, pass: &Pass, step: Step) -> Result<Array> {
+        pass.run(&self.path, step)
+    }
+
+    /// The same, where the module has several steps of the kind.
+    ///
+    /// # Errors
+    /// MLX's; operands that do not fit.
+    pub fn step_named(&self, pass: &Pass, name: &'static str, step: Step) -> Result<Array> {
+        pass.run_named(&self.path, name, step)
     }
 
     /// Runs `f` as this module: shows the inputs, runs, shows the output.

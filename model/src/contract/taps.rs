@@ -41,6 +41,11 @@ pub trait Listener {
         Ok(None)
     }
 
+    /// Whether it hears routers only. Then work that PyTorch does one after the other may be done together all the same.
+    fn hears_routers_only(&self) -> bool {
+        false
+    }
+
     /// Whether taps of this module are wanted; asked before anything is computed only for them.
     fn wants(&self, path: &str) -> bool {
         let _ = path;
@@ -62,9 +67,9 @@ impl<'a> Taps<'a> {
         Self(Some(RefCell::new(listener)))
     }
 
-    /// Whether there is a listener at all.
-    pub(crate) fn is_none(&self) -> bool {
-        self.0.is_none()
+    /// Whether no one wants to see what is between the modules' inputs and outputs.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.0.as_ref().is_none_or(|listener| listener.borrow().hears_routers_only())
     }
 
     /// Whether someone wants the taps of this module.

@@ -15,8 +15,9 @@ use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 use super::{Options, Sampler, Sampling, in_flight::InFlight, joining::Joining};
 use crate::{
     backend::KvCache,
-    contract::{Image, Model, Pass, Prompt, Steps, Tuned},
+    contract::{Image, Model, Pass, Prompt, Steps},
     error::{Error, Result},
+    steps::Tuned,
 };
 
 /// Texts being made.

@@ -1,12 +1,11 @@
 //! y = x Wᵀ + b.
 
-use mlx_rs::{Array, ops};
+use mlx_rs::Array;
 
 use crate::{
     backend::{Matrix, Param},
-    contract::{Module, Operation, Pass, Site, TorchLayout, one},
+    contract::{Module, Operation, Pass, Site, Step, TorchLayout, one},
     error::Result,
-    fault::Planted,
     loading::Scope,
 };
 
@@ -15,7 +14,6 @@ pub struct Linear {
     site: Site,
     weight: Matrix,
     bias: Option<Param>,
-    planted: Planted,
 }
 
 impl Linear {
@@ -25,13 +23,12 @@ impl Linear {
             site: scope.site(),
             weight: scope.projection(&[output, input]),
             bias: bias.then(|| scope.param("bias", &[output])),
-            planted: scope.planted(),
         }
     }
 
     /// A layer without bias whose weight \[out, in\] is loaded already.
     pub fn new(scope: &Scope, weight: Matrix) -> Self {
-        Self { site: scope.site(), weight, bias: None, planted: scope.planted() }
+        Self { site: scope.site(), weight, bias: None }
     }
 
     /// Says how PyTorch lays out what goes in.
@@ -48,12 +45,7 @@ impl Linear {
         let weights = names.map(|n| load(n, "weight", &[output / 3, input]));
         let biases = names.map(|n| load(n, "bias", &[output / 3]));
         let join = |p: [Param; 3]| scope.join(&p.map(|p| p.stored().clone()));
-        Self {
-            site: scope.site(),
-            weight: Matrix::Floats(join(weights)),
-            bias: Some(join(biases)),
-            planted: scope.planted(),
-        }
+        Self { site: scope.site(), weight: Matrix::Floats(join(weights)), bias: Some(join(biases)) }
     }
 
     /// Applies the layer.
@@ -61,38 +53,14 @@ impl Linear {
     /// # Errors
     /// When the last axis is not `in`.
     pub fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
-        self.site.run(pass, &[x], || self.apply(x))
+        self.site.run(pass, &[x], || {
+            self.site.step(pass, Step::Product { x, weight: &self.weight, bias: self.bias.as_ref() })
+        })
     }
 
     /// The weight, to be joined with others'.
     pub(crate) fn weight_mut(&mut self) -> &mut Matrix {
         &mut self.weight
-    }
-
-    /// Whether someone wants this layer's taps.
-    pub(crate) fn is_heard(&self, pass: &Pass) -> bool {
-        pass.listening(self.site.path())
-    }
-
-    /// Applies the transposed weight, which fits where it is square.
-    fn apply_transposed(&self, x: &Array) -> Result<Array> {
-        let y = ops::matmul(x, self.weight.floats(x.dtype())?)?;
-        Ok(match &self.bias {
-            Some(bias) => y.add(bias.to(x.dtype())?)?,
-            None => y,
-        })
-    }
-
-    fn apply(&self, x: &Array) -> Result<Array> {
-        if let (Matrix::Floats(weight), Some(bias), true) = (&self.weight, &self.bias, self.planted.is_empty()) {
-            // In one step, rounded once, as PyTorch's `addmm`.
-            return Ok(ops::addmm(bias.to(x.dtype())?, x, weight.turned(x.dtype())?, 1.0, 1.0)?);
-        }
-        let y = self.weight.product(self.planted, x)?;
-        Ok(match &self.bias {
-            Some(bias) => y.add(bias.to(x.dtype())?)?,
-            None => y,
-        })
     }
 }
 
@@ -107,13 +75,5 @@ impl Module for Linear {
 
     fn operations(&self) -> Vec<Operation> {
         vec![Operation::Product { depth: self.weight.depth() }]
-    }
-
-    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
-        if self.weight.rows() != self.weight.depth() {
-            return Ok(Vec::new());
-        }
-        let transposed = self.site.isolated(inputs, |x| self.apply_transposed(one(&self.site, x)?))?;
-        Ok(vec![("the weight is transposed".to_owned(), transposed)])
     }
 }

@@ -9,10 +9,9 @@ mod rotary;
 mod views;
 
 pub use activation::Activation;
-pub(crate) use activation::{activate, other_activations};
 pub use conv::{Conv2d, ConvShape};
 pub use embedding::Embedding;
 pub use linear::Linear;
 pub use norms::{LayerNorm, RmsNorm};
-pub use rotary::{Positions, RotaryEmbedding};
+pub use rotary::RotaryEmbedding;
 pub(crate) use views::{Views, side_by_side};

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
+use super::edits::ConfigEdit;
+
 /// No width or vocabulary is larger: a claim beyond it is not believed.
 pub(crate) const LARGEST_WIDTH: i32 = 1 << 24;
 /// No stack of layers is deeper, no image edge longer in pixels, no count of heads or experts larger.
@@ -72,14 +74,27 @@ pub enum ConfigError {
     },
 }
 
-/// Reads `dir/config.json` as `C`.
+/// Reads `dir/config.json`, changed by `edits`, as `C`.
 ///
 /// # Errors
 /// When the file cannot be read or lacks a field.
-pub fn read<C: DeserializeOwned>(dir: &Path) -> Result<C, ConfigError> {
+pub fn read<C: DeserializeOwned>(dir: &Path, edits: &[ConfigEdit]) -> Result<C, ConfigError> {
     let path = dir.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-    serde_json::from_str(&text).map_err(|source| ConfigError::Parse { path, source })
+    let parse = || {
+        if edits.is_empty() {
+            // From the text, so that an error has its line.
+            return serde_json::from_str(&text);
+        }
+        let mut json: serde_json::Value = serde_json::from_str(&text)?;
+        for ConfigEdit { pointer, value } in edits {
+            let field = json.pointer_mut(pointer);
+            *field.ok_or_else(|| serde::de::Error::custom(format!("{pointer}: expected a field, found none")))? =
+                value.clone();
+        }
+        serde_json::from_value(json)
+    };
+    parse().map_err(|source| ConfigError::Parse { path: path.clone(), source })
 }
 
 /// Every size of `part` that is not believed, so that products of two stay within `i32`.

@@ -2,10 +2,8 @@
 
 use mlx_rs::Dtype;
 
-use crate::{
-    backend::runtime::Place,
-    fault::{Fault, Variant},
-};
+use super::edits::Edits;
+use crate::backend::runtime::Place;
 
 /// How a model is loaded.
 #[derive(Debug, Clone)]
@@ -14,17 +12,17 @@ pub struct LoadOptions {
     pub dtype: Dtype,
     /// Whether what every token meets (all but the routed experts) is widened once and stays so: twice the memory of that part.
     pub keeps_widened: bool,
-    /// A fault to plant; none for the model as released.
-    pub fault: Option<Fault>,
-    /// Another correct way to compute the same, if one is asked for.
-    pub variant: Option<Variant>,
+    /// What is read otherwise than it is stored.
+    pub edits: Edits,
+    /// Whether weights of one input are laid side by side in memory, so that one product can serve all. None: on a GPU, where all are read.
+    pub joins: Option<bool>,
     /// PyTorch paths of the modules that will be run; only their weights are read. None: all.
     pub only: Option<Vec<String>>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { dtype: Dtype::Float32, keeps_widened: false, fault: None, variant: None, only: None }
+        Self { dtype: Dtype::Float32, keeps_widened: false, edits: Edits::default(), joins: None, only: None }
     }
 }
 

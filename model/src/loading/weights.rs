@@ -1,29 +1,17 @@
 //! Strict loading: the model asks for each tensor by name and shape; what is missing, of another shape or dtype, or never
 //! asked for is a violation, and all of them are reported together.
-//!
-//! Headers are read and checked here, by `convert`'s reader; the numbers by MLX itself, and only when they are first computed with: a pass holds
-//! the vision towers' weights before it holds the decoder's, and a module that is not run costs nothing.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeSet, HashMap},
-    path::{Path, PathBuf},
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use mlx_rs::{Array, Dtype, ops};
-use mlxport_convert::{
-    checkpoint::{Checkpoint, TensorSource, row_major_strides},
-    error::ConvertError,
-};
+use mlxport_convert::checkpoint::row_major_strides;
 use safetensors::Dtype as Stored;
 
+use super::{edits::Edit, files::Files, options::LoadOptions, packing::Packing};
 use crate::{
     backend::{Matrix, Packed, Param, runtime},
     contract::Site,
     error::{Error, Result},
-    fault::{Edit, Fault, Planted, Variant},
-    loading::{LoadOptions, Packing},
 };
 
 /// The tensors of a converted model, while it is being loaded.
@@ -32,50 +20,20 @@ pub struct Weights {
 }
 
 struct State {
-    dir: PathBuf,
-    checkpoint: Checkpoint,
-    fault: Option<Fault>,
+    files: Rc<Files>,
+    options: LoadOptions,
     packing: Packing,
-    /// Modules whose weights are read; none: all.
-    only: Option<Vec<String>>,
-    /// What the weights of projections become, if they are to be something else than stored.
-    widened: Option<Dtype>,
-    planted: Planted,
-    /// Tensors that are not read yet, by key.
-    lazy: HashMap<String, Array>,
     unclaimed: RefCell<BTreeSet<String>>,
     violations: RefCell<Vec<String>>,
 }
 
 impl Weights {
-    /// Reads the headers of a model's safetensors files. Which tensors are read, and how, is up to `options`; `packing` is how codes are
-    /// to be read.
-    ///
-    /// # Errors
-    /// When a file is missing, truncated or malformed, or index and headers disagree.
-    pub fn open(dir: &Path, packing: Packing, options: LoadOptions) -> Result<Self> {
-        let scan = Checkpoint::scan(dir)?;
-        ConvertError::unless_empty(scan.violations)?;
-        let checkpoint = scan.checkpoint;
-        let unclaimed = RefCell::new(checkpoint.tensors().keys().cloned().collect());
-        let violations = RefCell::new(Vec::new());
-        let LoadOptions { fault, variant, only, dtype, keeps_widened } = options;
-        let planted = Planted::new(fault.as_ref(), variant);
-        let lazy = lazy(dir, &checkpoint);
-        Ok(Self {
-            state: Rc::new(State {
-                dir: dir.to_owned(),
-                checkpoint,
-                fault,
-                packing,
-                only,
-                widened: keeps_widened.then_some(dtype),
-                planted,
-                lazy,
-                unclaimed,
-                violations,
-            }),
-        })
+    /// The tensors of `files`. Which are read, and how, is up to `options`; `packing` is how codes are to be read.
+    #[must_use]
+    pub fn new(files: &Rc<Files>, packing: Packing, options: LoadOptions) -> Self {
+        let unclaimed = RefCell::new(files.tensors().keys().cloned().collect());
+        let (files, violations) = (Rc::clone(files), RefCell::default());
+        Self { state: Rc::new(State { files, options, packing, unclaimed, violations }) }
     }
 
     /// Where tensors are asked for.
@@ -91,7 +49,11 @@ impl Weights {
         let mut violations = self.state.violations.take();
         let unknown = self.state.unclaimed.take();
         violations.extend(unknown.into_iter().map(|key| format!("{key}: unknown: the model has no such tensor")));
-        if violations.is_empty() { Ok(()) } else { Err(Error::Weights { dir: self.state.dir.clone(), violations }) }
+        if violations.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Weights { dir: self.state.files.dir().to_owned(), violations })
+        }
     }
 }
 
@@ -122,11 +84,6 @@ impl Scope {
         Self { state: Rc::clone(&self.state), key: join(parent, name), path: self.path.clone() }
     }
 
-    /// What is planted in the computation.
-    pub fn planted(&self) -> Planted {
-        self.state.planted
-    }
-
     /// The tap site of the module that lives here.
     pub fn site(&self) -> Site {
         Site::new(self.path.clone())
@@ -140,7 +97,7 @@ impl Scope {
 
     /// `weight` \[…, out, in\] of this place: floats, or, where `scales` lie beside it, packed as `config.json` says.
     pub fn matrix(&self, shape: &[i32]) -> Matrix {
-        let beside = |name: &str| self.state.checkpoint.tensors().contains_key(&join(&self.key, name));
+        let beside = |name: &str| self.state.files.tensors().contains_key(&join(&self.key, name));
         if !beside("scales") {
             return Matrix::Floats(self.param("weight", shape));
         }
@@ -170,7 +127,7 @@ impl Scope {
     /// As [`Self::matrix`], for what all tokens meet: widened once for all where the options ask for it, when it is first used.
     pub fn projection(&self, shape: &[i32]) -> Matrix {
         let matrix = self.matrix(shape);
-        match (&matrix, self.state.widened) {
+        match (&matrix, self.state.options.keeps_widened.then_some(self.state.options.dtype)) {
             (Matrix::Floats(weight), Some(dtype)) => weight.to(dtype).map_or(matrix, |w| Matrix::Floats(Param::new(w))),
             _ => matrix,
         }
@@ -178,8 +135,8 @@ impl Scope {
 
     /// Whether projections of one input are to be joined: where products are many small kernels, and all weights are read.
     pub fn fuses(&self) -> bool {
-        let asked = self.planted().by(Variant::Fused) || (runtime::is_gpu() && self.planted().variant().is_none());
-        asked && self.state.only.is_none()
+        let LoadOptions { joins, only, .. } = &self.state.options;
+        joins.unwrap_or_else(runtime::is_gpu) && only.is_none()
     }
 
     /// Joins matrices with the same input where [`Self::fuses`] says so and they are alike.
@@ -213,7 +170,7 @@ impl Scope {
 
     fn tensor(&self, name: &str, shape: &[i32]) -> Option<Array> {
         let key = join(&self.key, name);
-        let Some(info) = self.state.checkpoint.tensors().get(&key) else {
+        let Some(info) = self.state.files.tensors().get(&key) else {
             self.violation(name, &format!("missing: expected shape {shape:?}"));
             return None;
         };
@@ -239,13 +196,13 @@ impl Scope {
         if !self.is_wanted() {
             return unread(shape, dtype).map_err(|error| self.violation(name, &error.to_string())).ok();
         }
-        self.read_as_planted(&key, shape, dtype).map_err(|error| self.violation(name, &error)).ok()
+        self.read_edited(&key, shape, dtype).map_err(|error| self.violation(name, &error)).ok()
     }
 
     /// Whether the tensors of this place are read: it belongs to a module that will be run. What stands at the top belongs to
     /// no module and is always read.
     fn is_wanted(&self) -> bool {
-        let Some(only) = &self.state.only else { return true };
+        let Some(only) = &self.state.options.only else { return true };
         // A stack holds the weights of modules that PyTorch has beside it.
         let (path, is_stack) = match self.path.split_once(".switch_mlp") {
             Some((layer, _)) => (layer, true),
@@ -256,55 +213,25 @@ impl Scope {
         path.is_empty() || only.iter().any(|module| inside(module, path) || (is_stack && inside(path, module)))
     }
 
-    /// Reads one tensor as it is, or as a planted fault has it.
-    fn read_as_planted(&self, key: &str, shape: &[i32], dtype: Dtype) -> std::result::Result<Array, String> {
-        let Some(Fault::Weights(faults)) = &self.state.fault else { return self.read(key, shape, dtype) };
-        match faults.iter().find(|fault| fault.key == key).map(|fault| &fault.edit) {
-            None => self.read(key, shape, dtype),
+    /// Reads one tensor as it is, or as it is to be read.
+    fn read_edited(&self, key: &str, shape: &[i32], dtype: Dtype) -> std::result::Result<Array, String> {
+        let files = &self.state.files;
+        let edit = self.state.options.edits.weights.iter().find(|edit| edit.key == key);
+        match edit.map(|edit| &edit.edit) {
+            None => files.read(key, shape, dtype),
             Some(Edit::Take(other)) => {
-                let found = self.state.checkpoint.tensors().get(other).map(|info| info.shape.clone());
+                let found = self.state.files.tensors().get(other).map(|info| info.shape.clone());
                 if found.is_none_or(|found| !found.iter().copied().eq(shape.iter().map(|&d| d as u64))) {
-                    return Err(format!("the planted fault takes {other}, which has another shape"));
+                    return Err(format!("an edit takes {other}, which has another shape"));
                 }
-                self.read(other, shape, dtype)
+                files.read(other, shape, dtype)
             }
             Some(Edit::Map(edit)) => {
-                let edited = edit(&self.read(key, shape, dtype)?).map_err(|e| e.to_string())?;
-                if edited.shape() == shape { Ok(edited) } else { Err("the planted fault changes the shape".into()) }
+                let edited = edit(&files.read(key, shape, dtype)?).map_err(|e| e.to_string())?;
+                if edited.shape() == shape { Ok(edited) } else { Err("an edit changes the shape".into()) }
             }
         }
     }
-
-    /// One tensor, left to MLX to read where it can; else its bytes pass through one buffer of the tensor's own size.
-    fn read(&self, key: &str, shape: &[i32], dtype: Dtype) -> std::result::Result<Array, String> {
-        if let Some(found) = self.state.lazy.get(key).filter(|a| a.shape() == shape && a.dtype() == dtype) {
-            return Ok(found.clone());
-        }
-        let mut bytes = vec![0; byte_len(shape, dtype)];
-        self.state.checkpoint.read_at(key, 0, &mut bytes).map_err(|e| e.to_string())?;
-        Ok(array_from_bytes(&bytes, shape, dtype))
-    }
-}
-
-/// What MLX can read by itself: the tensors of safetensors files under names it takes.
-fn lazy(dir: &Path, checkpoint: &Checkpoint) -> HashMap<String, Array> {
-    let files = checkpoint.files().iter().map(|file| dir.join(&file.name));
-    let read = files.filter(|path| path.is_file()).filter_map(|path| Array::load_safetensors(path).ok());
-    read.flatten().collect()
-}
-
-/// Bytes of a tensor of floats or codes. The reader has checked that the file holds as many, so the product cannot overflow.
-fn byte_len(shape: &[i32], dtype: Dtype) -> usize {
-    let item = if matches!(dtype, Dtype::Float32 | Dtype::Uint32) { 4 } else { 2 };
-    shape.iter().map(|&d| d as usize).product::<usize>() * item
-}
-
-/// Copies little-endian bytes into an MLX array. The caller has checked that they are as many as shape and dtype demand.
-#[allow(unsafe_code, reason = "mlx-rs has no safe constructor for 16-bit floats from bytes")]
-fn array_from_bytes(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Array {
-    assert_eq!(bytes.len(), byte_len(shape, dtype), "the buffer was made for this shape and dtype");
-    // SAFETY: `bytes` holds exactly the bytes that shape and dtype describe (asserted above), and MLX copies them.
-    unsafe { Array::from_raw_data(bytes.as_ptr().cast(), shape, dtype) }
 }
 
 /// A tensor of this shape that is not there: NaN wherever it is looked at, and no memory until then.

@@ -9,13 +9,9 @@
 use mlx_rs::{Array, ops};
 
 use crate::{
-    backend::{
-        Param,
-        kernels::{self, scalar},
-    },
-    contract::TileGrid,
+    backend::{Param, kernels::square_edge},
+    contract::{Pass, Step, TileGrid},
     error::{Error, Result},
-    fault::{GraphFault, Planted},
     loading::Scope,
 };
 
@@ -23,7 +19,6 @@ use crate::{
 pub struct ImageRows {
     image_newline: Param,
     view_seperator: Param,
-    planted: Planted,
 }
 
 impl ImageRows {
@@ -32,7 +27,6 @@ impl ImageRows {
         Self {
             image_newline: scope.param("image_newline", &[hidden]),
             view_seperator: scope.param("view_separator", &[hidden]),
-            planted: scope.planted(),
         }
     }
 
@@ -40,63 +34,37 @@ impl ImageRows {
     ///
     /// # Errors
     /// When the number of tiles is not that of the grid or a view is not square.
-    pub fn rows(&self, tiles: Option<&Array>, grid: TileGrid, global: &Array) -> Result<Array> {
+    pub fn rows(&self, tiles: Option<&Array>, grid: TileGrid, global: &Array, pass: &Pass) -> Result<Array> {
         let hidden = global.dim(2);
         let mut parts = Vec::new();
         if let Some(tiles) = tiles {
-            parts.push(self.tile_rows(tiles, grid)?);
+            parts.push(self.tile_rows(tiles, grid, pass)?);
         }
         let edge = square_edge(global)?;
-        parts.push(self.end_rows(&global.reshape(&[edge, edge, hidden])?)?);
-        let separator = self.view_seperator.to(global.dtype())?.reshape(&[1, hidden])?;
-        let absent = self.planted.has(GraphFault::SeparatorMissing);
-        parts.push(if absent { separator.multiply(scalar(0.0, separator.dtype())?)? } else { separator });
-        if self.planted.has(GraphFault::GlobalFirst) {
-            let last = parts.len() - 2;
-            parts.swap(0, last);
-        } else if self.planted.has(GraphFault::SeparatorFirst) {
-            let last = parts.len() - 1;
-            parts.swap(last - 1, last);
-        }
-        let rows = ops::concatenate(&parts, 0)?;
-        Ok(if self.planted.has(GraphFault::ImageRowsOffByOne) { kernels::roll(&rows, 1)? } else { rows })
+        parts.push(self.end_rows(&global.reshape(&[edge, edge, hidden])?, pass)?);
+        parts.push(self.view_seperator.to(global.dtype())?.reshape(&[1, hidden])?);
+        pass.run_named(PATH, "rows", Step::Join { parts: &parts, axis: 0 })
     }
 
-    fn tile_rows(&self, tiles: &Array, grid: TileGrid) -> Result<Array> {
-        let (edge, hidden) = (square_edge(tiles)?, tiles.dim(2));
+    fn tile_rows(&self, tiles: &Array, grid: TileGrid, pass: &Pass) -> Result<Array> {
+        square_edge(tiles)?;
         let TileGrid { across, down } = grid;
         if across < 1 || down < 1 || tiles.dim(0) != across * down {
             let found = format!("{} tiles for a grid of {across}×{down}", tiles.dim(0));
             return Err(Error::input("image", "as many tiles as the grid has places", found));
         }
-        let placed = if self.planted.has(GraphFault::TilesInColumnOrder) {
-            tiles.reshape(&[across, down, edge, edge, hidden])?.transpose_axes(&[1, 2, 0, 3, 4])?
-        } else {
-            tiles.reshape(&[down, across, edge, edge, hidden])?.transpose_axes(&[0, 2, 1, 3, 4])?
-        };
-        self.end_rows(&placed.reshape(&[down * edge, across * edge, hidden])?)
+        self.end_rows(&pass.run(PATH, Step::Lay { tiles, across, down })?, pass)
     }
 
     /// \[h, w, hidden\] → \[h·(w + 1), hidden\], `image_newline` after every row.
-    fn end_rows(&self, x: &Array) -> Result<Array> {
+    fn end_rows(&self, x: &Array, pass: &Pass) -> Result<Array> {
         let (height, width, hidden) = (x.dim(0), x.dim(1), x.dim(2));
         let newline = self.image_newline.to(x.dtype())?.reshape(&[1, 1, hidden])?;
-        let absent = self.planted.has(GraphFault::NewlineMissing);
-        let newline = if absent { newline.multiply(scalar(0.0, x.dtype())?)? } else { newline };
         let newlines = ops::broadcast_to(newline, &[height, 1, hidden])?;
-        let first = self.planted.has(GraphFault::NewlineFirst);
-        let row = if first { [newlines, x.clone()] } else { [x.clone(), newlines] };
-        Ok(ops::concatenate(&row, 1)?.reshape(&[height * (width + 1), hidden])?)
+        let rows = pass.run_named(PATH, "newlines", Step::Join { parts: &[x.clone(), newlines], axis: 1 })?;
+        Ok(rows.reshape(&[height * (width + 1), hidden])?)
     }
 }
 
-/// The side of a square view whose features are \[N, side², hidden\].
-fn square_edge(features: &Array) -> Result<i32> {
-    let count = features.dim(1);
-    let edge = f64::from(count).sqrt().round() as i32;
-    if edge * edge == count {
-        Ok(edge)
-    } else {
-        Err(Error::input("image", "a square view", format!("{count} features")))
-    }
-}
+/// PyTorch lays features out in the forward of its `model`.
+const PATH: &str = "model";

@@ -6,8 +6,8 @@ use std::{collections::HashMap, path::Path};
 use mlx_rs::{Array, Dtype};
 use mlxport_model::{
     backend::resample::{Bicubic, LinearMode, bicubic_table, linear_rows},
-    fault::Planted,
-    parts::sam::Windows,
+    contract::{At, Step, Steps},
+    steps::Plain,
 };
 
 type Recorded = HashMap<String, Array>;
@@ -39,10 +39,9 @@ fn sam_tables_are_resampled_as_pytorch_does() {
     let all = recorded();
     for (name, size) in [("16to10", 10), ("16to20", 20), ("12to8", 8), ("7to13", 13)] {
         let (table, want) = (&all[&format!("sam_pos_embed/{name}/in")], &all[&format!("sam_pos_embed/{name}/out")]);
-        let got =
-            bicubic_table(table, size, Bicubic::Antialias, Planted::default(), Dtype::Float32).expect("resampled");
+        let got = bicubic_table(table, size, Bicubic::Antialias, Dtype::Float32).expect("resampled");
         assert!(distance(&got, want) <= TOLERANCE, "{name}: {:e}", distance(&got, want));
-        let plain = bicubic_table(table, size, Bicubic::Plain, Planted::default(), Dtype::Float32).expect("resampled");
+        let plain = bicubic_table(table, size, Bicubic::Plain, Dtype::Float32).expect("resampled");
         assert!(distance(&plain, want) > 1e-2, "{name}: without antialias it must differ");
     }
 }
@@ -51,7 +50,7 @@ fn sam_tables_are_resampled_as_pytorch_does() {
 fn a_table_of_the_right_size_is_left_alone() {
     let all = recorded();
     let table = &all["sam_pos_embed/12to8/in"];
-    let same = bicubic_table(table, 12, Bicubic::Antialias, Planted::default(), Dtype::Float32).expect("resampled");
+    let same = bicubic_table(table, 12, Bicubic::Antialias, Dtype::Float32).expect("resampled");
     assert_eq!(floats(&same), floats(table));
 }
 
@@ -72,10 +71,11 @@ fn windows_are_cut_as_pytorch_does_and_joined_again() {
     let all = recorded();
     for (name, size) in [("5_12x8", 5), ("3_9x9", 3)] {
         let (image, want) = (&all[&format!("window/{name}/in")], &all[&format!("window/{name}/out")]);
-        let (windows, cut) = Windows::partition(image, size, Planted::default()).expect("cut");
+        let run = |step| Plain.run(At { path: "", name: "" }, step).expect("windows");
+        let windows = run(Step::Cut { x: image, size });
         assert_eq!(windows.shape(), want.shape(), "{name}");
         assert_eq!(floats(&windows), floats(want), "{name}");
-        let joined = cut.join(&windows).expect("joined");
+        let joined = run(Step::Mend { windows: &windows, image: [image.dim(0), image.dim(1), image.dim(2)] });
         assert_eq!((joined.shape(), floats(&joined)), (image.shape(), floats(image)), "{name}");
     }
 }

@@ -1,8 +1,12 @@
 //! The catalogue of faults: what is planted, where, and what this model or this recording cannot show.
 
-use mlxport_model::fault::{Edit, Fault, GraphFault, Variant, WeightFault};
+use mlxport_model::loading::{Edit as WeightChange, WeightEdit};
 
-use crate::driver::Driver;
+use crate::{
+    driver::Driver,
+    fault::Fault,
+    steps::{self, Edit, Place, StepEdit},
+};
 
 use super::{config, facts::Facts, graph, weights};
 
@@ -43,7 +47,7 @@ impl Plan {
         match self.fault() {
             Some(Fault::Config(_)) => "config",
             Some(Fault::Weights(_)) => "weights",
-            Some(Fault::Graph(_)) | None => "graph",
+            Some(Fault::Steps(_)) | None => "graph",
         }
     }
 }
@@ -60,8 +64,9 @@ impl Mutant {
         }
     }
 
-    pub(super) fn graph(name: &str, planted_in: impl Into<String>, fault: GraphFault) -> Self {
-        Self::new(name, planted_in, Fault::Graph(fault))
+    /// Other steps: at each of these places the same is done.
+    pub(super) fn steps(name: &str, planted_in: impl Into<String>, at: Place, edit: Edit) -> Self {
+        Self::new(name, planted_in, Fault::Steps(vec![StepEdit { at, edit }]))
     }
 
     /// One tensor changed.
@@ -71,13 +76,14 @@ impl Mutant {
         key: impl Into<String>,
         edit: fn(&mlx_rs::Array) -> mlxport_model::Result<mlx_rs::Array>,
     ) -> Self {
-        let faults = vec![WeightFault { key: key.into(), edit: Edit::Map(edit) }];
+        let faults = vec![WeightEdit { key: key.into(), edit: WeightChange::Map(edit) }];
         Self::new(name, planted_in, Fault::Weights(faults))
     }
 
     /// Two tensors exchanged, or each of several pairs.
     pub(super) fn exchange(name: &str, planted_in: impl Into<String>, pairs: Vec<(String, String)>) -> Self {
-        let take = |key: &String, other: &String| WeightFault { key: key.clone(), edit: Edit::Take(other.clone()) };
+        let take =
+            |key: &String, other: &String| WeightEdit { key: key.clone(), edit: WeightChange::Take(other.clone()) };
         let faults = pairs.iter().flat_map(|(a, b)| [take(a, b), take(b, a)]).collect();
         Self::new(name, planted_in, Fault::Weights(faults))
     }
@@ -130,31 +136,43 @@ pub(super) fn all(facts: &Facts) -> Vec<Mutant> {
 }
 
 /// Another correct way.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Way {
     /// Other steps.
-    Steps(Variant),
+    Steps(StepEdit),
     /// Another driver.
     Driver(Driver),
 }
 
-/// Every variant, with its name for people.
-pub(super) const VARIANTS: [(&str, Way); 18] = [
-    ("attention as two products and a softmax", Way::Steps(Variant::AttentionByProducts)),
-    ("attention head by head", Way::Steps(Variant::AttentionByHead)),
-    ("norms from means and squares", Way::Steps(Variant::NormsByMoments)),
-    ("linear layers over half the depth at a time", Way::Steps(Variant::SplitProducts)),
-    ("linear layers with operands exchanged", Way::Steps(Variant::TransposedWeights)),
-    ("convolutions as sums of products", Way::Steps(Variant::ConvByProducts)),
-    ("sigmoids from exponentials", Way::Steps(Variant::SigmoidByExp)),
-    ("GELU from the other half's", Way::Steps(Variant::GeluByComplement)),
-    ("rotation as a product", Way::Steps(Variant::RopeByProduct)),
-    ("position tables resampled rows first", Way::Steps(Variant::TablesRowsFirst)),
-    ("tiles encoded one at a time", Way::Driver(Driver::TilesOneByOne)),
-    ("windows attended to one at a time", Way::Steps(Variant::WindowsOneByOne)),
-    ("the router's softmax from exponentials", Way::Steps(Variant::RouterByExp)),
-    ("experts summed from the last to the first", Way::Steps(Variant::ExpertsBackwards)),
-    ("residuals added by halves", Way::Steps(Variant::ResidualsByHalves)),
-    ("the prompt in chunks, through the cache", Way::Driver(Driver::InChunks(7))),
-    ("the prompt in halves, through the cache", Way::Driver(Driver::InHalves)),
-    ("the prompt token by token, through the cache", Way::Driver(Driver::InChunks(1))),
-];
+/// Every variant with its name for people; where it cannot be told from the run as it is, why.
+pub(super) fn variants(facts: &Facts) -> Vec<(&'static str, Way, Option<&'static str>)> {
+    let steps = steps::VARIANTS.iter().map(|(name, edit)| (*name, Way::Steps(*edit)));
+    let drivers = [
+        ("tiles encoded one at a time", Driver::TilesOneByOne),
+        ("the prompt in chunks, through the cache", Driver::InChunks(7)),
+        ("the prompt in halves, through the cache", Driver::InHalves),
+        ("the prompt token by token, through the cache", Driver::InChunks(1)),
+    ];
+    let all = steps.chain(drivers.map(|(name, driver)| (name, Way::Driver(driver))));
+    all.map(|(name, way)| (name, way, without(name, facts))).collect()
+}
+
+/// Why a variant has nothing to compute otherwise.
+fn without(name: &str, facts: &Facts) -> Option<&'static str> {
+    let is_resampled = facts.sam_table_is_resampled() || facts.clip.is_some() && facts.clip_table_is_resampled();
+    match name {
+        "position tables resampled rows first" if !is_resampled => Some("nothing is resampled"),
+        "tiles encoded one at a time" if facts.tiles.is_none_or(|(across, down)| across * down < 2) => {
+            Some("there are no two tiles")
+        }
+        "windows attended to one at a time" if facts.windows().is_none_or(|(count, _)| count < 2) => {
+            Some("there are no two windows")
+        }
+        "the router's softmax from exponentials" | "experts summed from the last to the first"
+            if facts.moe_layer().is_none() =>
+        {
+            Some("no layer has experts")
+        }
+        _ => None,
+    }
+}

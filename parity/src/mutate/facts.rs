@@ -1,25 +1,59 @@
 //! What decides which faults can be planted in a model, and which of them a recording can show.
 
-use mlxport_model::{Prompt, architectures::Config, loading::Layout};
+use mlxport_model::{
+    Facts as ModelFacts, Prompt,
+    contract::Module,
+    loading::config,
+    parts::{clip::ClipConfig, deepseek_v2::LanguageConfig, projector::ProjectorConfig, sam::SamConfig},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-/// Sizes of the model and of what it is fed.
+use crate::error::Result;
+
+/// Sizes of the model's parts and of what it is fed. A part that a model does not have is none.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
-    pub(super) config: Config,
+    /// config.json.
+    pub(super) config: Value,
+    pub(super) language: Option<LanguageConfig>,
+    pub(super) sam: Option<SamConfig>,
+    pub(super) clip: Option<ClipConfig>,
+    pub(super) projector: Option<ProjectorConfig>,
     /// Patches per side of every view, tiles first.
     pub(super) sam_grids: Vec<i32>,
     /// Tiles across and down; none without tiles.
     pub(super) tiles: Option<(i32, i32)>,
+    pub(super) is_split: bool,
+    pub(super) has_newlines: bool,
 }
 
 impl Facts {
-    pub(super) fn read(config: Config, prompt: &Prompt) -> Self {
-        let patch = config.vision_config.width.sam.patch_size.max(1);
+    /// # Errors
+    /// When config.json cannot be read.
+    pub(super) fn read(
+        dir: &std::path::Path,
+        model: &ModelFacts,
+        modules: &std::collections::BTreeMap<&str, &dyn Module>,
+        prompt: &Prompt,
+    ) -> Result<Self> {
+        let config: Value = config::read(dir, &[]).map_err(mlxport_model::Error::from)?;
+        let sam: Option<SamConfig> = part(&config, SAM).filter(|_| modules.contains_key("model.sam_model"));
+        let patch = sam.as_ref().map_or(1, |sam| sam.patch_size).max(1);
         let views = prompt.image.iter().flat_map(|image| image.tiles.iter().chain([&image.global]));
         let sam_grids = views.map(|view| view.dim(1) / patch).collect();
         let tiles = prompt.image.as_ref().filter(|image| image.tiles.is_some());
-        let tiles = tiles.map(|image| (image.grid.across, image.grid.down));
-        Self { config, sam_grids, tiles }
+        Ok(Self {
+            language: part(&config, "/language_config"),
+            clip: part(&config, CLIP).filter(|_| modules.contains_key("model.vision_model.pre_layrnorm")),
+            projector: part(&config, "/projector_config"),
+            sam,
+            sam_grids,
+            tiles: tiles.map(|image| (image.grid.across, image.grid.down)),
+            is_split: model.layout == "split",
+            has_newlines: model.reading.has_newlines,
+            config,
+        })
     }
 
     /// Patches per side after SAM's two convolutions of stride 2.
@@ -29,44 +63,48 @@ impl Facts {
     }
 
     pub(super) fn sam_table_is_resampled(&self) -> bool {
-        self.sam_grids.iter().any(|&grid| grid != self.config.vision_config.width.sam.grid())
+        self.sam.as_ref().is_some_and(|sam| self.sam_grids.iter().any(|&grid| grid != sam.grid()))
     }
 
     pub(super) fn clip_table_is_resampled(&self) -> bool {
-        let positions = self.config.vision_config.width.clip.num_positions();
+        let positions = self.clip.as_ref().map_or(0, ClipConfig::num_positions);
         self.clip_grids().iter().any(|&grid| grid * grid + 1 != positions)
     }
 
     /// The first block with windows (or without, for `false`).
     pub(super) fn sam_block(&self, windowed: bool) -> Option<i32> {
-        let sam = &self.config.vision_config.width.sam;
+        let sam = self.sam.as_ref()?;
         (0..sam.layers).find(|&block| sam.window(block).is_some() == windowed)
     }
 
     /// Windows per side and whether they need padding, the most of any view; none without windowed blocks.
     pub(super) fn windows(&self) -> Option<(i32, bool)> {
-        let size = self.config.vision_config.width.sam.window(self.sam_block(true)?)?;
+        let size = self.sam.as_ref()?.window(self.sam_block(true)?)?;
         let count = self.sam_grids.iter().map(|&grid| (grid + size - 1) / size).max()?;
         Some((count, self.sam_grids.iter().any(|&grid| grid % size != 0)))
     }
 
     /// The first decoder layer with experts.
     pub(super) fn moe_layer(&self) -> Option<i32> {
-        let language = &self.config.language_config;
+        let language = self.language.as_ref()?;
         (0..language.num_hidden_layers).find(|&layer| language.is_moe_layer(layer))
     }
 
     /// The first decoder layer without.
     pub(super) fn dense_layer(&self) -> Option<i32> {
-        let language = &self.config.language_config;
+        let language = self.language.as_ref()?;
         (0..language.num_hidden_layers).find(|&layer| !language.is_moe_layer(layer))
     }
 
-    pub(super) fn is_split(&self) -> bool {
-        self.config.layout() == Layout::Split
-    }
-
     pub(super) fn has_groups(&self) -> bool {
-        self.config.language_config.num_attention_heads != self.config.language_config.num_key_value_heads
+        self.language.as_ref().is_some_and(|language| language.num_attention_heads != language.num_key_value_heads)
     }
+}
+
+/// Where config.json has the image encoders' sizes.
+pub(super) const SAM: &str = "/vision_config/width/sam_vit_b";
+pub(super) const CLIP: &str = "/vision_config/width/clip-l-14-224";
+
+fn part<C: DeserializeOwned>(config: &Value, pointer: &str) -> Option<C> {
+    serde_json::from_value(config.pointer(pointer)?.clone()).ok()
 }

@@ -11,7 +11,6 @@ mod graph;
 mod weights;
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{LoadOptions, architectures::Config};
 use mlxport_verdict::{
     MUTATION_SCHEMA, Mode, MutantRecord, MutationReport, MutationSummary, Outcome, Run, TapRecord, TapRef,
     VariantRecord, Verdict,
@@ -19,10 +18,11 @@ use mlxport_verdict::{
 
 use crate::{
     error::{Error, Result},
+    fault::Fault,
     inputs,
-    run::{Request, run_on},
+    run::{Request, Session},
 };
-use catalogue::{Mutant, Plan, VARIANTS, Way};
+use catalogue::{Mutant, Plan, Way};
 use facts::Facts;
 
 /// Plants every fault and runs every variant; `heard` is told of each, with how many there are.
@@ -30,25 +30,29 @@ use facts::Facts;
 /// # Errors
 /// When fixture, model or device cannot be used, and when the model fails without any fault.
 pub fn mutate(request: &Request, mut heard: impl FnMut(usize, usize)) -> Result<MutationReport> {
-    let fixture = Fixture::open(&request.fixture)?;
-    let baseline = run_on(&fixture, request)?;
+    // Faults are planted in the plain steps, where every tap tells their place.
+    let request = &Request { modes: MODES.to_vec(), ..request.clone() };
+    let mut session = Session::open(request)?;
+    let baseline = session.run(request)?;
     if baseline.summary.verdict != Verdict::Pass {
         let message = "the model does not pass as it is: a fault could not be told from what is wrong already";
         return Err(Error::Mismatch(message.into()));
     }
-    let config = Config::load(&request.model).map_err(mlxport_model::Error::from)?;
-    let prompt = inputs::prompt(&*mlxport_model::load(&request.model, LoadOptions::default())?, &fixture)?;
-    let catalogue = catalogue::all(&Facts::read(config, &prompt));
-    let total = catalogue.len() + VARIANTS.len();
+    let facts = facts(request, &mut session)?;
+    let (catalogue, ways) = (catalogue::all(&facts), catalogue::variants(&facts));
+    let total = catalogue.len() + ways.len();
     let mut mutants = Vec::new();
     for mutant in catalogue {
         heard(mutants.len(), total);
-        mutants.push(planted(request, &fixture, &baseline, mutant)?);
+        mutants.push(planted(request, &mut session, &baseline, mutant)?);
     }
     let mut variants = Vec::new();
-    for (name, way) in &VARIANTS {
+    for (name, way, without) in ways {
         heard(mutants.len() + variants.len(), total);
-        variants.push(varied(request, &fixture, &baseline, name, way)?);
+        variants.push(match without {
+            Some(reason) => VariantRecord::not_run(name, reason),
+            None => varied(request, &mut session, &baseline, name, way)?,
+        });
     }
     Ok(MutationReport {
         schema: MUTATION_SCHEMA,
@@ -62,7 +66,15 @@ pub fn mutate(request: &Request, mut heard: impl FnMut(usize, usize)) -> Result<
     })
 }
 
-fn planted(request: &Request, fixture: &Fixture, baseline: &Run, mutant: Mutant) -> Result<MutantRecord> {
+fn facts(request: &Request, session: &mut Session) -> Result<Facts> {
+    session.model(request)?;
+    let model = session.model(request)?;
+    let (model_facts, modules) = (model.facts().clone(), model.modules());
+    let prompt = inputs::prompt(model, &Fixture::open(&request.fixture)?)?;
+    Facts::read(&request.model, &model_facts, &modules, &prompt)
+}
+
+fn planted(request: &Request, session: &mut Session, baseline: &Run, mutant: Mutant) -> Result<MutantRecord> {
     let kind = mutant.plan.kind().to_owned();
     let empty = |outcome| MutantRecord {
         name: mutant.name.clone(),
@@ -79,7 +91,7 @@ fn planted(request: &Request, fixture: &Fixture, baseline: &Run, mutant: Mutant)
         return Ok(empty(Outcome::NotApplicable { reason: reason.to_owned() }));
     };
     let request = Request { planted: Some(fault.clone()), driver: mutant.driver, ..request.clone() };
-    let run = match run_on(fixture, &request) {
+    let run = match session.run(&request) {
         Ok(run) => run,
         Err(Error::Model(error)) => return Ok(empty(Outcome::NotRun { message: error.to_string() })),
         Err(error) => return Err(error),
@@ -136,12 +148,12 @@ fn same(a: &[TapRecord], b: &[TapRecord]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| bits(a) == bits(b))
 }
 
-fn varied(request: &Request, fixture: &Fixture, baseline: &Run, name: &str, way: &Way) -> Result<VariantRecord> {
-    let request = match *way {
-        Way::Steps(variant) => Request { variant: Some(variant), ..request.clone() },
+fn varied(request: &Request, session: &mut Session, baseline: &Run, name: &str, way: Way) -> Result<VariantRecord> {
+    let request = match way {
+        Way::Steps(edit) => Request { planted: Some(Fault::Steps(vec![edit])), ..request.clone() },
         Way::Driver(driver) => Request { driver, ..request.clone() },
     };
-    let run = run_on(fixture, &request)?;
+    let run = session.run(&request)?;
     Ok(VariantRecord {
         name: name.to_owned(),
         passed: run.summary.verdict == Verdict::Pass,
@@ -159,15 +171,20 @@ mod tests {
     use std::path::Path;
 
     use mlxport_convert::{WriteOptions, prepare};
-    use mlxport_model::{
-        fault::{Fault, GraphFault},
-        runtime::Place,
-    };
+    use mlxport_model::runtime::Place;
 
     use mlxport_verdict::Precision;
 
     use super::*;
-    use crate::{Selection, driver::Driver};
+    use crate::{
+        Selection,
+        driver::Driver,
+        steps::{Edit, Place as At, rotated_reversed},
+    };
+
+    fn reversed(name: &str, planted_in: &str) -> Mutant {
+        Mutant::steps(name, planted_in, At::below("model.layers.", ".self_attn"), Edit::By(rotated_reversed))
+    }
 
     /// What becomes of `mutant` on the smallest fixture.
     fn outcome_of(mutant: Mutant) -> Outcome {
@@ -185,25 +202,25 @@ mod tests {
             precision: Precision::F32,
             shard: None,
             planted: None,
-            variant: None,
+            planted_in_tuned: Vec::new(),
             driver: Driver::Whole,
         };
-        let fixture = Fixture::open(&request.fixture).expect("a fixture");
-        let baseline = run_on(&fixture, &request).expect("a verdict");
-        planted(&request, &fixture, &baseline, mutant).expect("an outcome").outcome
+        let mut session = Session::open(&request).expect("model and fixture");
+        let baseline = session.run(&request).expect("a verdict");
+        planted(&request, &mut session, &baseline, mutant).expect("an outcome").outcome
     }
 
     #[test]
     fn what_no_tap_shows_survives_and_what_shows_elsewhere_is_misplaced() {
         let nothing = Mutant::new("nothing", "model", Fault::Weights(Vec::new()));
         assert_eq!(outcome_of(nothing), Outcome::Survived);
-        let elsewhere = Mutant::graph("elsewhere", "model.sam_model", GraphFault::RopeReversed);
+        let elsewhere = reversed("elsewhere", "model.sam_model");
         assert_eq!(outcome_of(elsewhere), Outcome::Misplaced);
     }
 
     #[test]
     fn a_fault_that_is_claimed_to_change_nothing_and_does_is_counted() {
-        let claimed = Mutant::graph("claimed", "model.layers.0.self_attn", GraphFault::RopeReversed);
+        let claimed = reversed("claimed", "model.layers.0.self_attn");
         assert_eq!(outcome_of(claimed.unless(true, "so it is said")), Outcome::Caught);
         let empty = Mutant::new("empty", "model", Fault::Weights(Vec::new())).unless(true, "nothing is planted");
         assert_eq!(outcome_of(empty), Outcome::Equivalent { reason: "nothing is planted".into() });

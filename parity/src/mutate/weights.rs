@@ -3,19 +3,21 @@
 use mlx_rs::{Array, Dtype, ops};
 use mlxport_model::{
     Result,
-    fault::{Edit, Fault, WeightFault},
-    parts::projector::ProjectorType,
+    loading::{Edit, WeightEdit},
+    parts::{deepseek_v2::LanguageConfig, projector::ProjectorType},
 };
 
 use super::{catalogue::Mutant, facts::Facts};
+use crate::fault::Fault;
 
 const SPLIT: &str = "this layout has query, key and value apart";
 
 /// SAM, CLIP, the projector and the rows between image features.
 pub(super) fn vision(facts: &Facts) -> Vec<Mutant> {
-    let mut all = sam(facts);
-    all.extend(clip(facts));
-    let is_linear = facts.config.projector_config.projector_type == ProjectorType::Linear;
+    let mut all = if facts.sam.is_some() { sam(facts) } else { Vec::new() };
+    all.extend(facts.clip.iter().flat_map(|_| clip(facts)));
+    let Some(projector) = &facts.projector else { return all };
+    let is_linear = projector.projector_type == ProjectorType::Linear;
     let several = "the projector is not one linear layer";
     all.extend([
         Mutant::map("the projector's bias dropped", "model.projector.layers", "projector.layers.bias", zeros)
@@ -27,7 +29,8 @@ pub(super) fn vision(facts: &Facts) -> Vec<Mutant> {
             "model.layers.0.input_layernorm",
             vec![("image_newline".into(), "view_separator".into())],
         )
-        .impossible_if(facts.sam_grids.is_empty(), "the prompt has no picture"),
+        .impossible_if(facts.sam_grids.is_empty(), "the prompt has no picture")
+        .impossible_if(!facts.has_newlines, "rows end with no newline"),
     ]);
     all
 }
@@ -91,13 +94,13 @@ fn packed(facts: &Facts, system: &str, module: &str, key: &str) -> Vec<Mutant> {
     let swap = |a: &str, b: &str, edit: Map| {
         let name = format!("{system}'s {a} and {b} exchanged");
         let tensor = |part: &str, of: &str| format!("{parent}.{part}_proj.{of}");
-        if facts.is_split() {
+        if facts.is_split {
             let pairs = ["weight", "bias"].map(|of| (tensor(a, of), tensor(b, of)));
             return Mutant::exchange(&name, module, pairs.to_vec());
         }
         Mutant::new(&name, module, Fault::Weights(["weight", "bias"].map(|of| changed(key, of, edit)).to_vec()))
     };
-    let biases = if facts.is_split() {
+    let biases = if facts.is_split {
         ["q", "k", "v"].map(|part| changed(&format!("{parent}.{part}_proj"), "bias", zeros)).to_vec()
     } else {
         vec![changed(key, "bias", zeros)]
@@ -107,22 +110,23 @@ fn packed(facts: &Facts, system: &str, module: &str, key: &str) -> Vec<Mutant> {
         swap("q", "k", |x| thirds(x, [1, 0, 2])),
         swap("k", "v", |x| thirds(x, [0, 2, 1])),
         Mutant::new(&format!("{system}'s q, k, v read row by row in turn"), module, interleaved)
-            .impossible_if(facts.is_split(), SPLIT),
+            .impossible_if(facts.is_split, SPLIT),
         Mutant::new(&format!("{system}'s q, k, v bias dropped"), module, Fault::Weights(biases)),
     ]
 }
 
-fn changed(key: &str, tensor: &str, edit: fn(&Array) -> Result<Array>) -> WeightFault {
-    WeightFault { key: format!("{key}.{tensor}"), edit: Edit::Map(edit) }
+fn changed(key: &str, tensor: &str, edit: fn(&Array) -> Result<Array>) -> WeightEdit {
+    WeightEdit { key: format!("{key}.{tensor}"), edit: Edit::Map(edit) }
 }
 
 /// The decoder.
 pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
+    let Some(language) = &facts.language else { return Vec::new() };
     let module = |name: &str| format!("model.layers.0.{name}");
     let key = |name: &str| format!("language_model.model.layers.0.{name}.weight");
     let exchange = |name, at: &str, a: &str, b: &str| Mutant::exchange(name, module(at), vec![(key(a), key(b))]);
     let (embeddings, head) = ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight");
-    let one_layer = facts.config.language_config.num_hidden_layers < 2;
+    let one_layer = language.num_hidden_layers < 2;
     let outputs = |layer: i32| format!("language_model.model.layers.{layer}.self_attn.o_proj.weight");
     let mut all = vec![
         Mutant::map("token rows off by one", "model.embed_tokens", embeddings, rolled),
@@ -154,19 +158,18 @@ pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
         let at = format!("model.layers.{layer}.mlp");
         all.push(Mutant::exchange("the dense MLP's gate and up exchanged", at, pair));
     }
-    all.extend(facts.moe_layer().into_iter().flat_map(|layer| experts(facts, layer)));
+    all.extend(facts.moe_layer().into_iter().flat_map(|layer| experts(language, layer)));
     all
 }
 
-fn experts(facts: &Facts, layer: i32) -> Vec<Mutant> {
+fn experts(language: &LanguageConfig, layer: i32) -> Vec<Mutant> {
     let module = format!("model.layers.{layer}.mlp");
     let key = |name: &str| format!("language_model.model.layers.{layer}.mlp.{name}.weight");
     let stack = |name: &str| key(&format!("switch_mlp.{name}"));
     let stacks = |names: &[&str], edit: fn(&Array) -> Result<Array>| {
-        let faults = names.iter().map(|name| WeightFault { key: stack(name), edit: Edit::Map(edit) });
+        let faults = names.iter().map(|name| WeightEdit { key: stack(name), edit: Edit::Map(edit) });
         Fault::Weights(faults.collect())
     };
-    let language = &facts.config.language_config;
     let square = language.hidden_size == language.moe_intermediate_size;
     let shared = |name: &str| key(&format!("shared_experts.{name}"));
     vec![

@@ -5,16 +5,18 @@ use std::path::Path;
 use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 use mlxport_fixtures::Tensor;
 use mlxport_model::{
+    Plain,
     backend::resample::{Bicubic, LinearMode, bicubic_table, linear_rows},
-    contract::Operation,
-    fault::Planted,
+    contract::{At, Operation, Step, Steps},
     parts::projector::unfold::{Columns, Unfold},
-    parts::sam::Windows,
 };
 use mlxport_verdict::TapRecord;
 
 use super::{Bench, Reader, Wanted};
 use crate::{error::Result, host};
+
+/// These operations stand in no module.
+const ALONE: At = At { path: "", name: "" };
 
 /// One case: what PyTorch was given and what it returned.
 struct Case {
@@ -74,7 +76,7 @@ fn run(case: &Case) -> Result<std::result::Result<Outcome, String>> {
         },
         ("rel_pos", &[_, _], &[queries, keys, _]) => Ok((relative(&x, queries as i32, keys as i32)?, 2, false)),
         ("window", &[_, _, _, _], &[_, size, other, _]) if size == other && size > 0 => {
-            Ok((Windows::partition(&x, size as i32, Planted::default())?.0, 0, true))
+            Ok((Plain.run(ALONE, Step::Cut { x: &x, size: size as i32 })?, 0, true))
         }
         ("unfold", &[_, _, _, _], &[_, _, _]) => match unfold_of(variant) {
             Some(unfold) => Ok((columns(&x, unfold)?, 0, true)),
@@ -97,7 +99,7 @@ fn edge(rows: usize) -> Option<i32> {
 
 /// `get_abs_pos_sam`: \[1, n, n, C\] → \[1, m, m, C\].
 fn table(x: &Array, size: i32) -> Result<Array> {
-    Ok(bicubic_table(x, size, Bicubic::Antialias, Planted::default(), Dtype::Float32)?)
+    Ok(bicubic_table(x, size, Bicubic::Antialias, Dtype::Float32)?)
 }
 
 /// `get_abs_pos`: the class row stays, the others are a square table: \[1, 1 + n², C\] → \[1, 1 + m², C\].

@@ -5,8 +5,8 @@ use std::path::Path;
 use mlx_rs::Array;
 use mlxport_convert::{DtypeChoice, Request, WriteOptions, prepare};
 use mlxport_model::{
-    Image, LoadOptions, Model, Pass, Prompt, TileGrid,
-    contract::{Kind, Listener, Tuned},
+    Image, LoadOptions, Model, Pass, Prompt, TileGrid, Tuned,
+    contract::{Kind, Listener},
     decoding::{Engine, Options},
     runtime::{self, Place},
 };
@@ -56,13 +56,13 @@ fn any_cut_gives_the_same_logits() {
     let whole: Vec<i32> = prompt.iter().chain(&text).copied().collect();
     let given =
         |ids: &[i32]| Prompt { input_ids: ids.to_vec(), images_seq_mask: mask(ids.len()), image: Some(image()) };
-    let want = last(&model.forward(&given(&whole), None, &Pass::plain()).expect("one pass"), text.len());
+    let want = last(&model.forward(&given(&whole), None, &Pass::by(&Tuned)).expect("one pass"), text.len());
     for chunk in [1, 3, 8] {
         let mut cache = model.new_cache();
-        model.forward(&given(&prompt), Some(&mut cache), &Pass::plain()).expect("prefill");
+        model.forward(&given(&prompt), Some(&mut cache), &Pass::by(&Tuned)).expect("prefill");
         let mut got = Vec::new();
         for ids in text.chunks(chunk) {
-            got.extend(last(&model.decode(ids, &mut cache, &Pass::tuned()).expect("decoded"), ids.len()));
+            got.extend(last(&model.decode(ids, &mut cache, &Pass::by(&Tuned)).expect("decoded"), ids.len()));
         }
         assert_eq!(cache.tokens() as usize, whole.len());
         assert!(distance(&got, &want) <= 4e-6, "chunks of {chunk}: {:e}", distance(&got, &want));
@@ -79,14 +79,16 @@ fn pictures_of_one_prompt_fill_its_places_in_order() {
         |ids: &[i32], image: Image| Prompt { images_seq_mask: mask(ids), input_ids: ids.to_vec(), image: Some(image) };
     // One picture after the other behind one cache: each step of that is held against PyTorch elsewhere.
     let mut cache = model.new_cache();
-    model.prefill(&given(&first, image()), &[], &mut cache, None, &Pass::tuned()).expect("the first");
-    let want =
-        last(&model.prefill(&given(&second, other()), &[], &mut cache, None, &Pass::tuned()).expect("the second"), 1);
+    model.prefill(&given(&first, image()), &[], &mut cache, None, &Pass::by(&Tuned)).expect("the first");
+    let want = last(
+        &model.prefill(&given(&second, other()), &[], &mut cache, None, &Pass::by(&Tuned)).expect("the second"),
+        1,
+    );
     let both = [first, second].concat();
     let together = |pictures: [Image; 2]| {
         let [one, more] = pictures;
         let mut cache = model.new_cache();
-        last(&model.prefill(&given(&both, one), &[more], &mut cache, None, &Pass::tuned()).expect("both"), 1)
+        last(&model.prefill(&given(&both, one), &[more], &mut cache, None, &Pass::by(&Tuned)).expect("both"), 1)
     };
     let got = together([image(), other()]);
     assert!(distance(&got, &want) <= 4e-6, "{:e}", distance(&got, &want));
@@ -107,7 +109,7 @@ fn pictures_of_one_prompt_fill_its_places_in_order() {
     }
     assert!(made[1..].iter().all(|tokens| *tokens == made[0]), "{made:?}");
     let mut cache = model.new_cache();
-    let refused = model.prefill(&given(&both, image()), &[image(), other()], &mut cache, None, &Pass::tuned());
+    let refused = model.prefill(&given(&both, image()), &[image(), other()], &mut cache, None, &Pass::by(&Tuned));
     assert!(refused.expect_err("three for two").to_string().contains("21 places"));
 }
 
@@ -118,7 +120,7 @@ fn what_is_kept_widened_computes_what_is_widened_each_time() {
     let logits = |options| {
         let model = loaded(("tiny-small", "split"), DtypeChoice::Bf16, options);
         // Twice: the first pass widens.
-        let pass = |_| last(&model.forward(&prompt, None, &Pass::plain()).expect("a pass"), 8);
+        let pass = |_| last(&model.forward(&prompt, None, &Pass::by(&Tuned)).expect("a pass"), 8);
         [0, 1].map(pass)
     };
     let [want, again] = logits(LoadOptions::default());
@@ -150,7 +152,7 @@ fn views_side_by_side_are_views_one_after_the_other() {
         };
         let grid = TileGrid { across: 2, down: 1 };
         let image = || Image { global: view(1, 256), tiles: Some(view(2, 128)), grid };
-        let rows = model.image_rows(&image(), &Pass::tuned()).expect("rows").dim(0) as usize;
+        let rows = model.image_rows(&image(), &Pass::by(&Tuned)).expect("rows").dim(0) as usize;
         let prompt = Prompt {
             input_ids: [vec![0], vec![500; rows], vec![11, 12]].concat(),
             images_seq_mask: [vec![false], vec![true; rows], vec![false; 2]].concat(),
@@ -158,14 +160,14 @@ fn views_side_by_side_are_views_one_after_the_other() {
         };
         // Listened to, every view goes alone, as in PyTorch.
         let apart = model.forward(&prompt, None, &Pass::heard(&mut Deaf, &Tuned)).expect("apart");
-        let together = model.forward(&prompt, None, &Pass::plain()).expect("together");
+        let together = model.forward(&prompt, None, &Pass::by(&Tuned)).expect("together");
         let (got, want) = (last(&together, rows), last(&apart, rows));
         assert!(distance(&got, &want) <= 4e-6, "{layout}: {:e}", distance(&got, &want));
         let other = Prompt {
             image: Some(Image { tiles: Some(view(2, 128).negative().expect("negated")), ..image() }),
             ..prompt
         };
-        let other = model.forward(&other, None, &Pass::plain()).expect("other tiles");
+        let other = model.forward(&other, None, &Pass::by(&Tuned)).expect("other tiles");
         assert!(distance(&last(&other, rows), &want) > 1e-3, "tiles count");
     }
 }
@@ -175,7 +177,7 @@ fn a_token_outside_the_vocabulary_and_a_mask_that_does_not_fit_are_refused() {
     let model = model("tiny-small", "split");
     let prompt =
         |ids: Vec<i32>, image: Option<Image>| Prompt { images_seq_mask: vec![false; ids.len()], input_ids: ids, image };
-    let text = |prompt: Prompt| model.forward(&prompt, None, &Pass::plain()).expect_err("refused").to_string();
+    let text = |prompt: Prompt| model.forward(&prompt, None, &Pass::by(&Tuned)).expect_err("refused").to_string();
     assert!(text(prompt(vec![1, 512], None)).contains("512"));
     assert!(text(prompt(vec![], None)).contains("at least one token"));
     assert!(text(prompt(vec![1, 2], Some(image()))).contains("7 places"));

@@ -4,14 +4,12 @@ use std::path::Path;
 
 use mlxport_convert::{Request, WriteOptions, prepare, recipe::packing::Wish};
 use mlxport_model::{
-    LoadOptions, Model, Prompt,
-    contract::Tuned,
+    LoadOptions, Model, Prompt, Tuned,
     decoding::{Engine, NoRepeatNgram, Options, Sampling, generate},
-    fault::Variant,
     runtime::{self, Place},
 };
 
-fn model(variant: Option<Variant>, quantize: bool) -> Box<dyn Model> {
+fn model(joins: bool, quantize: bool) -> Box<dyn Model> {
     runtime::use_device(Place::Cpu).expect("a CPU");
     // Rows of tiny-grid are shorter than any group; of tiny-base some are long enough, so floats and codes stand side by side.
     let name = if quantize { "tiny-base" } else { "tiny-grid" };
@@ -24,7 +22,7 @@ fn model(variant: Option<Variant>, quantize: bool) -> Box<dyn Model> {
     });
     let request = Request { source, layout: Some("split".to_owned()), quantize, ..Request::default() };
     prepare(&request).expect("a plan").write(&WriteOptions::to(&target)).expect("written");
-    mlxport_model::load(&target, LoadOptions { variant, ..LoadOptions::default() }).expect("loads")
+    mlxport_model::load(&target, LoadOptions { joins: Some(joins), ..LoadOptions::default() }).expect("loads")
 }
 
 /// Prompts of different lengths, each with its own way to end and to choose.
@@ -99,13 +97,13 @@ fn one_by_one(model: &dyn Model, texts: &[(Prompt, Options)]) -> Vec<Vec<i32>> {
 #[test]
 fn texts_made_together_are_the_texts_made_alone() {
     let mut texts = texts();
-    let plain = model(None, false);
+    let plain = model(false, false);
     let want = one_by_one(&*plain, &texts);
     assert_eq!(together(&*plain, &texts), want);
     for chunk in [1, 3, 64] {
         assert_eq!(in_pieces(&*plain, &texts, chunk), want, "{chunk} tokens at a time");
     }
-    let fused = model(Some(Variant::Fused), false);
+    let fused = model(true, false);
     assert_eq!((together(&*fused, &texts), one_by_one(&*fused, &texts)), (want.clone(), want.clone()));
     // A stop token ends its text only.
     texts[0].1.stop = vec![want[0][4]];
@@ -117,14 +115,14 @@ fn texts_made_together_are_the_texts_made_alone() {
 #[test]
 fn a_quantized_model_decodes_the_same_in_every_way() {
     let texts = texts();
-    let want = one_by_one(&*model(None, true), &texts);
-    assert_eq!(together(&*model(None, true), &texts), want);
-    assert_eq!(together(&*model(Some(Variant::Fused), true), &texts), want);
+    let want = one_by_one(&*model(false, true), &texts);
+    assert_eq!(together(&*model(false, true), &texts), want);
+    assert_eq!(together(&*model(true, true), &texts), want);
 }
 
 #[test]
 fn a_text_can_be_ended_before_its_time() {
-    let model = model(None, false);
+    let model = model(false, false);
     let texts = texts();
     let want = one_by_one(&*model, &texts);
     let mut engine = Engine::new(&*model);

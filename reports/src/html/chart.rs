@@ -16,6 +16,9 @@ const LABEL: &str = "Error against tolerance at every tap: relative RMS on a log
 /// A system that takes less of the chart's width than this has no room for its name.
 const NAMED_SHARE: f64 = 0.04;
 
+/// The colour of what is compared of the tuned steps: a few dots.
+const TUNED: Ink = Ink::System(3);
+
 /// The chart: floor and tolerance as bands, cumulative and isolated errors as dots, failures larger and red. Every dot says in
 /// `data-t` which tap of the record it is.
 pub(super) fn chart(run: &Run) -> Markup {
@@ -24,7 +27,7 @@ pub(super) fn chart(run: &Run) -> Markup {
         figure {
             (PreEscaped(named_dots(&chart_alone(run), &dots(run))))
             figcaption class="dim" {
-                @for (mode, ink) in [(Mode::Cumulative, Ink::One), (Mode::Isolated, Ink::Two)] {
+                @for (mode, ink) in [(Mode::Cumulative, Ink::One), (Mode::Isolated, Ink::Two), (Mode::Tuned, TUNED)] {
                     @if run.modes.contains(&mode) { (key("key", ink)) (mode) }
                 }
                 @if run.taps.iter().any(|tap| !tap.passed()) { (key("key", Ink::Bad)) "failed" }
@@ -65,12 +68,12 @@ fn places(run: &Run) -> HashMap<TapId, usize> {
 
 /// Whose dots are drawn, in the order of drawing: those that failed last, so that they are on top.
 fn dots(run: &Run) -> Vec<(usize, &TapRecord)> {
-    let series = [(Mode::Cumulative, true), (Mode::Isolated, true), (Mode::Cumulative, false), (Mode::Isolated, false)];
+    let series = [true, false].into_iter().flat_map(|passed| Mode::ALL.map(|mode| (mode, passed)));
     let of = |(mode, passed)| {
         let measured = run.taps.iter().enumerate().filter(|(_, tap)| tap.error().is_some());
         measured.filter(move |(_, tap)| tap.mode == mode && tap.passed() == passed)
     };
-    series.into_iter().flat_map(of).collect()
+    series.flat_map(of).collect()
 }
 
 fn drawn(run: &Run, places: &HashMap<TapId, usize>, banded: Mode) -> String {
@@ -111,6 +114,7 @@ fn drawn(run: &Run, places: &HashMap<TapId, usize>, banded: Mode) -> String {
                 (false, _) => Circle::new(at, 3, Ink::Bad.color().filled()),
                 (true, Mode::Cumulative) => Circle::new(at, 2, Ink::One.color().filled()),
                 (true, Mode::Isolated) => Circle::new(at, 2, Ink::Two.color().filled()),
+                (true, Mode::Tuned) => Circle::new(at, 3, TUNED.color().filled()),
             }
         }))?;
         Ok(())

@@ -50,7 +50,7 @@ impl<'a> Node<'a> {
 /// The tree. What fails is unfolded down to the module that fails by itself, or diverged first.
 pub(super) fn tree(run: &Run) -> Markup {
     let summary = &run.summary;
-    let named = [&summary.first_isolated_failure, &summary.first_divergence];
+    let named = [&summary.first_isolated_failure, &summary.first_divergence, &summary.first_tuned_failure];
     let culprits: HashSet<&str> = named.into_iter().flatten().map(|tap| tap.point.as_str()).collect();
     html! {
         h2 { "Modules" }
@@ -102,7 +102,11 @@ fn links(taps: &[(usize, &TapRecord)]) -> Markup {
 /// `out`, `#1.in`; isolated ones are told apart.
 fn label(tap: &TapRecord) -> String {
     let call = if tap.call == 0 { String::new() } else { format!("#{}.", tap.call) };
-    let alone = if tap.mode == mlxport_verdict::Mode::Isolated { " alone" } else { "" };
+    let alone = match tap.mode {
+        mlxport_verdict::Mode::Cumulative => "",
+        mlxport_verdict::Mode::Isolated => " alone",
+        mlxport_verdict::Mode::Tuned => " tuned",
+    };
     clean(&format!("{call}{}{alone}", tap.kind))
 }
 

@@ -48,7 +48,7 @@ fn flagged(drifts: &[Drift]) -> Markup {
 }
 
 fn series(name: &str, runs: &[&Entry]) -> Markup {
-    let modes = [Mode::Cumulative, Mode::Isolated];
+    let modes = Mode::ALL;
     let has = |mode: Mode| runs.iter().any(|run| run.systems.iter().any(|system| system.mode == mode));
     html! {
         h2 { (name) }

@@ -10,7 +10,6 @@ use super::{
 use crate::{
     contract::{Module, Pass, Site, TorchLayout, one},
     error::Result,
-    fault::{GraphFault, Planted},
     layers::{LayerNorm, Views},
     loading::{Layout, Scope},
 };
@@ -21,7 +20,6 @@ pub struct ClipEncoder {
     embeddings: Embeddings,
     pre_layrnorm: LayerNorm,
     transformer: Transformer,
-    planted: Planted,
 }
 
 impl ClipEncoder {
@@ -32,7 +30,6 @@ impl ClipEncoder {
             embeddings: Embeddings::load(&scope.child("embeddings"), config),
             pre_layrnorm: LayerNorm::load(&scope.child("pre_layrnorm"), config.width, config.layer_norm_eps),
             transformer: Transformer::load(&scope.child("transformer"), config, layout),
-            planted: scope.planted(),
         }
     }
 
@@ -61,9 +58,6 @@ impl ClipEncoder {
     }
 
     fn encode(&self, x: &Array, views: &Views, pass: &Pass) -> Result<Array> {
-        if self.planted.has(GraphFault::PreNormMissing) {
-            return self.transformer.forward(x, views, pass);
-        }
         self.transformer.forward(&self.pre_layrnorm.forward(x, pass)?, views, pass)
     }
 }

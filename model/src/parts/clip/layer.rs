@@ -4,11 +4,10 @@ use mlx_rs::Array;
 
 use super::config::ClipConfig;
 use crate::{
-    backend::kernels::{self, Mask, residual},
-    contract::{Module, Operation, Pass, Site, one},
+    backend::kernels,
+    contract::{Mask, Module, Operation, Pass, Site, Step, one},
     error::Result,
-    fault::{GraphFault, Planted},
-    layers::{LayerNorm, Linear, Views, activate, other_activations},
+    layers::{LayerNorm, Linear, Views},
     loading::{Layout, Scope},
 };
 
@@ -19,7 +18,6 @@ pub struct TransformerBlock {
     self_attn: Attention,
     layer_norm2: LayerNorm,
     mlp: FeedForward,
-    planted: Planted,
 }
 
 impl TransformerBlock {
@@ -31,15 +29,18 @@ impl TransformerBlock {
             self_attn: Attention::load(&scope.child("self_attn"), config, layout),
             layer_norm2: norm("layer_norm2"),
             mlp: FeedForward::load(&scope.child("mlp"), config),
-            planted: scope.planted(),
         }
     }
 
     pub(super) fn forward(&self, x: &Array, views: &Views, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[x], || {
-            let attended = self.self_attn.forward(&self.layer_norm1.forward(x, pass)?, views, pass)?;
-            let x = residual(self.planted, x, &attended)?;
-            residual(self.planted, &x, &self.mlp.forward(&self.layer_norm2.forward(&x, pass)?, pass)?)
+            let add = |name: &'static str, x: &Array, y: &Array, normed: &Array| {
+                self.site.step_named(pass, name, Step::Add { x, y, normed: Some(normed) })
+            };
+            let normed = self.layer_norm1.forward(x, pass)?;
+            let x = add("attention", x, &self.self_attn.forward(&normed, views, pass)?, &normed)?;
+            let normed = self.layer_norm2.forward(&x, pass)?;
+            add("mlp", &x, &self.mlp.forward(&normed, pass)?, &normed)
         })
     }
 }
@@ -66,7 +67,6 @@ pub struct Attention {
     out_proj: Linear,
     heads: i32,
     head_dim: i32,
-    planted: Planted,
 }
 
 impl Attention {
@@ -79,24 +79,22 @@ impl Attention {
             out_proj: Linear::load(&scope.child("out_proj"), width, width, true),
             heads,
             head_dim: width / heads,
-            planted: scope.planted(),
         }
     }
 
     fn forward(&self, x: &Array, views: &Views, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[x], || {
             let qkv = self.qkv_proj.forward(x, pass)?;
-            self.out_proj.forward(&views.each(&qkv, |qkv| self.attend(qkv))?, pass)
+            self.out_proj.forward(&views.each(&qkv, |qkv| self.attend(qkv, pass))?, pass)
         })
     }
 
     /// Queries, keys and values side by side: \[N, T, 3·width\] → \[N, T, width\].
-    fn attend(&self, qkv: &Array) -> Result<Array> {
+    fn attend(&self, qkv: &Array, pass: &Pass) -> Result<Array> {
         let (batch, tokens, width) = (qkv.dim(0), qkv.dim(1), self.heads * self.head_dim);
         let [q, k, v] = kernels::by_head(qkv, [batch, tokens], [self.heads, self.head_dim])?;
-        let by_width = self.planted.has(GraphFault::ClipScaleByWidth);
-        let scale = (if by_width { width } else { self.head_dim } as f32).sqrt().recip();
-        let out = kernels::attention(self.planted, (&q, &k, &v), scale, &Mask::None)?;
+        let scale = (self.head_dim as f32).sqrt().recip();
+        let out = self.site.step(pass, Step::Attend { q: &q, k: &k, v: &v, scale, mask: Mask::None })?;
         Ok(out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])?)
     }
 }
@@ -125,39 +123,24 @@ pub struct FeedForward {
     site: Site,
     fc1: Linear,
     fc2: Linear,
-    activation: Operation,
-    planted: Planted,
 }
 
 impl FeedForward {
     fn load(scope: &Scope, config: &ClipConfig) -> Self {
-        let planted = scope.planted();
         let (width, inner) = (config.width, config.ffn_hidden_size);
         Self {
             site: scope.site(),
             fc1: Linear::load(&scope.child("fc1"), width, inner, true),
             fc2: Linear::load(&scope.child("fc2"), inner, width, true),
-            activation: if planted.has(GraphFault::ClipExactGelu) {
-                Operation::Gelu
-            } else if planted.has(GraphFault::ClipTanhGelu) {
-                Operation::GeluTanh
-            } else {
-                Operation::QuickGelu
-            },
-            planted,
         }
     }
 
     fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[x], || {
             let inner = self.fc1.forward(x, pass)?;
-            self.fc2.forward(&activate(self.planted, self.activation, &inner)?, pass)
+            let inner = self.site.step(pass, Step::Activate { x: &inner, function: Operation::QuickGelu })?;
+            self.fc2.forward(&inner, pass)
         })
-    }
-
-    fn forward_with(&self, x: &Array, activation: Operation) -> Result<Array> {
-        let none = Pass::plain();
-        self.fc2.forward(&activate(self.planted, activation, &self.fc1.forward(x, &none)?)?, &none)
     }
 }
 
@@ -175,11 +158,6 @@ impl Module for FeedForward {
     }
 
     fn operations(&self) -> Vec<Operation> {
-        vec![self.activation]
-    }
-
-    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
-        let x = one(&self.site, inputs)?;
-        other_activations(self.activation, |activation| self.forward_with(x, activation))
+        vec![Operation::QuickGelu]
     }
 }

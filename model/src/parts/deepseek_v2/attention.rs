@@ -4,14 +4,10 @@ use mlx_rs::{Array, ops::indexing::TryIndexOp};
 
 use super::config::LanguageConfig;
 use crate::{
-    backend::{
-        LayerCache, Matrix,
-        kernels::{self, Mask, causal_bias},
-    },
-    contract::{Module, Operation, Pass, Site, one},
+    backend::{LayerCache, Matrix, Positions},
+    contract::{Mask, Module, Operation, Pass, Site, Step, one},
     error::{Error, Result},
-    fault::{GraphFault, Planted},
-    layers::{Linear, Positions, RotaryEmbedding},
+    layers::{Linear, RotaryEmbedding},
     loading::Scope,
 };
 
@@ -28,7 +24,6 @@ pub struct Attention {
     heads: i32,
     kv_heads: i32,
     head_dim: i32,
-    planted: Planted,
 }
 
 impl Attention {
@@ -45,16 +40,10 @@ impl Attention {
             k_proj,
             v_proj,
             o_proj: Linear::load(&scope.child("o_proj"), heads * head_dim, hidden, false),
-            rotary_emb: RotaryEmbedding::new(
-                scope.child("rotary_emb").site(),
-                head_dim,
-                config.rope_theta,
-                scope.planted(),
-            ),
+            rotary_emb: RotaryEmbedding::new(scope.child("rotary_emb").site(), head_dim, config.rope_theta),
             heads,
             kv_heads,
             head_dim,
-            planted: scope.planted(),
         }
     }
 
@@ -74,12 +63,13 @@ impl Attention {
                 }
                 Ok(y.reshape(&[batch, tokens, heads, self.head_dim])?.transpose_axes(&[0, 2, 1, 3])?)
             };
-            let is_heard = [&self.q_proj, &self.k_proj, &self.v_proj].iter().any(|project| project.is_heard(pass));
+            let rotate = |x: &Array, queries: i32| self.site.step(pass, Step::Rotate { x, positions, queries });
             let (q, k, v) = match &self.qkv {
-                Some(qkv) if !is_heard => {
+                Some(qkv) if pass.together() => {
                     let (queries, rotated) = (self.heads, self.heads + self.kv_heads);
-                    let all = by_head(qkv.product(self.planted, x)?, rotated + self.kv_heads)?;
-                    let turned = positions.rotate(&all.try_index((.., ..rotated))?)?;
+                    let all = self.site.step_named(pass, "qkv", Step::Product { x, weight: qkv, bias: None })?;
+                    let all = by_head(all, rotated + self.kv_heads)?;
+                    let turned = rotate(&all.try_index((.., ..rotated))?, queries)?;
                     (
                         turned.try_index((.., ..queries))?,
                         turned.try_index((.., queries..))?,
@@ -90,49 +80,23 @@ impl Attention {
                     let q = by_head(self.q_proj.forward(x, pass)?, self.heads)?;
                     let k = by_head(self.k_proj.forward(x, pass)?, self.kv_heads)?;
                     let v = by_head(self.v_proj.forward(x, pass)?, self.kv_heads)?;
-                    let keys_only = self.planted.has(GraphFault::RopeOnKeysOnly);
-                    (if keys_only { q } else { positions.rotate(&q)? }, positions.rotate(&k)?, v)
+                    (rotate(&q, self.heads)?, rotate(&k, 0)?, v)
                 }
             };
             self.rotary_emb.show(&v, positions, pass)?;
             let (k, v) = match cache {
-                Some(cache) => cache.append(&k, &v, self.planted)?,
+                Some(cache) => cache.append(&k, &v)?,
                 None => (k, v),
             };
-            let out = self.attend(&q, &k, &v, positions.mask())?;
+            let scale = (self.head_dim as f32).sqrt().recip();
+            // A token after all others sees everything: no mask to read.
+            let mask = positions.mask().map_or(if tokens == 1 { Mask::None } else { Mask::Causal }, Mask::Bias);
+            let out = self.site.step(pass, Step::Attend { q: &q, k: &k, v: &v, scale, mask })?;
             let width = self.heads * self.head_dim;
             let out = if tokens == 1 { out } else { out.transpose_axes(&[0, 2, 1, 3])? };
             let out = out.reshape(&[batch, tokens, width])?;
             self.o_proj.forward(&out, pass)
         })
-    }
-
-    /// Every token sees those before it and itself, or what `mask` says.
-    fn attend(&self, q: &Array, k: &Array, v: &Array, mask: Option<&Array>) -> Result<Array> {
-        let unscaled = self.planted.has(GraphFault::AttentionUnscaled);
-        let scale = if unscaled { 1.0 } else { (self.head_dim as f32).sqrt().recip() };
-        let (tokens, seen) = (q.dim(2), k.dim(2));
-        if self.planted.has(GraphFault::MaskMissing) {
-            return kernels::attention(self.planted, (q, k, v), scale, &Mask::None);
-        }
-        if self.planted.has(GraphFault::MaskSeesNext) {
-            let bias = causal_bias(tokens, seen, 1, q.dtype())?;
-            return kernels::attention(self.planted, (q, k, v), scale, &Mask::Bias(&bias));
-        }
-        if self.planted.has(GraphFault::MaskHidesFirst) {
-            let bias = causal_bias(tokens, seen, 0, q.dtype())?.add(hide_first(tokens, seen, q.dtype())?)?;
-            return kernels::attention(self.planted, (q, k, v), scale, &Mask::Bias(&bias));
-        }
-        if self.planted.has(GraphFault::HeadGroupsTiled) {
-            let tile = |x: &Array| -> Result<Array> {
-                let heads: Vec<i32> = (0..self.heads).map(|head| head % self.kv_heads).collect();
-                Ok(x.take_axis(Array::from_slice(&heads, &[self.heads]), 1)?)
-            };
-            return kernels::attention(self.planted, (q, &tile(k)?, &tile(v)?), scale, &Mask::Causal);
-        }
-        // A token after all others sees everything: no mask to read.
-        let mask = mask.map_or(if tokens == 1 { Mask::None } else { Mask::Causal }, Mask::Bias);
-        kernels::attention(self.planted, (q, k, v), scale, &mask)
     }
 }
 
@@ -153,14 +117,6 @@ impl Module for Attention {
     fn operations(&self) -> Vec<Operation> {
         vec![Operation::Attention { head_dim: self.head_dim }]
     }
-}
-
-/// A planted fault's: the first token is hidden from all but itself.
-fn hide_first(tokens: i32, seen: i32, dtype: mlx_rs::Dtype) -> Result<Array> {
-    let start = seen - tokens;
-    let hidden = |(t, s): (i32, i32)| if s == 0 && start + t > 0 { -1e9_f32 } else { 0.0 };
-    let values: Vec<f32> = (0..tokens).flat_map(|t| (0..seen).map(move |s| (t, s))).map(hidden).collect();
-    Ok(Array::from_slice(&values, &[tokens, seen]).as_dtype(dtype)?)
 }
 
 impl Attention {

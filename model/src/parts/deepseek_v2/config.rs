@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::loading::config::{LARGEST_COUNT, LARGEST_WIDTH, beyond, divides};
+use crate::{
+    contract::Scoring,
+    loading::config::{LARGEST_COUNT, LARGEST_WIDTH, beyond, divides},
+};
 
 /// Sizes of the DeepSeek-V2 decoder (`configuration_deepseek_v2.py`).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -34,7 +37,7 @@ pub struct LanguageConfig {
     /// How experts are chosen.
     pub topk_method: TopkMethod,
     /// How router logits become scores.
-    pub scoring_func: ScoringFunc,
+    pub scoring_func: Scoring,
     /// Whether the chosen experts' weights are scaled to sum to 1.
     pub norm_topk_prob: bool,
     /// Factor on the chosen experts' weights.
@@ -69,16 +72,6 @@ pub enum TopkMethod {
     Greedy,
     /// The k best within the `topk_group` groups whose best expert scores highest.
     GroupLimitedGreedy,
-}
-
-/// How router logits become scores (`MoEGate.forward`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScoringFunc {
-    /// Softmax over all experts.
-    Softmax,
-    /// Sigmoid of each.
-    Sigmoid,
 }
 
 impl LanguageConfig {

@@ -4,11 +4,10 @@ use mlx_rs::{Array, Dtype};
 
 use super::{config::LanguageConfig, layer::DecoderLayer};
 use crate::{
-    backend::KvCache,
-    contract::{Kind, Module, Pass, Site},
+    backend::{KvCache, Positions},
+    contract::{Kind, Module, Pass, Site, Step},
     error::Result,
-    fault::{GraphFault, Planted},
-    layers::{Embedding, Linear, Positions, RmsNorm, RotaryEmbedding},
+    layers::{Embedding, Linear, RmsNorm, RotaryEmbedding},
     loading::Scope,
 };
 
@@ -20,7 +19,6 @@ pub struct Decoder {
     norm: RmsNorm,
     lm_head: Linear,
     rotary: RotaryEmbedding,
-    planted: Planted,
 }
 
 impl Decoder {
@@ -35,8 +33,7 @@ impl Decoder {
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             norm: RmsNorm::load(&scope.child("norm"), hidden, config.rms_norm_eps),
             lm_head: Linear::load(&root.enter("language_model.lm_head", "lm_head"), hidden, vocabulary, false),
-            rotary: RotaryEmbedding::new(Site::new("rotary"), config.head_dim(), config.rope_theta, root.planted()),
-            planted: root.planted(),
+            rotary: RotaryEmbedding::new(Site::new("rotary"), config.head_dim(), config.rope_theta),
         }
     }
 
@@ -53,14 +50,13 @@ impl Decoder {
     /// # Errors
     /// When the width does not fit.
     pub fn hidden(&self, embeddings: &Array, mut cache: Option<&mut KvCache>, pass: &Pass) -> Result<Array> {
-        let positions = self.positions(cache.as_deref(), embeddings)?;
+        let positions = self.positions(cache.as_deref(), embeddings, pass)?;
         let mut x = embeddings.clone();
         for (index, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_mut().and_then(|c| c.layer(index));
             x = layer.forward(&x, &positions, layer_cache, pass)?;
         }
-        let skips = self.planted.has(GraphFault::FinalNormMissing);
-        let x = if skips { x } else { self.norm.forward(&x, pass)? };
+        let x = self.norm.forward(&x, pass)?;
         pass.show("model", Kind::Output, || Ok(x.clone()))?;
         Ok(x)
     }
@@ -81,17 +77,14 @@ impl Decoder {
     }
 
     /// Where the tokens of `embeddings` \[B, T, hidden\] stand, and what they see of `cache`.
-    fn positions(&self, cache: Option<&KvCache>, embeddings: &Array) -> Result<Positions> {
+    fn positions(&self, cache: Option<&KvCache>, embeddings: &Array, pass: &Pass) -> Result<Positions> {
         let (sequences, tokens) = (embeddings.dim(0), embeddings.dim(1));
-        let from_0 = self.planted.has(GraphFault::CachePositionsRestart);
-        let mut ids = match cache.filter(|_| !from_0) {
+        let ids = match cache {
             Some(cache) => cache.next_positions(tokens),
             None => (0..sequences).flat_map(|_| 0..tokens).collect(),
         };
-        if self.planted.has(GraphFault::PositionsFromOne) {
-            ids.iter_mut().for_each(|id| *id += 1);
-        }
-        let positions = self.rotary.positions_of_each(&ids, sequences);
+        let ids = Array::from_slice(&ids, &[sequences, tokens]);
+        let positions = self.rotary.positions(&pass.run("model", Step::Number { ids: &ids })?)?;
         positions.seeing(cache.and_then(KvCache::mask)).of_dtype(self.dtype)
     }
 

@@ -1,22 +1,20 @@
 //! The router (`MoEGate` of `modeling_deepseekv2.py`).
 
-use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
+use mlx_rs::{Array, Dtype, ops};
 
-use super::config::{LanguageConfig, ScoringFunc, TopkMethod};
+use super::config::{LanguageConfig, TopkMethod};
 use crate::{
-    backend::{Param, kernels::scalar},
-    contract::{Kind, Module, Operation, Pass, Site, one},
+    backend::{Matrix, Param, kernels::scalar},
+    contract::{Kind, Module, Operation, Pass, Site, Step, one},
     error::Result,
-    fault::{GraphFault, Planted, Variant},
     loading::Scope,
 };
 
 /// The router (`MoEGate`): \[1, T, hidden\] → expert numbers \[T, k\], in no order. Always float32.
 pub struct MoeGate {
     site: Site,
-    weight: Param,
+    weight: Matrix,
     config: LanguageConfig,
-    planted: Planted,
 }
 
 /// A router's outcome, all \[T, k\].
@@ -36,43 +34,28 @@ impl MoeGate {
             site: scope.site(),
             weight: wide(scope.param("weight", &[experts, config.hidden_size])),
             config: config.clone(),
-            planted: scope.planted(),
         }
     }
 
     pub(super) fn choose(&self, x: &Array, pass: &Pass) -> Result<Choice> {
         pass.show(self.site.path(), Kind::Input(0), || Ok(x.clone()))?;
         let rows = x.reshape(&[-1, x.dim(-1)])?.as_dtype(Dtype::Float32)?;
-        let logits = self.logits(&rows)?;
-        let scores = match self.config.scoring_func {
-            ScoringFunc::Softmax if self.planted.by(Variant::RouterByExp) => {
-                let powers = ops::exp(logits.subtract(logits.max_axis(-1, true)?)?)?;
-                powers.divide(powers.sum_axis(-1, true)?)?
-            }
-            ScoringFunc::Softmax => ops::softmax_axis(&logits, -1, true)?,
-            ScoringFunc::Sigmoid => ops::sigmoid(&logits)?,
-        };
+        let logits = self.site.step(pass, Step::Product { x: &rows, weight: &self.weight, bias: None })?;
+        let scores = self.site.step(pass, Step::Score { logits: &logits, function: self.config.scoring_func })?;
         pass.show(self.site.path(), Kind::Scores, || Ok(scores.clone()))?;
         let eligible = match self.config.topk_method {
             TopkMethod::Greedy => scores.clone(),
             TopkMethod::GroupLimitedGreedy => self.within_best_groups(&scores, pass)?,
         };
         let chosen = self.config.num_experts_per_tok.unwrap_or(1);
-        let own = if self.planted.has(GraphFault::TopKSkipsBest) {
-            let order = ops::argsort_axis(eligible.negative()?, -1)?;
-            order.try_index((.., 1..=chosen))?.as_dtype(Dtype::Int32)?
-        } else {
-            best(&eligible, chosen)?
-        };
+        let own = self.site.step(pass, Step::Choose { scores: &eligible, k: chosen })?;
         pass.show(self.site.path(), Kind::Output, || Ok(own.clone()))?;
-        let (indices, mut weights) = match pass.routes(self.site.path(), &own)? {
-            // Of all scores: groups that this run would leave out may be those that it must take.
-            Some(given) => (given.clone(), scores.take_along_axis(given, -1)?),
-            None => (own.clone(), eligible.take_along_axis(&own, -1)?),
-        };
-        if self.planted.has(GraphFault::SoftmaxAfterTopK) {
-            weights = ops::softmax_axis(logits.take_along_axis(&indices, -1)?, -1, true)?;
-        }
+        let given = pass.routes(self.site.path(), &own)?;
+        // Of all scores: groups that this run would leave out may be those that it must take.
+        let among = if given.is_some() { &scores } else { &eligible };
+        let indices = given.unwrap_or_else(|| own.clone());
+        let weigh = Step::Weigh { logits: &logits, scores: among, chosen: &indices };
+        let mut weights = self.site.step(pass, weigh)?;
         if chosen > 1 && self.config.norm_topk_prob {
             let sum = weights.sum_axis(-1, true)?.add(scalar(1e-20, Dtype::Float32)?)?;
             weights = weights.divide(sum)?;
@@ -83,15 +66,6 @@ impl MoeGate {
         Ok(Choice { own, indices, weights })
     }
 
-    /// x Wᵀ in float32: \[T, experts\].
-    fn logits(&self, rows: &Array) -> Result<Array> {
-        if self.planted.has(GraphFault::RouterInBf16) {
-            let low = |x: &Array| x.as_dtype(Dtype::Bfloat16);
-            return Ok(ops::matmul(low(rows)?, low(&self.weight.to(Dtype::Float32)?)?.t())?.as_dtype(Dtype::Float32)?);
-        }
-        Ok(ops::matmul(rows, self.weight.turned(Dtype::Float32)?)?)
-    }
-
     /// Scores with those outside the best `topk_group` groups set to 0; a group is as good as its best expert.
     fn within_best_groups(&self, scores: &Array, pass: &Pass) -> Result<Array> {
         let groups = self.config.n_group.unwrap_or(1);
@@ -99,7 +73,7 @@ impl MoeGate {
         let (tokens, experts) = (scores.dim(0), scores.dim(1));
         let by_group = scores.reshape(&[tokens, groups, experts / groups])?;
         let bests = by_group.max_axis(-1, false)?;
-        let kept = best(&bests, kept)?;
+        let kept = self.site.step_named(pass, "groups", Step::Choose { scores: &bests, k: kept })?;
         // [T, kept, 1] against [1, 1, groups]: is this group among the kept ones?
         let numbers = Array::from_slice(&(0..groups).collect::<Vec<_>>(), &[1, 1, groups]);
         let mask = kept.expand_dims(-1)?.eq(numbers)?.any_axis(1, false)?;
@@ -109,15 +83,9 @@ impl MoeGate {
     }
 }
 
-/// Places of the `k` largest along the last axis, in no order, int32.
-fn best(scores: &Array, k: i32) -> Result<Array> {
-    let order = ops::argpartition_axis(scores.negative()?, k - 1, -1)?;
-    Ok(order.try_index((.., ..k))?.view_dtype(Dtype::Int32)?)
-}
-
 /// A router's weight in float32, in which it is used every time: small, and widened once.
-fn wide(weight: Param) -> Param {
-    weight.to(Dtype::Float32).map_or(weight, Param::new)
+fn wide(weight: Param) -> Matrix {
+    Matrix::Floats(weight.to(Dtype::Float32).map_or(weight, Param::new))
 }
 
 impl Module for MoeGate {

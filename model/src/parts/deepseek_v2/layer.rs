@@ -4,11 +4,10 @@ use mlx_rs::Array;
 
 use super::{attention::Attention, config::LanguageConfig, mlp::Mlp, moe::Moe};
 use crate::{
-    backend::{LayerCache, kernels::residual},
-    contract::{Module, Pass, Site, one},
+    backend::{LayerCache, Positions},
+    contract::{Module, Pass, Site, Step, one},
     error::Result,
-    fault::{GraphFault, Planted},
-    layers::{Positions, RmsNorm},
+    layers::RmsNorm,
     loading::Scope,
 };
 
@@ -19,7 +18,6 @@ pub struct DecoderLayer {
     self_attn: Attention,
     post_attention_layernorm: RmsNorm,
     mlp: FeedForward,
-    planted: Planted,
 }
 
 /// What follows attention.
@@ -43,7 +41,6 @@ impl DecoderLayer {
             } else {
                 FeedForward::Dense(Box::new(Mlp::load(&mlp, config.hidden_size, config.intermediate_size)))
             },
-            planted: scope.planted(),
         }
     }
 
@@ -61,14 +58,16 @@ impl DecoderLayer {
         self.site.run(pass, &[x, positions.ids()], || {
             let normed = self.input_layernorm.forward(x, pass)?;
             let attended = self.self_attn.forward(&normed, positions, cache, pass)?;
-            let from = if self.planted.has(GraphFault::DecoderResidualFromNorm) { &normed } else { x };
-            let x = residual(self.planted, from, &attended)?;
+            let add = |name: &'static str, x: &Array, y: &Array, normed: &Array| {
+                self.site.step_named(pass, name, Step::Add { x, y, normed: Some(normed) })
+            };
+            let x = add("attention", x, &attended, &normed)?;
             let normed = self.post_attention_layernorm.forward(&x, pass)?;
             let mlp = match &self.mlp {
                 FeedForward::Dense(mlp) => mlp.forward(&normed, pass)?,
                 FeedForward::Experts(moe) => moe.forward(&normed, pass)?,
             };
-            residual(self.planted, &x, &mlp)
+            add("mlp", &x, &mlp, &normed)
         })
     }
 }

@@ -1,12 +1,11 @@
 //! The dense MLP, and each expert (`DeepseekV2MLP`).
 
-use mlx_rs::{Array, ops::indexing::TryIndexOp};
+use mlx_rs::Array;
 
 use crate::{
-    backend::{Matrix, fused, runtime},
-    contract::{Module, Operation, Pass, Site, one},
+    backend::Matrix,
+    contract::{Module, Operation, Pass, Site, Step, one},
     error::Result,
-    fault::{GraphFault, Planted},
     layers::{Activation, Linear},
     loading::Scope,
 };
@@ -20,7 +19,6 @@ pub struct Mlp {
     act_fn: Activation,
     /// Gate and up in one product, where weights are joined.
     gate_up: Option<Matrix>,
-    planted: Planted,
 }
 
 impl Mlp {
@@ -34,11 +32,8 @@ impl Mlp {
 
     /// Makes one of projections that are loaded already (an expert's, cut from a stack).
     pub(crate) fn new(scope: &Scope, gate_proj: Linear, up_proj: Linear, down_proj: Linear) -> Self {
-        let planted = scope.planted();
-        let gelu = scope.planted().has(GraphFault::GeluForSilu);
-        let function = if gelu { Operation::Gelu } else { Operation::Silu };
-        let act_fn = Activation::new(&scope.child("act_fn"), function);
-        Self { site: scope.site(), gate_proj, up_proj, down_proj, act_fn, gate_up: None, planted }
+        let act_fn = Activation::new(&scope.child("act_fn"), Operation::Silu);
+        Self { site: scope.site(), gate_proj, up_proj, down_proj, act_fn, gate_up: None }
     }
 
     /// Applies it.
@@ -47,9 +42,9 @@ impl Mlp {
     /// When the last axis is not `hidden`.
     pub fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[x], || {
-            let is_heard = self.gate_proj.is_heard(pass) || self.up_proj.is_heard(pass);
-            if let (Some(gate_up), false) = (&self.gate_up, is_heard) {
-                return self.down_proj.forward(&gated(&self.act_fn, &gate_up.product(self.planted, x)?, pass)?, pass);
+            if let (Some(weight), true) = (&self.gate_up, pass.together()) {
+                let both = self.site.step_named(pass, "gate_up", Step::Product { x, weight, bias: None })?;
+                return self.down_proj.forward(&self.act_fn.gate(&both, pass)?, pass);
             }
             let gate = self.act_fn.forward(&self.gate_proj.forward(x, pass)?, pass)?;
             self.down_proj.forward(&gate.multiply(self.up_proj.forward(x, pass)?)?, pass)
@@ -76,15 +71,4 @@ impl Module for Mlp {
     fn children(&self) -> Vec<&dyn Module> {
         vec![&self.gate_proj, &self.act_fn, &self.up_proj, &self.down_proj]
     }
-}
-
-/// act(gate) · up, of both side by side: \[…, 2·inner\] → \[…, inner\].
-pub(crate) fn gated(act_fn: &Activation, both: &Array, pass: &Pass) -> Result<Array> {
-    let inner = both.dim(-1) / 2;
-    let part = |range: std::ops::Range<i32>| both.try_index((mlx_rs::ops::indexing::Ellipsis, range));
-    let (gate, up) = (part(0..inner)?, part(inner..2 * inner)?);
-    if runtime::is_gpu() && act_fn.is_plain_silu(pass) {
-        return fused::gated(&gate, &up);
-    }
-    Ok(act_fn.forward(&gate, pass)?.multiply(up)?)
 }

@@ -16,7 +16,7 @@ mod mlp;
 mod moe;
 
 pub use attention::Attention;
-pub use config::{LanguageConfig, ScoringFunc, TopkMethod};
+pub use config::{LanguageConfig, TopkMethod};
 pub use decoder::Decoder;
 pub use gate::MoeGate;
 pub use layer::DecoderLayer;

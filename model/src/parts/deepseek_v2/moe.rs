@@ -9,18 +9,17 @@
 
 use std::cell::RefCell;
 
-use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
+use mlx_rs::{Array, Dtype, ops};
 
 use super::{
     config::LanguageConfig,
     gate::{Choice, MoeGate},
-    mlp::{Mlp, gated},
+    mlp::Mlp,
 };
 use crate::{
-    backend::{Matrix, fused, lanes, runtime},
-    contract::{Module, Operation, Pass, Site, one},
+    backend::{Matrix, lanes, runtime},
+    contract::{Module, Operation, Pass, Site, Step, one},
     error::Result,
-    fault::{GraphFault, Planted, Variant},
     layers::Linear,
     loading::Scope,
 };
@@ -47,7 +46,6 @@ pub struct Moe {
     /// All experts' matrices, which `experts` share.
     stacks: Stacks,
     shared_experts: Option<Mlp>,
-    planted: Planted,
 }
 
 impl Moe {
@@ -72,7 +70,6 @@ impl Moe {
             experts: parts.0.into_iter().zip(parts.1).zip(parts.2).enumerate().map(expert).collect(),
             stacks: Stacks { first, down_proj: down, always: scope.fuses() },
             shared_experts: shared.map(|n| Mlp::load(&scope.child("shared_experts"), hidden, n * inner)),
-            planted: scope.planted(),
         }
     }
 
@@ -83,36 +80,26 @@ impl Moe {
     pub fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[x], || {
             let Choice { indices, weights, .. } = self.gate.choose(x, pass)?;
-            let gathers = self.gathers(x, &indices, pass);
-            let shared = |x| self.shared_experts.as_ref().map(|shared| shared.forward(x, pass)).transpose();
-            if gathers && self.planted.is_empty() && runtime::is_gpu() {
-                let outputs = self.gathered(x, &indices, pass)?;
-                let shared = shared(x)?.map(|y| y.reshape(&[indices.dim(0), x.dim(2)])).transpose()?;
-                return Ok(fused::summed(&outputs, &weights, shared.as_ref())?.reshape(x.shape())?);
-            }
-            let routed = if gathers {
-                let sum = weighted(&self.gathered(x, &indices, pass)?, &weights)?.sum_axis(1, false)?;
-                sum.as_dtype(x.dtype())?.reshape(x.shape())?
+            let (tokens, hidden) = (indices.dim(0), x.dim(2));
+            let outputs = if self.gathers(x, &indices, pass) {
+                self.gathered(x, &indices, pass)?
             } else {
-                self.routed(x, &indices, &weights, pass)?
+                self.one_by_one(x, (&indices, &weights), pass)?
             };
-            Ok(match shared(x)? {
-                Some(shared) if !self.planted.has(GraphFault::SharedExpertsMissing) => routed.add(shared)?,
-                _ => routed,
-            })
+            let shared = self.shared_experts.as_ref().map(|shared| shared.forward(x, pass)).transpose()?;
+            let shared = shared.map(|y| y.reshape(&[tokens, hidden])).transpose()?;
+            let combined = Step::Combine { outputs: &outputs, weights: &weights, shared: shared.as_ref() };
+            Ok(self.site.step(pass, combined)?.reshape(x.shape())?)
         })
     }
 
     /// Whether experts are gathered from their stacks: where that is faster and no one wants to see each.
     fn gathers(&self, x: &Array, indices: &Array, pass: &Pass) -> bool {
-        let in_order =
-            [GraphFault::GatesOnInput, GraphFault::ExpertsUnweighted].iter().any(|fault| self.planted.has(*fault));
-        let is_heard = self.experts.iter().any(|expert| pass.listening(expert.site().path()));
-        let is_small = indices.size() < self.sorts_from() && self.planted.variant().is_none();
+        let is_small = indices.size() < self.sorts_from();
         let is_ready = self.stacks.down_proj.is_ready_for(x.dtype());
         // MLX's gathered product of floats is float32 on a CPU.
         let is_there = runtime::is_gpu() || x.dtype() == Dtype::Float32 || self.stacks.down_proj.is_packed();
-        is_there && !in_order && !is_heard && (self.stacks.always || (is_small && is_ready))
+        pass.together() && is_there && (self.stacks.always || (is_small && is_ready))
     }
 
     /// Every row by its experts' matrices, gathered, without the release's loop: \[T, k, hidden\].
@@ -147,14 +134,14 @@ impl Moe {
         let (own, each) = numbers.map(|[own, each]| (own, each)).unzip();
         let first = self.stacks.first.0.gather(rows, experts, own)?;
         let inner = match &self.stacks.first.1 {
-            None => gated(act_fn, &first, pass)?,
+            None => act_fn.gate(&first, pass)?,
             Some(up) => act_fn.forward(&first, pass)?.multiply(up.gather(rows, experts, own)?)?,
         };
         self.stacks.down_proj.gather(&inner, experts, each)
     }
 
-    /// Runs each expert on its rows and sums the weighted results (`moe_infer`).
-    fn routed(&self, x: &Array, indices: &Array, weights: &Array, pass: &Pass) -> Result<Array> {
+    /// Each expert on its rows, one after the other (`moe_infer`): \[T, k, hidden\].
+    fn one_by_one(&self, x: &Array, (indices, weights): (&Array, &Array), pass: &Pass) -> Result<Array> {
         let (tokens, chosen) = (indices.dim(0), indices.dim(1));
         let rows = x.reshape(&[tokens, x.dim(2)])?;
         let choices = indices.contiguous()?;
@@ -167,37 +154,23 @@ impl Moe {
         let down = &self.stacks.down_proj;
         let is_large = lanes::worthwhile(self.experts.len() * down.rows() as usize * down.depth() as usize);
         for (index, expert) in self.experts.iter().enumerate() {
-            let slots = (0..choices.len()).filter(|&slot| choices[slot] == index as i32).collect::<Vec<_>>();
+            let slots: Vec<i32> =
+                (0..).zip(choices).filter(|(_, c)| **c == index as i32).map(|(slot, _)| slot).collect();
             if slots.is_empty() {
                 continue;
             }
-            let mine: Vec<i32> = slots.iter().map(|&slot| slot as i32 / chosen).collect();
+            let mine: Vec<i32> = slots.iter().map(|slot| slot / chosen).collect();
             for &slot in &slots {
-                places[slot] = next;
+                places[slot as usize] = next;
                 next += 1;
             }
             let input = rows.take_axis(Array::from_slice(&mine, &[mine.len() as i32]), 0)?;
-            let input = if self.planted.has(GraphFault::GatesOnInput) {
-                let flat = weights.reshape(&[-1])?;
-                let slots: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
-                let gates = flat.take_axis(Array::from_slice(&slots, &[slots.len() as i32]), 0)?;
-                input.multiply(gates.expand_dims(-1)?.as_dtype(input.dtype())?)?
-            } else {
-                input
-            };
+            let input = self.site.step(pass, Step::Dispatch { rows: &input, weights, slots: &slots })?;
             let run = || expert.forward(&input, pass);
             outputs.push(if is_large { lanes::on(index as i32, run) } else { run() }?);
         }
         let outputs = ops::concatenate(&outputs, 0)?;
-        let outputs = outputs.take_axis(Array::from_slice(&places, &[tokens, chosen]), 0)?;
-        let unweighted = self.planted.has(GraphFault::ExpertsUnweighted) || self.planted.has(GraphFault::GatesOnInput);
-        let weighted = if unweighted { outputs.as_dtype(Dtype::Float32)? } else { weighted(&outputs, weights)? };
-        if self.planted.by(Variant::ExpertsBackwards) {
-            let each = (0..chosen).rev().map(|j| weighted.try_index((.., j)));
-            let sum = each.reduce(|sum, next| sum?.add(next?)).transpose()?.unwrap_or(weighted);
-            return Ok(sum.as_dtype(x.dtype())?.reshape(x.shape())?);
-        }
-        Ok(weighted.sum_axis(1, false)?.as_dtype(x.dtype())?.reshape(x.shape())?)
+        Ok(outputs.take_axis(Array::from_slice(&places, &[tokens, chosen]), 0)?)
     }
 }
 
@@ -218,11 +191,6 @@ fn row_numbers(tokens: i32, chosen: i32) -> (Array, Array) {
         });
         last.insert(made).clone()
     })
-}
-
-/// Results \[T, k, hidden\] times their weights \[T, k\]: the release sums in the router's float32 and rounds once.
-fn weighted(outputs: &Array, weights: &Array) -> Result<Array> {
-    Ok(outputs.as_dtype(Dtype::Float32)?.multiply(weights.expand_dims(-1)?)?)
 }
 
 impl Module for Moe {

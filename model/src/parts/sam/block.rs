@@ -2,15 +2,10 @@
 
 use mlx_rs::Array;
 
-use super::{
-    attention::{Attention, Windows},
-    config::SamConfig,
-};
+use super::{attention::Attention, config::SamConfig};
 use crate::{
-    backend::kernels::residual,
-    contract::{Module, Operation, Pass, Site, one},
+    contract::{Module, Operation, Pass, Site, Step, one},
     error::Result,
-    fault::{GraphFault, Planted},
     layers::{Activation, LayerNorm, Linear, Views, side_by_side},
     loading::{Layout, Scope},
 };
@@ -23,7 +18,6 @@ pub struct Block {
     norm2: LayerNorm,
     mlp: MlpBlock,
     window: Option<i32>,
-    planted: Planted,
 }
 
 impl Block {
@@ -38,7 +32,6 @@ impl Block {
             norm2: norm("norm2"),
             mlp: MlpBlock::load(&scope.child("mlp"), config),
             window,
-            planted: scope.planted(),
         }
     }
 
@@ -49,22 +42,24 @@ impl Block {
                 Some(size) => self.within_windows(&normed, size, views, pass)?,
                 None => views.each(&normed, |view| self.attn.forward(view, pass))?,
             };
-            let from = if self.planted.has(GraphFault::SamResidualFromNorm) { &normed } else { x };
-            let x = residual(self.planted, from, &attended)?;
-            residual(self.planted, &x, &self.mlp.forward(&self.norm2.forward(&x, pass)?, pass)?)
+            let add = |name: &'static str, x: &Array, y: &Array, normed: &Array| {
+                self.site.step_named(pass, name, Step::Add { x, y, normed: Some(normed) })
+            };
+            let x = add("attention", x, &attended, &normed)?;
+            let normed = self.norm2.forward(&x, pass)?;
+            add("mlp", &x, &self.mlp.forward(&normed, pass)?, &normed)
         })
     }
 
     /// Windows are of one size, whatever they were cut from.
     fn within_windows(&self, x: &Array, size: i32, views: &Views, pass: &Pass) -> Result<Array> {
-        let cut = views
-            .apart(x)?
-            .iter()
-            .map(|view| Windows::partition(view, size, self.planted))
-            .collect::<Result<Vec<_>>>()?;
-        let (windows, cuts): (Vec<Array>, Vec<Windows>) = cut.into_iter().unzip();
-        let attended = side_by_side(&windows, |windows| self.attn.forward(windows, pass))?;
-        let joined = cuts.into_iter().zip(&attended).map(|(cut, windows)| cut.join(windows));
+        let images = views.apart(x)?;
+        let cut = images.iter().map(|x| self.site.step(pass, Step::Cut { x, size }));
+        let attended = side_by_side(&cut.collect::<Result<Vec<_>>>()?, |windows| self.attn.forward(windows, pass))?;
+        let joined = images.iter().zip(&attended).map(|(x, windows)| {
+            let image = [x.dim(0), x.dim(1), x.dim(2)];
+            self.site.step(pass, Step::Mend { windows, image })
+        });
         views.together(&joined.collect::<Result<Vec<_>>>()?)
     }
 }
@@ -95,17 +90,10 @@ pub struct MlpBlock {
 impl MlpBlock {
     fn load(scope: &Scope, config: &SamConfig) -> Self {
         let (width, inner) = (config.width, config.mlp_dim());
-        let function = if scope.planted().has(GraphFault::SamQuickGelu) {
-            Operation::QuickGelu
-        } else if scope.planted().has(GraphFault::SamTanhGelu) {
-            Operation::GeluTanh
-        } else {
-            Operation::Gelu
-        };
         Self {
             site: scope.site(),
             lin1: Linear::load(&scope.child("lin1"), width, inner, true),
-            act: Activation::new(&scope.child("act"), function),
+            act: Activation::new(&scope.child("act"), Operation::Gelu),
             lin2: Linear::load(&scope.child("lin2"), inner, width, true),
         }
     }

@@ -6,11 +6,10 @@ use super::{block::Block, config::SamConfig, neck::Neck};
 use crate::{
     backend::{
         Param,
-        resample::{Bicubic, Kept, bicubic_table},
+        resample::{Bicubic, Kept},
     },
-    contract::{Module, Pass, Site, TorchLayout, one},
+    contract::{Module, Pass, Site, Step, TorchLayout, one},
     error::{Error, Result},
-    fault::{GraphFault, Planted},
     layers::{Conv2d, ConvShape, Views},
     loading::{Layout, Scope},
 };
@@ -25,8 +24,7 @@ pub struct SamEncoder {
     net_2: Conv2d,
     net_3: Conv2d,
     /// The position table as resampled for a grid.
-    tables: Kept<(i32, Bicubic, Dtype)>,
-    planted: Planted,
+    tables: Kept<(i32, Dtype)>,
 }
 
 impl SamEncoder {
@@ -45,7 +43,6 @@ impl SamEncoder {
             net_2: Conv2d::load(&scope.child("net_2"), down(config.neck_channels, middle)),
             net_3: Conv2d::load(&scope.child("net_3"), down(middle, output)),
             tables: Kept::default(),
-            planted: scope.planted(),
         }
     }
 
@@ -54,13 +51,8 @@ impl SamEncoder {
     /// # Errors
     /// When the images are not square, not of three channels, or smaller than a patch.
     pub fn forward(&self, pixels: &Array, pass: &Pass) -> Result<Array> {
-        self.forward_with(pixels, self.resampling(), pass)
-    }
-
-    /// With the position table resampled in a given way.
-    fn forward_with(&self, pixels: &Array, resampling: Bicubic, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[pixels], || {
-            let features = self.encode(std::slice::from_ref(pixels), resampling, pass)?;
+            let features = self.encode(std::slice::from_ref(pixels), pass)?;
             features.into_iter().next().ok_or_else(|| Error::input(self.site.path(), "features", "none"))
         })
     }
@@ -72,12 +64,12 @@ impl SamEncoder {
     pub fn forward_all(&self, pixels: &[Array], pass: &Pass) -> Result<Vec<Array>> {
         match pixels {
             [one] => Ok(vec![self.forward(one, pass)?]),
-            _ => self.encode(pixels, self.resampling(), pass),
+            _ => self.encode(pixels, pass),
         }
     }
 
-    fn encode(&self, pixels: &[Array], resampling: Bicubic, pass: &Pass) -> Result<Vec<Array>> {
-        let patches = pixels.iter().map(|pixels| self.patches(pixels, resampling, pass));
+    fn encode(&self, pixels: &[Array], pass: &Pass) -> Result<Vec<Array>> {
+        let patches = pixels.iter().map(|pixels| self.patches(pixels, pass));
         let (views, mut x) = Views::join(&patches.collect::<Result<Vec<_>>>()?)?;
         for block in &self.blocks {
             x = block.forward(&x, &views, pass)?;
@@ -90,7 +82,7 @@ impl SamEncoder {
     }
 
     /// Patches with their positions' table added: \[N, S, S, 3\] → \[N, g, g, width\].
-    fn patches(&self, pixels: &Array, resampling: Bicubic, pass: &Pass) -> Result<Array> {
+    fn patches(&self, pixels: &Array, pass: &Pass) -> Result<Array> {
         let [_, height, width, 3] = *pixels.shape() else {
             return Err(Error::input(self.site.path(), "pixels [N, S, S, 3]", format!("{:?}", pixels.shape())));
         };
@@ -99,19 +91,12 @@ impl SamEncoder {
         }
         let x = self.patch_embed.forward(pixels, pass)?;
         // The table for the grid of x, [1, g, g, width] (`get_abs_pos_sam`).
-        let table = self.tables.get_or((x.dim(1), resampling, x.dtype()), || {
-            bicubic_table(self.pos_embed.stored(), x.dim(1), resampling, self.planted, x.dtype())
+        let (size, dtype) = (x.dim(1), x.dtype());
+        let table = self.tables.get_or(pass.keeps(), (size, dtype), || {
+            let table = self.pos_embed.stored();
+            self.site.step(pass, Step::Resample { table, size, mode: Bicubic::Antialias, dtype })
         })?;
-        Ok(x.add(table)?)
-    }
-
-    fn resampling(&self) -> Bicubic {
-        match self.planted {
-            p if p.has(GraphFault::SamTableWithoutAntialias) => Bicubic::Plain,
-            p if p.has(GraphFault::SamTableAlignsCorners) => Bicubic::AlignCorners,
-            p if p.has(GraphFault::SamTableHalfAPixelOff) => Bicubic::WholePixels,
-            _ => Bicubic::Antialias,
-        }
+        self.site.step_named(pass, "positions", Step::Add { x: &x, y: &table, normed: None })
     }
 }
 
@@ -129,11 +114,6 @@ impl Module for SamEncoder {
         all.extend(self.blocks.iter().map(|b| b as &dyn Module));
         all.extend([&self.neck as &dyn Module, &self.net_2, &self.net_3]);
         all
-    }
-
-    fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
-        self.resampling()
-            .others(|mode| self.site.isolated(inputs, |x| self.forward_with(one(&self.site, x)?, mode, &Pass::plain())))
     }
 }
 

@@ -15,6 +15,5 @@ mod encoder;
 mod neck;
 mod positions;
 
-pub use attention::Windows;
 pub use config::SamConfig;
 pub use encoder::SamEncoder;

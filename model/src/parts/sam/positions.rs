@@ -15,12 +15,11 @@ use mlx_rs::{
 use crate::{
     backend::{
         Param,
-        kernels::scalar,
-        resample::{Kept, LinearMode, linear_rows},
+        resample::{Kept, LinearMode},
         runtime,
     },
+    contract::{MadeBias, Pass, Site, Step},
     error::Result,
-    fault::{GraphFault, Planted},
     loading::Scope,
 };
 
@@ -32,10 +31,9 @@ pub(crate) struct RelativePositions {
     rel_pos_h: Param,
     rel_pos_w: Param,
     /// Both as one, for a grid.
-    tables: Kept<(i32, i32, LinearMode, Dtype)>,
+    tables: Kept<(i32, i32, Dtype)>,
     /// See [`Positions::spread`].
     spreads: Kept<(i32, i32, Dtype)>,
-    planted: Planted,
 }
 
 impl RelativePositions {
@@ -46,30 +44,14 @@ impl RelativePositions {
             rel_pos_w: scope.param("rel_pos_w", &[2 * edge - 1, head_dim]),
             tables: Kept::default(),
             spreads: Kept::default(),
-            planted: scope.planted(),
         }
     }
 
-    /// The release's way to resample a table, or a planted fault's.
-    pub(crate) fn resampling(&self) -> LinearMode {
-        match self.planted {
-            p if p.has(GraphFault::SamRelativeTableAlignsCorners) => LinearMode::AlignCorners,
-            p if p.has(GraphFault::SamRelativeTableHalfAPixelOff) => LinearMode::WholePixels,
-            _ => LinearMode::HalfPixels,
-        }
-    }
-
-    /// What they give for q \[B, heads, h·w, d\].
-    pub(crate) fn of(&self, q: &Array, (h, w): (i32, i32), resampling: LinearMode) -> Result<Positions> {
+    /// What they give for q \[B, heads, h·w, d\] of the module at `site`.
+    pub(crate) fn of(&self, site: &Site, q: &Array, (h, w): (i32, i32), pass: &Pass) -> Result<Positions> {
         let (batch, heads, dtype) = (q.dim(0), q.dim(1), q.dtype());
-        let table = self.tables.get_or((h, w, resampling, dtype), || self.table((h, w), resampling, dtype))?;
-        let all = if self.planted.has(GraphFault::SamRelativePositionsMissing) {
-            ops::matmul(q.multiply(scalar(0.0, dtype)?)?, &table)?
-        } else if self.planted.has(GraphFault::SamRelativePositionsScaled) {
-            ops::matmul(q.multiply(scalar((q.dim(-1) as f32).sqrt().recip(), dtype)?)?, &table)?
-        } else {
-            ops::matmul(q, &table)?
-        };
+        let table = self.tables.get_or(pass.keeps(), (h, w, dtype), || self.table(site, (h, w), dtype, pass))?;
+        let all = site.step(pass, Step::Distances { q, table: &table, grid: (h, w) })?;
         // From a patch to the one `down` rows below or `right` columns beside it, its keys begin that much earlier.
         let view = |first: i32, keys: i32, down: i64, right: i64| -> Result<Array> {
             let [h, w, heads, width] = [h, w, heads, table.dim(1)].map(i64::from);
@@ -82,18 +64,16 @@ impl RelativePositions {
         Ok(Positions {
             by_row: view(0, h, 1, 0)?,
             by_col: view(2 * h - 1, w, 0, 1)?,
-            spread: spreads.then(|| self.spreads.get_or((h, w, dtype), || spread(h, w, dtype))).transpose()?,
+            spread: spreads.then(|| self.spreads.get_or(true, (h, w, dtype), || spread(h, w, dtype))).transpose()?,
         })
     }
 
     /// Rows for every distance, \[d, 2h − 1 + 2w − 1\]: PyTorch takes row q − k + size − 1 for query q and key k; with the rows turned round, the
     /// next key's is the next column.
-    fn table(&self, (h, w): (i32, i32), resampling: LinearMode, dtype: Dtype) -> Result<Array> {
+    fn table(&self, site: &Site, (h, w): (i32, i32), dtype: Dtype, pass: &Pass) -> Result<Array> {
         let [rows, cols] = [(&self.rel_pos_h, h), (&self.rel_pos_w, w)].map(|(table, size)| -> Result<Array> {
-            let rows = linear_rows(table.stored(), 2 * size - 1, resampling, dtype)?;
-            if self.planted.has(GraphFault::SamRelativePositionsReversed) {
-                return Ok(rows);
-            }
+            let (rows, size) = (table.stored(), 2 * size - 1);
+            let rows = site.step(pass, Step::ResampleRows { rows, size, mode: LinearMode::HalfPixels, dtype })?;
             Ok(rows.try_index(((..).stride_by(-1), ..))?)
         });
         Ok(ops::concatenate(&[rows?, cols?], 0)?.t())
@@ -112,13 +92,13 @@ pub(crate) struct Positions {
 
 impl Positions {
     /// Those of a range of the batch and a range of the heads.
-    pub(crate) fn cut(&self, images: (i32, i32), heads: (i32, i32)) -> Result<Self> {
+    fn cut(&self, images: (i32, i32), heads: (i32, i32)) -> Result<Self> {
         let cut = |x: &Array| x.try_index((images.0..images.1, heads.0..heads.1));
         Ok(Self { by_row: cut(&self.by_row)?, by_col: cut(&self.by_col)?, spread: self.spread.clone() })
     }
 
     /// For every patch seen, \[B, heads, h·w, h·w\].
-    pub(crate) fn bias(&self) -> Result<Array> {
+    fn whole(&self) -> Result<Array> {
         let (batch, heads) = (self.by_row.dim(0), self.by_row.dim(1));
         let places = self.by_row.dim(4) * self.by_col.dim(4);
         let shape = [batch, heads, places, places];
@@ -135,6 +115,12 @@ impl Positions {
     }
 }
 
+impl MadeBias for Positions {
+    fn bias(&self, images: (i32, i32), heads: (i32, i32)) -> Result<Array> {
+        self.cut(images, heads)?.whole()
+    }
+}
+
 /// [`Positions::spread`].
 fn spread(h: i32, w: i32, dtype: Dtype) -> Result<Array> {
     let width = (h + w + ALIGNED - 1) / ALIGNED * ALIGNED;
@@ -146,7 +132,7 @@ fn spread(h: i32, w: i32, dtype: Dtype) -> Result<Array> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::Place;
+    use crate::{backend::runtime::Place, steps::Plain};
 
     /// Against the definition: PyTorch's sum over d of q · table[q − k + size − 1], for rows and columns.
     #[test]
@@ -162,10 +148,9 @@ mod tests {
             rel_pos_w: Param::new(Array::from_slice(&cols, &[2 * w - 1, d])),
             tables: Kept::default(),
             spreads: Kept::default(),
-            planted: Planted::default(),
         };
         let given = Array::from_slice(&q, &[batch, heads, h * w, d]);
-        let mut found = positions.of(&given, (h, w), LinearMode::HalfPixels)?;
+        let mut found = positions.of(&Site::new("attn"), &given, (h, w), &Pass::by(&Plain))?;
         let dot = |q_at: i32, table: &[f32], row: i32| -> f32 {
             (0..d).map(|i| q[(q_at * d + i) as usize] * table[(row * d + i) as usize]).sum()
         };
@@ -176,10 +161,10 @@ mod tests {
                 dot(query, &rows, row) + dot(query, &cols, col)
             })
             .collect();
-        assert_eq!(found.bias()?.contiguous()?.try_as_slice::<f32>()?, want);
+        assert_eq!(found.whole()?.contiguous()?.try_as_slice::<f32>()?, want);
         // By a product, as on a GPU.
         found.spread = Some(spread(h, w, Dtype::Float32)?);
-        assert_eq!(found.bias()?.contiguous()?.try_as_slice::<f32>()?, want);
+        assert_eq!(found.whole()?.contiguous()?.try_as_slice::<f32>()?, want);
         Ok(())
     }
 }
