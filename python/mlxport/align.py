@@ -228,7 +228,7 @@ def _settle(found: Aligned, sides: Sides) -> None:
             )
             continue
         undone = undo(pair, found)
-        judge = _next_agreeing(found, at) if undone else None
+        judge = _judge(found, sides, at) if undone else None
         if undone and judge:
             found.boundaries.append({"point": pair.name, "what": undone[1], "judged_at": judge})
             pair.theirs = undone[0]
@@ -239,6 +239,24 @@ def _settle(found: Aligned, sides: Sides) -> None:
 def _passes(found: Aligned, name: str) -> bool:
     pair = found.find(name)
     return pair is not None and not pair.fails()
+
+
+def _judge(found: Aligned, sides: Sides, at: int) -> str | None:
+    """The point that shows a boundary to be no fault, if it agrees: what a module computes goes into the output of the one around it.
+
+    An embedding is given no numbers, and what follows it is given its rows: there the next point tells, for the module around it is
+    the whole model, where something else may be wrong.
+    """
+    here = found.pairs[at]
+    call = sides.run.find(here.point, here.call)
+    owner = here.point.rpartition(".")[0]
+    if call is not None and any(is_data(array) for array in call.given):
+        while owner:
+            around = found.find(f"{owner}#{here.call}.out")
+            if around is not None:
+                return None if around.fails() else around.name
+            owner = owner.rpartition(".")[0]
+    return _next_agreeing(found, at)
 
 
 def _next_agreeing(found: Aligned, at: int) -> str | None:

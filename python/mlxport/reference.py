@@ -113,9 +113,11 @@ def _attention(
 class Listener:
     """Wraps `forward` of every module: what is called as `module.forward(…)` is seen, too, which no hook sees."""
 
-    def __init__(self, model: torch.nn.Module, *, keep_args: bool = False, mlx: bool = False) -> None:
+    def __init__(
+        self, model: torch.nn.Module, *, keep_args: bool = False, mlx: bool = False, lean: bool = False
+    ) -> None:
         self.run = Run()
-        self._keep, self._mlx, self._quiet = keep_args, mlx, False
+        self._keep, self._mlx, self._lean = keep_args, mlx, lean
         self._names = {id(m): p for p, m in model.named_modules()}
         self._modules = [(p, m) for p, m in model.named_modules() if p and not isinstance(m, _PASSES_ON)]
 
@@ -133,9 +135,12 @@ class Listener:
     def _wrap(self, path: str, module: torch.nn.Module) -> None:
         forward = module.forward
 
+        # What a module that holds others was given is what its parts were: kept only where it is run once more.
+        wanted = self._keep or not self._lean or not list(module.children())
+
         def listened(*args: Any, **kwargs: Any) -> Any:
             number = self.run.number(path)
-            given = [array_of(t) for t in tensors_in([*args, *kwargs.values()])]
+            given = [array_of(t) for t in tensors_in([*args, *kwargs.values()])] if wanted else []
             kept = (changed(args, torch.clone), changed(kwargs, torch.clone)) if self._keep else None
             result = forward(*args, **kwargs)
             if self._mlx:
@@ -191,7 +196,7 @@ def passes(reference: Reference, inputs: dict[str, torch.Tensor], *, keep_args: 
         (reference.model, mode, False, True),
     ]
     for model, context, keep, mlx in plan:
-        with Listener(model, keep_args=keep, mlx=mlx) as run, context:
+        with Listener(model, keep_args=keep, mlx=mlx, lean=True) as run, context:
             fed = {n: wide(v) if model is reference.exact else v for n, v in inputs.items()}
             logits = call(model, fed)
         run.add(Call("logits", run.number("logits"), [], [array_of(logits)]))
@@ -228,6 +233,7 @@ def isolated(reference: Reference, run: Run) -> Iterator[tuple[Call, list[np.nda
                 module = narrow[heard.path]
                 with _norms_on_mlx(module):
                     made = module(*changed(args, torch.clone), **changed(kwargs, torch.clone))
+        heard.args = None
         yield heard, [array_of(t) for t in tensors_in(truth)], [array_of(t) for t in tensors_in(made)]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from mlxport import hubform, mapping, small, trace, vision
 from mlxport import port as ports
@@ -86,6 +87,7 @@ def _session(reference: Reference, port: str, work: Path, own: dict[str, Any] | 
     directory = work / "model"
     model: Any = reference.model
     model.save_pretrained(directory)
+    name_as_hub(directory, reference.config.model_type)
     saved = own or json.loads((directory / "config.json").read_text())
     hub = hubform.hub_form(
         {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
@@ -98,6 +100,18 @@ def _session(reference: Reference, port: str, work: Path, own: dict[str, Any] | 
     traced, tags = _trace(reference, port, work, directory)
     found = mapping.by_content(tags, list(reference.paths()), traced.tags, list(loaded.modules()))
     return Session(reference, loaded, found, directory, hub, findings, hubform.told(saved, hub), traced.offsets)
+
+
+# Hub releases of these types name their tensors without this prefix.
+_PREFIXES = {"gpt2": "transformer."}
+
+
+def name_as_hub(directory: Path, model_type: str) -> None:
+    """The checkpoint's tensors under the names that hub releases have, where transformers saves others."""
+    prefix = _PREFIXES.get(model_type)
+    for shard in directory.glob("model*.safetensors") if prefix else ():
+        tensors = {name.removeprefix(prefix or ""): tensor for name, tensor in load_file(shard).items()}
+        save_file(tensors, shard, {"format": "pt"})
 
 
 def write_config(directory: Path, config: dict[str, Any]) -> None:
@@ -119,6 +133,7 @@ def _trace(reference: Reference, port: str, work: Path, directory: Path) -> tupl
     tags = trace.tag(tagged)
     place = work / "tagged"
     tagged.save_pretrained(place)
+    name_as_hub(place, reference.config.model_type)
     del tagged
     shutil.copy(directory / "config.json", place / "config.json")
     read = trace.read(ports.load(port, place), max(tags.values()) + 1)
@@ -143,7 +158,9 @@ def settings_findings(port: str, directory: Path, saved: dict[str, Any], hub: di
     found = []
     for name, value in settings["hub"].items():
         other = settings["saved"].get(name)
-        if other != value and not _same(other, value):
+        # A head's width that is left out is worked out alike.
+        derived = name.rpartition(".")[2] == "head_dim" and other is None
+        if other != value and not derived and not _same(other, value):
             found.append(
                 {
                     "kind": "config",

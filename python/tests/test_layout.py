@@ -44,3 +44,29 @@ def test_pieces_are_joined_along_the_positions() -> None:
     parts = [whole[:, :, :4], whole[:, :, 4:5], whole[:, :, 5:]]
     assert np.array_equal(layout.joined(parts, [4, 1, 2]), whole)
     assert layout.joined([np.zeros((1, 9)), np.zeros((1, 9))], [4, 1]) is None
+
+
+def test_a_factor_that_the_next_module_never_sees_is_no_boundary() -> None:
+    """A router that lost its scale: what runs next is given other numbers and agrees, what is around it does not."""
+    from mlxport.align import Aligned, Pair, Sides, _settle
+    from mlxport.heard import Call, Run
+    from mlxport.mapping import Mapping
+
+    gate, around = np.random.default_rng(5).standard_normal((2, 61, 6))
+    run = Run()
+    run.add(Call("mlp.gate", run.number("mlp.gate"), [around], [gate]))
+    sides = Sides(run, run, run, Mapping(), [], set())
+
+    def pairs(theirs: np.ndarray) -> list[Pair]:
+        return [
+            Pair("mlp.gate", 0, "out", gate, gate, gate, gate * 0.4),
+            Pair("mlp.shared", 0, "in", around, around, around, around),
+            Pair("mlp", 0, "out", around, around, around, theirs),
+        ]
+
+    broken = Aligned(pairs(around * 1.1))
+    _settle(broken, sides)
+    assert not broken.boundaries and broken.pairs[0].fails()
+    right = Aligned(pairs(around))
+    _settle(right, sides)
+    assert right.boundaries[0]["judged_at"] == "mlp#0.out" and not right.pairs[0].fails()

@@ -59,7 +59,7 @@ pub fn run(python: &Path) -> Result<()> {
     };
     in_package(&["-m", "ruff", "check", "."])?;
     let interpreter = python.to_string_lossy();
-    in_package(&["-m", "pyright", "--pythonpath", &interpreter])?;
+    in_package(&["-m", "pyright", "--pythonpath", &*interpreter])?;
     in_package(&["-m", "pytest", "-q"])?;
     let binary = binary()?;
     for kind in TYPES {

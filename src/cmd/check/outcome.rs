@@ -112,6 +112,7 @@ impl Outcome {
             "unmapped": unmapped,
             "findings": said.findings,
             "boundaries": boundaries,
+            "layouts": said.scenarios.first().map(|(_, one)| &one.layouts),
             "config": said.config,
         })
     }

@@ -61,6 +61,9 @@ pub(super) struct Scenario {
     /// Boundaries that differ and were undone.
     #[serde(default)]
     pub boundaries: Vec<Value>,
+    /// Which rule put which points into PyTorch's layout.
+    #[serde(default)]
+    pub layouts: BTreeMap<String, Vec<String>>,
     /// Whether only logits are compared.
     #[serde(default)]
     pub logits_only: bool,
