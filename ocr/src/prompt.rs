@@ -131,8 +131,10 @@ impl Streamed<'_> {
     fn let_go(&mut self, text: &str) -> Result<(), OcrError> {
         let at = self.ids.len() - TOKENS_A_CHARACTER;
         let head = self.prompter.decode(&self.ids[..at])?;
-        if head + &self.prompter.decode(&self.ids[at..])? == text {
-            self.given -= self.prompter.decode(&self.ids[..at])?.len();
+        let byte_len = head.len();
+        // What the head still holds back stays: tokens without a text, special ones say, may stand between it and its other bytes.
+        if byte_len <= self.given && head + &self.prompter.decode(&self.ids[at..])? == text {
+            self.given -= byte_len;
             self.ids.drain(..at);
         }
         Ok(())

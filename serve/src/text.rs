@@ -122,6 +122,23 @@ mod tests {
         assert_eq!((shown + &rest, met), (String::new(), true));
     }
 
+    #[test]
+    fn half_a_character_waits_behind_tokens_that_have_no_text() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../ocr/testdata/tokenizer.json");
+        let prompter = Prompter::open(&path).expect("a tokenizer");
+        let ids = prompter.encode("🦀", &[]).expect("ids").0;
+        let (crab, special) = (&ids[1..], ids[0]);
+        let mut text = Text::new(&prompter, Vec::new());
+        let tokens = [&crab[..1], &[special; 9], &crab[1..], &[special; 9]].concat();
+        let mut shown = String::new();
+        for token in &tokens {
+            shown.push_str(&text.push(*token as i32).expect("a piece").0);
+        }
+        shown.push_str(&text.finish().expect("the rest").0);
+        let all: Vec<u32> = tokens.iter().map(|id| *id as u32).collect();
+        assert_eq!(shown, prompter.decode(&all).expect("a text"));
+    }
+
     proptest! {
         #[test]
         fn pieces_do_not_matter(pieces in prop::collection::vec("[abé]{0,4}", 0..12), stops in prop::collection::vec("[abé]{1,4}", 0..4)) {

@@ -131,7 +131,7 @@ def crowds(served, data):
     # One waits for the two.
     waiting = threading.Thread(target=lambda: next(iter(client.chat.completions.create(**endless))), daemon=True)
     waiting.start()
-    while served.health()["waiting"] == 0:
+    while (health := served.health())["running"] < 2 or health["waiting"] == 0:
         time.sleep(0.01)
     full = refused("a full queue", openai.RateLimitError, lambda: client.chat.completions.create(**endless), "queue_full")
     expect("when to come back", full.response.headers["retry-after"], "5")

@@ -41,6 +41,7 @@ class Load:
     def __init__(self, port, bodies):
         self.port, self.bodies, self.lock = port, bodies, threading.Lock()
         self.alone, self.first_byte, self.first_token, self.trouble = [], [], [], []
+        self.patience = 110
         self.answered = self.refused = self.cut = self.gone = 0
 
     def count(self, name):
@@ -76,7 +77,7 @@ class Load:
     def ask(self, at, stream, pause=0.0):
         """Asks until there is an answer, as OpenAI's client does: again after 429, 503 and a lost connection."""
         begun = time.monotonic()
-        while time.monotonic() - begun < 110:
+        while time.monotonic() - begun < self.patience:
             try:
                 since = time.monotonic()
                 client, answer = self.post(self.bodies[at], stream)
@@ -102,7 +103,7 @@ class Load:
                 # The server was killed, or is not yet back.
                 self.count("cut")
                 time.sleep(0.5)
-        return self.wrong("no answer in 110 s")
+        return self.wrong(f"no answer in {self.patience} s")
 
     def wrong(self, what):
         with self.lock:
@@ -171,6 +172,8 @@ def main():
     with server.Server(binary, directory, data) as first:
         load = Load(first.port, prompts(data))
         load.alone = [load.ask(at, False) for at in range(len(load.bodies))]
+        if load.trouble or first.process.poll() is not None:
+            sys.exit(f"asked alone: {load.trouble}, the server ended with {first.process.poll()}")
         load.answered = 0
         until = time.monotonic() + seconds
         threads = [threading.Thread(target=load.client, args=(number, until), daemon=True) for number in range(clients)]
