@@ -116,7 +116,12 @@ impl Opening {
     /// Which weights of an MLX directory may be packed: what the recipe says that made it, else the modules that were packed, else what MLX's
     /// linear layers, embeddings and expert banks are called.
     pub fn packing(&self, named: Option<&Recipe>, source: &Opened) -> Packing {
-        let made_by = || Manifest::read(source.checkpoint().root()).ok().and_then(|m| Recipe::named(&m.recipe).ok());
+        let made_by = || {
+            // A name in a manifest is anyone's text: it is looked up among the built-in ones, never as a file.
+            let made = Manifest::read(source.checkpoint().root()).ok()?;
+            let known = Recipe::builtin_names().into_iter().any(|name| name == made.recipe);
+            known.then(|| Recipe::named(&made.recipe).ok()).flatten()
+        };
         let own = named.cloned().or_else(made_by).map(|recipe| recipe.packing).filter(|rules| !rules.is_empty());
         own.unwrap_or_else(|| {
             let found = || source.tensors().iter().filter_map(packable).collect();

@@ -287,9 +287,9 @@ fn a_directory_of_another_mlx_tool_needs_no_recipe() {
     let source = toy(home.path(), &json!({ "model_type": "llama" }), &[]);
     let tensors = [
         ("model.layers.0.mlp.gate.weight", "F32", &[8_u64, 128][..], floats(8 * 128)),
-        ("model.layers.0.mlp.up_proj.weight", "F32", &[64, 128], floats(64 * 128)),
-        ("model.norm.weight", "F32", &[128], floats(128)),
-        ("vision_tower.blocks.0.fc.weight", "F32", &[64, 128], floats(64 * 128)),
+        ("model.layers.0.mlp.up_proj.weight", "F32", &[64, 128][..], floats(64 * 128)),
+        ("model.norm.weight", "F32", &[128][..], floats(128)),
+        ("vision_tower.blocks.0.fc.weight", "F32", &[64, 128][..], floats(64 * 128)),
     ];
     write(&source.join("model.safetensors"), "mlx", &tensors);
     let (found, config, told) =

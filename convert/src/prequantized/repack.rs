@@ -48,6 +48,11 @@ pub fn repack(plan: &mut Plan, source: &mut Opened, dtype: DtypeChoice) -> Vec<V
     if let Some((_, base)) = counts.into_values().max_by_key(|(count, _)| *count) {
         plan.quantization = Some(base);
         pack::state_in_config(&mut plan.config, base, &packed);
+        let kept = "the codes are the release's own; scales and biases are";
+        plan.notes.push(match scales {
+            Dtype::F32 => format!("{kept} F32, in which no product is rounded"),
+            _ => format!("{kept} {scales}, exactly; MLX rounds while it computes in {scales}"),
+        });
     }
     source.add(made.into_values().flatten().collect());
     violations
@@ -81,7 +86,6 @@ impl Repacker<'_> {
     }
 
     fn parts(&mut self, tensor: &OutputTensor) -> Result<Vec<OutputTensor>, String> {
-        let module = tensor.name.strip_suffix(".weight").ok_or("no weight of a module (its name ends otherwise)")?;
         let mut to = None;
         for view in &tensor.assembly.views {
             let weight = self.source.weight(&view.key).ok_or("made of quantized and of float weights")?;
@@ -98,6 +102,7 @@ impl Repacker<'_> {
                 [Part::Weight, Part::Scales, Part::Biases].map(|part| Repacked::of(weight, own, part, scales))
             });
         }
+        let module = tensor.name.strip_suffix(".weight").ok_or("no weight of a module (its name ends otherwise)")?;
         let to = to.ok_or("made of nothing")?;
         self.packed.insert(module.to_owned(), to);
         let words = to.weight_shape(&tensor.shape)?;

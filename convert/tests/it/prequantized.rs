@@ -186,7 +186,7 @@ rows = [
     let path = home.path().join("toy.toml");
     fs::write(&path, rows).expect("writes");
     let named = Request { recipe: Some(path.display().to_string()), dtype: DtypeChoice::F32, ..request(home.path()) };
-    let (_kept, found) = converted(&named, 1 << 20);
+    let (kept_home, found) = converted(&named, 1 << 20);
     let reference = expected("fp8-block");
     let (_, _, down) = &reference["model.layers.0.mlp.down_proj.weight"];
     let down = floats(Dtype::F32, down);
@@ -202,7 +202,7 @@ rows = [
         (turned(0, 0, 0), turned(0, 0, 1), turned(0, 1, 0), turned(2, 5, 9))
     );
     // The manifest names what is in the files, not what was made of it on the way.
-    let manifest = mlxport_convert::Manifest::read(&_kept.path().join("out")).expect("a manifest");
+    let manifest = mlxport_convert::Manifest::read(&kept_home.path().join("out")).expect("a manifest");
     let up = manifest.tensors.iter().find(|tensor| tensor.name == "up.weight").expect("written");
     let keys: Vec<&str> = up.sources.iter().map(|source| source.key.as_str()).collect();
     assert_eq!(keys, ["model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight_scale_inv"]);
@@ -256,7 +256,7 @@ fn kept_codes_stand_for_the_very_same_numbers_in_mlx() {
 }
 
 #[test]
-fn int8_is_kept_and_what_is_no_even_grid_is_refused() {
+fn int8_iskept_home_and_what_is_no_even_grid_is_refused() {
     let keep = |name: &str| prepare(&Request { dequantize: false, keep_quantized: true, ..request(&release(name)) });
     let list = keep("gptq-act-order").expect_err("act-order").violations().to_vec();
     assert!(list[0].found.contains("act-order") && list[0].found.contains("--dequantize"), "{list:#?}");
@@ -290,7 +290,7 @@ fn what_does_not_fit_is_told_before_anything_is_read() {
         (
             "gptq-4",
             ViolationKind::WrongShape,
-            "up_proj.scales",
+            "up_proj.qzeros",
             json!({ "quant_method": "gptq", "bits": 8, "group_size": 32 }),
         ),
         (
@@ -330,7 +330,11 @@ fn fp8_without_its_scale_is_refused_but_where_the_release_leaves_it_out() {
         .map(|(key, (dtype, shape, bytes))| (key, dtype, shape.into_iter().map(|n| n as u64).collect(), bytes))
         .collect();
     fs::write(&path, crate::support::safetensors_bytes(&left)).expect("writes");
-    fs::remove_file(home.path().join("model.safetensors.index.json")).expect("removes");
+    let path = home.path().join("model.safetensors.index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).expect("an index")).expect("JSON");
+    let map = index["weight_map"].as_object_mut().expect("a map");
+    map.retain(|key, _| !key.ends_with("eh_proj.weight_scale_inv"));
+    fs::write(&path, index.to_string()).expect("writes");
     let list = prepare(&request(home.path())).expect_err("no scale").violations().to_vec();
     assert!(has(&list, ViolationKind::MissingKey, "model.layers.61.eh_proj.weight"), "{list:#?}");
     edit(home.path(), |config| {
