@@ -88,9 +88,9 @@ fn with_package(python: &Path) -> Command {
     command
 }
 
-/// The program as the tests build it.
+/// The program, built with the features that the tests build it with.
 fn binary() -> Result<PathBuf> {
-    succeed(cargo::command().args(["build", "--locked", "--package", "mlxport"]))?;
+    succeed(cargo::command().arg("build").args(cargo::ALL_BUT_XTASK).args(["--bin", "mlxport"]))?;
     let binary = cargo::workspace_root().join("target").join("debug").join("mlxport");
     ensure!(binary.is_file(), "{} was not built", binary.display());
     Ok(binary)
