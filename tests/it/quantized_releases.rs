@@ -114,7 +114,7 @@ fn fp8_blocks_become_weights_times_scales() {
     }
     let more = ["--dequantize", "--dtype", "f32", "--memory", "1MiB"];
     let (found, config, told) = converted(&recorded("fp8-block"), &target, &more);
-    let expected = read(&recorded("fp8-block").join("expected.safetensors"));
+    let expected = read(&recorded("fp8-block").join("expected.tensors"));
     for (key, tensor) in expected.iter().filter(|(_, (dtype, ..))| dtype == "F32") {
         assert!(found[key] == *tensor, "{key}");
     }
@@ -129,7 +129,7 @@ fn gptq_is_named_dequantized_and_kept() {
     let target = home.path().join("out");
     let said = refused(&recorded("gptq-4"), &target, &[]);
     assert!(said.contains("GPTQ (4 bits, groups of 32)") && said.lines().count() <= 3, "{said}");
-    let expected = read(&recorded("gptq-4").join("expected.safetensors"));
+    let expected = read(&recorded("gptq-4").join("expected.tensors"));
     let (found, ..) = converted(&recorded("gptq-4"), &target, &["--dequantize"]);
     assert!(found == expected);
     let (kept, config, _) = converted(&recorded("gptq-4"), &home.path().join("kept"), &["--keep-quantized"]);

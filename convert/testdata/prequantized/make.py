@@ -3,7 +3,7 @@
     pip install torch safetensors transformers compressed-tensors auto-gptq autoawq   # or, without a GPU, the last two with --no-deps
     python make.py
 
-Every folder holds `config.json`, `model.safetensors` (a second shard where there is one) and `expected.safetensors`: the dequantized
+Every folder holds `config.json`, `model.safetensors` (a second shard where there is one) and `expected.tensors`: the dequantized
 weights, in the dtype that the reference computes them in, under the keys that the float weights have.
 
 FP8: `Fp8Dequantize` of transformers. Where blocks do not divide the weight evenly (transformers refuses), and for scales that are no grid of
@@ -39,7 +39,7 @@ def write(name, config, tensors, expected, shard=None):
         (folder / "model.safetensors.index.json").write_text(json.dumps(index) + "\n")
     for file, keys in files.items():
         save_file({key: value.contiguous() for key, value in keys.items()}, folder / file, {"format": "pt"})
-    save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.safetensors")
+    save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.tensors")
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 

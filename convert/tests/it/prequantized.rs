@@ -38,7 +38,7 @@ fn release(name: &str) -> PathBuf {
 }
 
 fn expected(name: &str) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> {
-    load(&release(name).join("expected.safetensors"))
+    load(&release(name).join("expected.tensors"))
 }
 
 /// A copy that a test may change.
@@ -46,7 +46,7 @@ fn copy_of(name: &str) -> tempfile::TempDir {
     let home = tempfile::tempdir().expect("a temporary directory");
     for entry in fs::read_dir(release(name)).expect("a release") {
         let entry = entry.expect("an entry");
-        if entry.file_name() != "expected.safetensors" {
+        if entry.file_name() != "expected.tensors" {
             fs::copy(entry.path(), home.path().join(entry.file_name())).expect("copies");
         }
     }

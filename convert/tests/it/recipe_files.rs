@@ -243,6 +243,8 @@ fn inspect_ranks_recipes_and_says_why() {
             "recipe far.json: does not fit: 3 violations (3 wrong shape)",
             "  wrong shape: l.0.w: expected [5], found [2] (row 1: l.{layer}.w) [and 2 more of l.{n}.w]",
             "recipe deepseek-ocr: does not fit: config.json says model_type t, deepseek-ocr is for deepseek_vl_v2, DeepseekOCR, deepseekocr",
+            "recipe deepseek-ocr-2: does not fit: config.json says model_type t, deepseek-ocr-2 is for deepseek_vl_v2, DeepseekOCR2, deepseek_ocr2, deepseekocr_2",
+            "recipe unlimited-ocr: does not fit: config.json says model_type t, unlimited-ocr is for unlimited_ocr, unlimited-ocr, UnlimitedOCR",
             "recipe other.toml: does not fit: config.json says model_type t, other is for u",
             "recipe broken.toml: does not fit: the recipe itself is wrong: 1 violation (1 recipe)",
             "  recipe: broken.toml: line 1, column 10: expected a recipe in TOML, found string values must be quoted, expected literal string",
@@ -250,7 +252,7 @@ fn inspect_ranks_recipes_and_says_why() {
     );
     assert_eq!(
         found.recipes.iter().map(|verdict| verdict.fits).collect::<Vec<_>>(),
-        [true, false, false, false, false, false]
+        [true, false, false, false, false, false, false, false]
     );
     assert!(inspect_with(&release, None, &["nobody".into()]).is_err());
 }

@@ -165,13 +165,13 @@ fn without(name: &str, facts: &Facts) -> Option<&'static str> {
         "tiles encoded one at a time" if facts.tiles.is_none_or(|(across, down)| across * down < 2) => {
             Some("there are no two tiles")
         }
-        "windows attended to one at a time" if facts.windows().is_none_or(|(count, _)| count < 2) => {
-            Some("there are no two windows")
-        }
         "the router's softmax from exponentials" | "experts summed from the last to the first"
             if facts.moe_layer().is_none() =>
         {
             Some("no layer has experts")
+        }
+        "experts summed from the last to the first" if facts.chosen_experts() < 3 => {
+            Some("a sum of two is the same from either end")
         }
         _ => None,
     }

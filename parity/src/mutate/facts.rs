@@ -90,6 +90,11 @@ impl Facts {
         (0..language.num_hidden_layers).find(|&layer| language.is_moe_layer(layer))
     }
 
+    /// How many experts a router chooses for each token; 0 without a decoder.
+    pub(super) fn chosen_experts(&self) -> i32 {
+        self.language.as_ref().map_or(0, |language| language.num_experts_per_tok.unwrap_or(1))
+    }
+
     /// The first decoder layer without.
     pub(super) fn dense_layer(&self) -> Option<i32> {
         let language = self.language.as_ref()?;

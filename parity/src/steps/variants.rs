@@ -1,4 +1,6 @@
 //! Correct variants: other kernels, another order of sums, another split of the work.
+//!
+//! Each must change some bit: heads or windows attended to one at a time, or residuals added by halves, give the very numbers, and prove nothing.
 
 use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 use mlxport_model::{
@@ -11,21 +13,20 @@ use mlxport_model::{
 use super::{StepEdit, taken};
 
 /// Every variant that is a matter of steps, with its name for people.
-pub const VARIANTS: [(&str, StepEdit); 14] = [
-    ("attention as two products and a softmax", StepEdit::everywhere(attention_by_products)),
-    ("attention head by head", StepEdit::everywhere(attention_by_head)),
+pub const VARIANTS: [(&str, StepEdit); 13] = [
+    ("attention as two products, weighted sums divided last", StepEdit::everywhere(attention_by_products)),
+    ("attention's weights from the logarithm of their sum", StepEdit::everywhere(attention_by_log_sum)),
     ("norms from means and squares", StepEdit::everywhere(norms_by_moments)),
     ("linear layers over half the depth at a time", StepEdit::everywhere(split_products)),
-    ("linear layers with operands exchanged", StepEdit::everywhere(exchanged_products)),
+    ("linear layers over a quarter of the depth at a time", StepEdit::everywhere(quartered_products)),
     ("convolutions as sums of products", StepEdit::everywhere(convolution_by_products)),
     ("sigmoids from exponentials", StepEdit::everywhere(sigmoid_by_exp)),
+    ("sigmoids from tanh", StepEdit::everywhere(sigmoid_by_tanh)),
     ("GELU from the other half's", StepEdit::everywhere(gelu_by_complement)),
     ("rotation as a product", StepEdit::everywhere(rotation_by_product)),
     ("position tables resampled rows first", StepEdit::everywhere(tables_rows_first)),
-    ("windows attended to one at a time", StepEdit::everywhere(windows_one_by_one)),
     ("the router's softmax from exponentials", StepEdit::everywhere(router_by_exp)),
     ("experts summed from the last to the first", StepEdit::everywhere(experts_backwards)),
-    ("residuals added by halves", StepEdit::everywhere(residuals_by_halves)),
 ];
 
 /// What is added to all scores, \[B, heads, T, S\] or what broadcasts to it.
@@ -38,8 +39,9 @@ fn whole_bias(q: &Array, k: &Array, mask: Mask) -> Result<Option<Array>> {
     })
 }
 
-fn attention_by_products(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
-    let Step::Attend { q, k, v, scale, mask } = step else { return inner.run(at, step) };
+/// Scores \[B, heads, T, S\] with bias or mask, and the values of every head. None: the step is another one.
+fn scores_of(step: Step) -> Result<Option<(Array, Array)>> {
+    let Step::Attend { q, k, v, scale, mask } = step else { return Ok(None) };
     let groups = q.dim(1) / k.dim(1);
     let repeated = |x: &Array| taken(x, 1, (0..x.dim(1) * groups).map(|head| head / groups));
     let (k, v) = (repeated(k)?, repeated(v)?);
@@ -49,26 +51,20 @@ fn attention_by_products(inner: &dyn Steps, at: At, step: Step) -> Result<Array>
         Some(bias) => scores.add(bias)?,
         None => scores,
     };
-    Ok(ops::matmul(ops::softmax_axis(scores, -1, true)?, v)?)
+    Ok(Some((scores, v)))
 }
 
-fn attention_by_head(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
-    let Step::Attend { q, k, v, scale, mask } = step else { return inner.run(at, step) };
-    if q.dim(1) != k.dim(1) {
-        return inner.run(at, step);
-    }
-    let head = |x: &Array, at: i32| -> Result<Array> { Ok(x.try_index((.., at..at + 1))?) };
-    let one = |number: i32| {
-        let bias = match mask {
-            Mask::Made(made) => Some(made.bias((0, q.dim(0)), (number, number + 1))?),
-            Mask::Bias(bias) if bias.ndim() == 4 && bias.dim(1) > 1 => Some(head(bias, number)?),
-            _ => None,
-        };
-        let mask = bias.as_ref().map_or(mask, Mask::Bias);
-        let (q, k, v) = (head(q, number)?, head(k, number)?, head(v, number)?);
-        inner.run(at, Step::Attend { q: &q, k: &k, v: &v, scale, mask })
-    };
-    Ok(ops::concatenate(&(0..q.dim(1)).map(one).collect::<Result<Vec<_>>>()?, 1)?)
+fn attention_by_products(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
+    let Some((scores, v)) = scores_of(step)? else { return inner.run(at, step) };
+    // Without rounding the weights first: where the scale is a power of two, a softmax between the products is what MLX's kernel does on a CPU.
+    let powers = ops::exp(scores.subtract(scores.max_axis(-1, true)?)?)?;
+    Ok(ops::matmul(&powers, v)?.divide(powers.sum_axis(-1, true)?)?)
+}
+
+fn attention_by_log_sum(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
+    let Some((scores, v)) = scores_of(step)? else { return inner.run(at, step) };
+    let weights = ops::exp(scores.subtract(scores.logsumexp_axis(-1, true)?)?)?;
+    Ok(ops::matmul(&weights, v)?)
 }
 
 fn norms_by_moments(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
@@ -112,14 +108,19 @@ fn split_products(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
     }
 }
 
-/// (W xᵀ)ᵀ: the operands change places, and with them the kernel's blocking.
-fn exchanged_products(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
-    let Step::Product { x, weight: Matrix::Floats(weight), bias } = step else { return inner.run(at, step) };
-    let weight = weight.to(x.dtype())?;
-    let rows = x.reshape(&[-1, x.dim(-1)])?;
-    let mut shape = x.shape().to_vec();
-    *shape.last_mut().unwrap_or(&mut 0) = weight.dim(0);
-    added(ops::matmul(weight.contiguous()?, rows.t())?.t().reshape(&shape)?, bias)
+fn quartered_products(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
+    match step {
+        Step::Product { x, weight: Matrix::Floats(weight), bias } if x.dim(-1) > 3 => {
+            let (weight, depth) = (weight.to(x.dtype())?, x.dim(-1));
+            let parts = (0..4).map(|part| -> Result<Array> {
+                let depths = part * depth / 4..(part + 1) * depth / 4;
+                Ok(ops::matmul(taken(x, -1, depths.clone())?, taken(&weight, -1, depths)?.t())?)
+            });
+            let sum = parts.reduce(|sum, part| Ok(sum?.add(part?)?)).transpose()?.unwrap_or_else(|| x.clone());
+            added(sum, bias)
+        }
+        _ => inner.run(at, step),
+    }
 }
 
 fn convolution_by_products(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
@@ -148,6 +149,18 @@ fn sigmoid_by_exp(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
         Step::Activate { x, function: Operation::Silu } => by_exp(x, 1.0),
         _ => inner.run(at, step),
     }
+}
+
+/// x · (1 + tanh(factor·x / 2)) / 2.
+fn sigmoid_by_tanh(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
+    let (x, factor) = match step {
+        Step::Activate { x, function: Operation::QuickGelu } => (x, 1.702),
+        Step::Activate { x, function: Operation::Silu } => (x, 1.0),
+        _ => return inner.run(at, step),
+    };
+    let half = scalar(0.5, x.dtype())?;
+    let tanh = ops::tanh(x.multiply(scalar(factor / 2.0, x.dtype())?)?)?;
+    Ok(x.multiply(tanh.multiply(&half)?.add(&half)?)?)
 }
 
 /// x / (1 + exp(-factor·x)).
@@ -185,16 +198,6 @@ fn tables_rows_first(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
     Ok(inner.run(at, Step::Resample { table: &turned, size, mode, dtype })?.swap_axes(1, 2)?)
 }
 
-fn windows_one_by_one(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
-    let Step::Attend { q, k, v, scale, mask: Mask::Made(made) } = step else { return inner.run(at, step) };
-    let each = (0..q.dim(0)).map(|image| {
-        let one = |x: &Array| -> Result<Array> { Ok(x.try_index(image..image + 1)?) };
-        let bias = made.bias((image, image + 1), (0, q.dim(1)))?;
-        inner.run(at, Step::Attend { q: &one(q)?, k: &one(k)?, v: &one(v)?, scale, mask: Mask::Bias(&bias) })
-    });
-    Ok(ops::concatenate(&each.collect::<Result<Vec<_>>>()?, 0)?)
-}
-
 fn router_by_exp(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
     let Step::Score { logits, function: Scoring::Softmax } = step else { return inner.run(at, step) };
     let powers = ops::exp(logits.subtract(logits.max_axis(-1, true)?)?)?;
@@ -211,10 +214,4 @@ fn experts_backwards(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
         Some(shared) => sum.add(shared)?,
         None => sum,
     })
-}
-
-fn residuals_by_halves(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
-    let Step::Add { x, y, normed: Some(_) } = step else { return inner.run(at, step) };
-    let half = scalar(0.5, x.dtype())?;
-    Ok(x.multiply(&half)?.add(y.multiply(&half)?)?.divide(half)?)
 }

@@ -15,6 +15,13 @@ use super::{FLOATS, Finder, stored};
 impl Finder<'_> {
     /// A tensor of codes. FP8 without a scale is a weight like others where the release says nothing of scales or leaves the module out.
     pub(super) fn grid(&mut self, key: &str, info: &TensorInfo) {
+        // A zero point is a part of its weight, which claims it.
+        let weight = key.strip_suffix("_zero_point");
+        if weight
+            .is_some_and(|key| self.tensors.contains_key(key) || self.tensors.contains_key(&format!("{key}_packed")))
+        {
+            return;
+        }
         let module = key.strip_suffix(".weight").unwrap_or(key);
         let Some(scale_key) = parts::scale_key(key, self.tensors) else {
             let covered = self.declared.as_ref().is_some_and(|declared| {
