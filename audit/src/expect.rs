@@ -106,7 +106,7 @@ impl Release<'_> {
             all.extend(self.of_one(target, key));
         }
         all.extend(self.stacked(target));
-        all.extend(self.from_fused(target));
+        all.extend(self.parts_of_fused(target));
         all.extend(self.latent(target));
         all.extend(self.moved_codes(target));
         if all.is_empty() && names::is_head(&target.name) {
@@ -217,7 +217,7 @@ impl Release<'_> {
     }
 
     /// From experts whose gate and up projections lie in one tensor: `[E, 2·F, D]`, or `[E, D, 2·F]`.
-    fn from_fused(&self, target: &Target) -> Vec<Expectation> {
+    fn parts_of_fused(&self, target: &Target) -> Vec<Expectation> {
         let Some((parent, last)) = expert_bank(&target.name) else { return Vec::new() };
         let half = match names::role(&target.name) {
             Role::Gate => 0,
@@ -325,7 +325,7 @@ fn is_convolution(key: &str, shape: &[u64]) -> bool {
 /// Orders of axes other than as they are, and whether each is usual.
 fn orders(rank: usize, conv: bool) -> Vec<(Vec<usize>, bool)> {
     let mut all: Vec<(Vec<usize>, bool)> = Vec::new();
-    if rank < 2 || rank > 5 {
+    if !(2..=5).contains(&rank) {
         return all;
     }
     if conv {

@@ -174,6 +174,7 @@ struct Known<'a> {
 impl Known<'_> {
     /// The target, and where the config claims something else. The shapes of codes and scales give bits × group; which of the products it
     /// is, the release's matrix says.
+    #[allow(clippy::result_large_err, reason = "it is made once for each packed module")]
     fn target(
         &self,
         keys: Vec<String>,

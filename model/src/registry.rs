@@ -11,6 +11,9 @@ use crate::{
     loading::{Files, LoadOptions, config},
 };
 
+/// Loads a converted model from its open files.
+type Load = fn(&Rc<Files>, LoadOptions) -> Result<Box<dyn Model>>;
+
 /// A family of models.
 struct Family {
     /// The names that its config.json may have.
@@ -18,7 +21,7 @@ struct Family {
     /// What its config.json alone says.
     facts: fn(&Path, &LoadOptions) -> Result<Facts>,
     /// Loads a converted model.
-    load: fn(&Rc<Files>, LoadOptions) -> Result<Box<dyn Model>>,
+    load: Load,
 }
 
 /// Every family.

@@ -25,7 +25,7 @@ pub(crate) fn host(request: &Request<impl Sized>, settings: &Settings) -> Result
         (None, None) => return Ok(()),
     };
     let name = name_of(host);
-    if is_local(&name) || settings.allowed_hosts.iter().any(|allowed| *allowed == name) {
+    if is_local(&name) || settings.allowed_hosts.contains(&name) {
         return Ok(());
     }
     let found = shown(host);

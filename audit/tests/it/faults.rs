@@ -73,7 +73,7 @@ fn rows_and_axes() {
     let pairs = |at: usize| at / 16 * 16 + at % 2 * 8 + at % 16 / 2;
     expect_fault(&one(Q0, |t| t.rows(pairs)), "rope-permuted", &[Q0]);
     let table = "model.embed_tokens.weight";
-    expect_fault(&one(table, |t| t.rows(|at| at * 37 % 96 ^ 1)), "rows-permuted", &[table]);
+    expect_fault(&one(table, |t| t.rows(|at| (at * 37 % 96) ^ 1)), "rows-permuted", &[table]);
 }
 
 #[test]

@@ -250,9 +250,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
             let known: Option<Dtype> = crate::dtype::from_name(&dtype);
             if !seen.insert(key.clone()) {
                 repeated.push(key);
-            } else if unknown.len() == MAX_TENSORS {
-                return Err(serde::de::Error::custom(format!("more than {MAX_TENSORS} tensors")));
-            } else if list.len() == MAX_TENSORS {
+            } else if unknown.len() == MAX_TENSORS || list.len() == MAX_TENSORS {
                 return Err(serde::de::Error::custom(format!("more than {MAX_TENSORS} tensors")));
             } else if let Some(dtype) = known {
                 list.push(Entry { key, info: RawInfo { dtype, shape, data_offsets } });

@@ -194,7 +194,7 @@ impl Columns {
             Order::Down { minus_one } => {
                 let stored = u32::from(code(buffer, skipped + row * self.bits as usize, self.bits));
                 let plus = u32::from(minus_one);
-                (stored + plus & ((1 << self.bits) - 1)) as f32
+                ((stored + plus) & ((1 << self.bits) - 1)) as f32
             }
         }));
         Ok(())

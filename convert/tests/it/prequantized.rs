@@ -53,14 +53,14 @@ fn copy_of(name: &str) -> tempfile::TempDir {
     home
 }
 
+/// Tensors by name: dtype, shape, bytes.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
 fn request(source: &Path) -> Request {
     Request { source: source.to_owned(), dequantize: true, ..Request::default() }
 }
 
-fn converted(
-    request: &Request,
-    memory_byte_len: usize,
-) -> (tempfile::TempDir, BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>) {
+fn converted(request: &Request, memory_byte_len: usize) -> (tempfile::TempDir, Tensors) {
     let home = tempfile::tempdir().expect("a temporary directory");
     let options = WriteOptions { memory_byte_len, ..WriteOptions::to(home.path().join("out")) };
     prepare(request).and_then(|ready| ready.write(&options)).expect("converts");

@@ -105,7 +105,8 @@ fn what_clients_send_by_the_way_is_ignored_and_named() {
     ];
     let mut ignored: Vec<&str> = found.ignored.iter().map(String::as_str).collect();
     let mut names = names.to_vec();
-    (ignored.sort_unstable(), names.sort_unstable());
+    ignored.sort_unstable();
+    names.sort_unstable();
     assert_eq!(ignored, names);
     assert_eq!((found.making.max_tokens, found.stops, found.conversation.prompt.as_str()), (4, vec!["b".into()], "ab"));
     // What would be missing in the answer is refused all the same.

@@ -114,7 +114,7 @@ fn a_stream_begins_at_once_and_is_never_silent() {
 fn client(served: &Served, at: usize) {
     for request in 0..6 {
         let text = format!("client {at} asks {request} for its own text");
-        let mut stream = served.begin(&asking_with(&text, json!({ "stream": at % 2 == 0 })));
+        let mut stream = served.begin(&asking_with(&text, json!({ "stream": at.is_multiple_of(2) })));
         match at {
             // Gone before an answer, or with some of it.
             0..3 => continue,
@@ -130,7 +130,7 @@ fn client(served: &Served, at: usize) {
             _ => {}
         }
         let answer = reply(&mut stream);
-        let said = if at % 2 == 0 { crate::clients::streamed(&answer).0 } else { answer.text() };
+        let said = if at.is_multiple_of(2) { crate::clients::streamed(&answer).0 } else { answer.text() };
         assert_eq!(said, text);
     }
 }
