@@ -1,5 +1,7 @@
 //! Rows against headers: claims every source key once, checks shape and dtype, and lays out the outputs.
 
+mod zeros;
+
 use std::collections::BTreeMap;
 
 use safetensors::Dtype;
@@ -195,33 +197,6 @@ impl<'a> Planner<'a> {
                 self.dropped.push(Dropped { key, row: row.number, reason: reason.to_owned() });
             }
         }
-    }
-
-    /// Makes the target of zeros where the row says so and its key is missing; whether it did. They take the dtype of the first tensor planned.
-    fn zeros(&mut self, row: &Row, action: &Action, numbers: &Numbers<'a>, shapes: &[Option<Vec<u64>>]) -> bool {
-        let key = row.sources[0].0.key(numbers);
-        let missing = !self.tensors.contains_key(&key) && !self.unreadable.covers(&key);
-        let (Some(_), true, [Some(shape)]) = (&row.zeros_if_missing, missing, shapes) else { return false };
-        self.claimed.insert(key, row.number);
-        let shape = match action.op {
-            Op::ConvOihwToOhwi => [0, 2, 3, 1].iter().filter_map(|&axis: &usize| shape.get(axis).copied()).collect(),
-            Op::Transpose => shape.iter().rev().copied().collect(),
-            _ => shape.clone(),
-        };
-        let dtype = self.outputs.first().map_or(Dtype::BF16, |output| output.dtype);
-        for target in &action.targets {
-            self.make(OutputTensor {
-                name: target.key(numbers),
-                dtype,
-                shape: shape.clone(),
-                sources: Vec::new(),
-                op: "zeros".to_owned(),
-                row: row.number,
-                assembly: Assembly { views: Vec::new(), interleave: 1 },
-                making: Making::Zeros,
-            });
-        }
-        true
     }
 
     /// The index that a row stacks over, with its numbers; an error when a config value behind it is wrong.
