@@ -143,7 +143,7 @@ def compressed(name, format, cases, ignore=()):
     for at, (module, arguments, shape, dtype) in enumerate(cases):
         args = QuantizationArgs(**arguments)
         groups[f"group_{at}"] = {
-            "targets": [f"re:.*{module}$" if at else "Linear"],
+            "targets": [f"re:.*[.]{module}$" if at else "Linear"],
             "weights": json.loads(args.model_dump_json()),
             "format": format,
         }
