@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN};
+use crate::checkpoint::form::stands_for;
+use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN, TensorSource};
 use crate::dtype::DtypeChoice;
 use crate::error::{ConvertError, Violation, ViolationKind};
 use crate::files::read_bounded;
@@ -12,6 +13,7 @@ use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::plan::pack::pack;
 use crate::plan::unpack::unpack;
 use crate::plan::{Plan, plan};
+use crate::prefix;
 use crate::progress::{Progress, Silent};
 use crate::recipe::Recipe;
 use crate::recipe::packing::Wish;
@@ -34,6 +36,8 @@ pub struct Request {
     pub dequantize: bool,
     /// Which dict of a PyTorch file is the state dict, dotted where it is in another (`a.b`); `None` takes the one there is.
     pub state_dict: Option<String>,
+    /// What every key begins with and the recipe's keys do not; `None` takes off what all keys carry where the recipe then fits.
+    pub strip_prefix: Option<String>,
 }
 
 /// A checkpoint with its plan as far as one could be made, and everything that is wrong.
@@ -61,12 +65,22 @@ pub struct Prepared {
 pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
     let scan = Checkpoint::scan_named(&request.source, request.state_dict.as_deref())?;
+    let mut notes = scan.notes;
     let mut survey = Survey { checkpoint: scan.checkpoint, plan: None, violations: scan.violations };
+    if let Some(prefix) = &request.strip_prefix {
+        match prefix::strip_named(&mut survey.checkpoint, prefix) {
+            Ok(note) => notes.push(note),
+            Err(violation) => survey.violations.push(violation),
+        }
+    }
     if request.dequantize {
         survey.unpack(request.dtype);
         return Ok(survey);
     }
-    let chosen = survey.config().and_then(|config| match named {
+    if named.is_some() && !survey.checkpoint.root().join("config.json").exists() {
+        notes.push("there is no config.json: the recipe's defaults stand for it".to_owned());
+    }
+    let chosen = survey.config(named.is_some()).and_then(|config| match named {
         Some(recipe) => Ok((config, recipe)),
         None => fitting(&config).map(|recipe| (config, recipe)),
     });
@@ -79,17 +93,34 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     };
     let layout = recipe.layout(request.layout.as_deref())?;
     let normalized = recipe.config.normalize(&config);
-    let tensors = crate::checkpoint::TensorSource::tensors(&survey.checkpoint);
-    let (mut plan, violations) = plan(&recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable);
-    plan.notes.extend(scan.notes);
+    let planned = |checkpoint: &Checkpoint| {
+        plan(&recipe, &layout, request.dtype, normalized.clone(), checkpoint.tensors(), &scan.unreadable)
+    };
+    let (mut made, mut violations) = planned(&survey.checkpoint);
+    if request.strip_prefix.is_none() && scan.unreadable.is_empty() && has_wrong_keys(&violations) {
+        for prefix in prefix::shared(survey.checkpoint.tensors()) {
+            let mut stripped = survey.checkpoint.keys_alone();
+            stripped.strip_prefix(&prefix);
+            let (other, fewer) = planned(&stripped);
+            // Half of what was wrong gone is no chance: what is left is then what is wrong.
+            if fewer.len() * 2 <= violations.len() {
+                survey.checkpoint.strip_prefix(&prefix);
+                notes.push(prefix::note(&prefix));
+                (made, violations) = (other, fewer);
+                break;
+            }
+        }
+    }
+    made.notes.extend(notes);
     survey.violations.extend(violations);
+    survey.violations.extend(survey.companions()?);
     if let Some(wish) = &request.quantize
         && survey.violations.is_empty()
     {
         // Rules speak of the finished plan's modules; on a broken one they would only add noise.
-        survey.violations.extend(pack(&mut plan, &recipe, wish));
+        survey.violations.extend(pack(&mut made, &recipe, wish));
     }
-    survey.plan = Some(plan);
+    survey.plan = Some(made);
     if survey.violations.is_empty() && !scan.unreadable.is_empty() {
         // What cannot be read always has a reason on the list; if ever it has not, it must still not pass for a whole checkpoint.
         let place = survey.checkpoint.root().display().to_string();
@@ -130,7 +161,7 @@ impl Survey {
         match read_config(&self.checkpoint) {
             Err(violation) => self.violations.push(violation),
             Ok(config) => {
-                let tensors = crate::checkpoint::TensorSource::tensors(&self.checkpoint);
+                let tensors = self.checkpoint.tensors();
                 let (plan, violations) = unpack(&config, tensors, dtype);
                 self.plan = Some(plan);
                 self.violations.extend(violations);
@@ -138,13 +169,22 @@ impl Survey {
         }
     }
 
-    /// The config of a checkpoint that has not been converted yet.
-    fn config(&self) -> Result<Value, Violation> {
+    /// What is wrong with the files that will come along.
+    fn companions(&self) -> Result<Vec<Violation>, ConvertError> {
+        let weights = self.checkpoint.files().iter().map(|file| file.name.as_str()).collect();
+        Ok(writer::beside(self.checkpoint.root(), &weights)?.violations(self.checkpoint.root()))
+    }
+
+    /// The config of a checkpoint that has not been converted yet; an empty one where there is none and `may_miss`.
+    fn config(&self, may_miss: bool) -> Result<Value, Violation> {
         let root = self.checkpoint.root();
         if root.join(MANIFEST_FILE).is_file() {
             let found = "a directory that mlxport has converted already";
             let place = root.display().to_string();
             return Err(Violation::new(ViolationKind::Unsupported, place, "a PyTorch checkpoint", found));
+        }
+        if may_miss && !root.join("config.json").exists() {
+            return Ok(Value::Object(serde_json::Map::new()));
         }
         read_config(&self.checkpoint)
     }
@@ -181,8 +221,15 @@ pub(crate) fn read_config(checkpoint: &Checkpoint) -> Result<Value, Violation> {
         let kind = ViolationKind::MissingFile;
         Violation::new(kind, "config.json", "a config beside the weights", error.to_string())
     })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Violation::new(ViolationKind::Config, "config.json", "JSON", error.to_string()))
+    if let Some(what) = stands_for(&bytes) {
+        return Err(Violation::new(ViolationKind::Config, "config.json", "JSON", what));
+    }
+    crate::json::parse(&bytes).map_err(|error| Violation::new(ViolationKind::Config, "config.json", "JSON", error))
+}
+
+/// Whether keys are missing or without a row: what a prefix would make of a checkpoint that fits.
+fn has_wrong_keys(violations: &[Violation]) -> bool {
+    violations.iter().any(|violation| matches!(violation.kind, ViolationKind::MissingKey | ViolationKind::ExtraKey))
 }
 
 /// `Ok`, or why a recipe is not for a config.

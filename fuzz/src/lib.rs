@@ -12,10 +12,11 @@ pub mod targets;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. `seeds/NAME` holds its seeds, `findings/NAME` the inputs that once failed.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     ("header", targets::header::run),
     ("index", targets::index::run),
     ("pickle", targets::pickle::run),
+    ("legacy", targets::legacy::run),
     ("recipe", targets::recipe::run),
     ("expression", targets::expression::run),
     ("config", targets::config::run),

@@ -268,8 +268,12 @@ impl Config {
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
         let path = dir.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        let config: Self =
-            serde_json::from_str(&text).map_err(|source| ConfigError::Parse { path: path.clone(), source })?;
+        // As the converter reads it: Python writes numbers that JSON does not have. What is no JSON at all has serde's own words.
+        let parsed = match mlxport_convert::json::parse(text.as_bytes()) {
+            Ok(value) => serde_json::from_value(value),
+            Err(_) => serde_json::from_str(&text),
+        };
+        let config: Self = parsed.map_err(|source| ConfigError::Parse { path: path.clone(), source })?;
         let violations = config.violations();
         if violations.is_empty() { Ok(config) } else { Err(ConfigError::Invalid { path, violations }) }
     }

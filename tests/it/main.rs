@@ -5,6 +5,7 @@ mod bf16;
 mod compare;
 mod decode;
 mod faults;
+mod files;
 mod hub;
 mod interrupted;
 mod lock;

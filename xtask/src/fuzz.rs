@@ -17,10 +17,11 @@ use crate::cargo;
 use report::Outcome;
 
 /// Every target, as `fuzz/src/lib.rs` lists them.
-pub const TARGETS: [&str; 17] = [
+pub const TARGETS: [&str; 18] = [
     "header",
     "index",
     "pickle",
+    "legacy",
     "recipe",
     "expression",
     "config",

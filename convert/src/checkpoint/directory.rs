@@ -10,7 +10,13 @@ use crate::error::{ConvertError, Violation, ViolationKind, Violations};
 
 use super::index::{self, Index, IndexForm};
 use super::listing::{self, Chosen};
+use super::form::{self, Form};
 use super::{Scan, SourceFile, TensorInfo, TensorSource, Unreadable, header, pickle};
+
+/// What is expected of a key.
+const ONE_FILE: &str = "each key in one file";
+/// From how many keys on that two files share they are told together.
+const MANY_REPEATED: usize = 3;
 
 /// An open checkpoint. Files stay open, so that a rename of the directory under us changes nothing.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub struct Checkpoint {
     stamps: Vec<Option<Stamp>>,
     files: Vec<SourceFile>,
     tensors: BTreeMap<String, TensorInfo>,
+    /// Whether any file is one of `torch.save`.
+    has_pickles: bool,
 }
 
 impl Checkpoint {
@@ -44,18 +52,43 @@ impl Checkpoint {
         }
         let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if !meta.is_file() || !(listing::is_safetensors(&name) || listing::is_pickle(&name)) {
+        if !meta.is_file() {
             return Err(ConvertError::Violations(Violations(vec![Violation::new(
                 ViolationKind::Unsupported,
                 path.display().to_string(),
-                "a directory, a .safetensors file, or a .bin, .pt or .pth file of PyTorch",
-                "something else",
+                "a directory, a .safetensors file, or one that torch.save wrote",
+                "something that is neither a file nor a directory",
             )])));
         }
         let mut scan = empty(root);
         add_file(&mut scan, &name, state_dict);
         refuse_unused_name(&mut scan, state_dict);
         Ok(scan)
+    }
+
+    /// Takes a prefix off every key that begins with it; a key that would then be there twice keeps its name.
+    pub fn strip_prefix(&mut self, prefix: &str) {
+        let all = std::mem::take(&mut self.tensors);
+        let (with, without): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.into_iter().partition(|(key, _)| key.len() > prefix.len() && key.starts_with(prefix));
+        self.tensors = without;
+        for (key, info) in with {
+            let short = key[prefix.len()..].to_owned();
+            let key = if self.tensors.contains_key(&short) { key } else { short };
+            self.tensors.insert(key, info);
+        }
+    }
+
+    /// The keys with what the headers say of them, without the files: to be planned with, not read.
+    pub(crate) fn keys_alone(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            handles: Vec::new(),
+            stamps: Vec::new(),
+            files: self.files.clone(),
+            tensors: self.tensors.clone(),
+            has_pickles: self.has_pickles,
+        }
     }
 
     /// The directory that holds the files (for a single file, its parent): where `config.json` and the tokenizer lie.
@@ -114,6 +147,7 @@ fn empty(root: &Path) -> Scan {
             stamps: Vec::new(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
+            has_pickles: false,
         },
         violations: Vec::new(),
         unreadable: Unreadable::default(),
@@ -124,10 +158,13 @@ fn empty(root: &Path) -> Scan {
 fn scan_directory(root: &Path, state_dict: Option<&str>) -> Result<Scan, ConvertError> {
     let mut scan = empty(root);
     let listing = listing::choose(root)?;
-    scan.notes.extend(listing.note);
+    scan.notes.extend(listing.notes);
     match listing.chosen {
         Chosen::Indexed(form) => scan_indexed(&mut scan, form, state_dict),
-        Chosen::Files(names) => names.iter().for_each(|name| add_file(&mut scan, name, state_dict)),
+        Chosen::Files(names) => {
+            names.iter().for_each(|name| add_file(&mut scan, name, state_dict));
+            join_repeated(&mut scan);
+        }
         Chosen::Nothing(violations) => {
             scan.unreadable.any = true;
             scan.violations.extend(violations);
@@ -139,10 +176,9 @@ fn scan_directory(root: &Path, state_dict: Option<&str>) -> Result<Scan, Convert
 
 /// A state dict's name says nothing about safetensors; whoever gave one expects it to be heeded.
 fn refuse_unused_name(scan: &mut Scan, state_dict: Option<&str>) {
-    let files = &scan.checkpoint.files;
     if let Some(name) = state_dict
-        && !files.is_empty()
-        && files.iter().all(|file| listing::is_safetensors(&file.name))
+        && !scan.checkpoint.files.is_empty()
+        && !scan.checkpoint.has_pickles
     {
         let expected = "a PyTorch pickle, of which --state-dict chooses a part";
         let found = format!("safetensors, which have no {name}");
@@ -159,8 +195,18 @@ fn scan_indexed(scan: &mut Scan, form: IndexForm, state_dict: Option<&str>) {
     }
     scan.violations.extend(violations);
     let nothing_known = index.weight_map.is_empty();
-    let names: BTreeSet<&String> = index.weight_map.values().collect();
-    for name in names {
+    let named: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
+    let (present, absent): (Vec<&str>, Vec<&str>) =
+        named.iter().partition(|name| scan.checkpoint.root.join(name).symlink_metadata().is_ok());
+    let unnamed = listing::unnamed(&scan.checkpoint.root, form.ending, &named);
+    if !absent.is_empty() {
+        scan.unreadable.any = true;
+        scan.violations.push(stale(form.file_name, &absent, &unnamed));
+    } else if !unnamed.is_empty() {
+        let (index, names) = (form.file_name, unnamed.join(", "));
+        scan.notes.push(format!("{names}: not read, because {index} does not name {}", them(unnamed.len())));
+    }
+    for name in present {
         add_file(scan, name, state_dict);
     }
     // A shard that cannot be read hides just the keys that the index puts there.
@@ -168,6 +214,43 @@ fn scan_indexed(scan: &mut Scan, form: IndexForm, state_dict: Option<&str>) {
     scan.unreadable.keys.extend(index.unusable.iter().cloned());
     check_listed(scan, &index);
     check_unlisted(scan, &index, form.file_name);
+}
+
+fn them(count: usize) -> &'static str {
+    if count == 1 { "it" } else { "them" }
+}
+
+/// An index that names files which are not there, in one line with those that are there and not named.
+fn stale(index: &str, absent: &[&str], unnamed: &[String]) -> Violation {
+    let expected = format!("the files that {index} names");
+    let found = if unnamed.is_empty() {
+        "no such file (download it again)".to_owned()
+    } else {
+        format!(
+            "other files there, which it does not name: {}; the index is of another sharding (take the release's own, or remove it: the \
+             files say themselves what they hold)",
+            listing::shortened(unnamed)
+        )
+    };
+    Violation::new(ViolationKind::MissingFile, listing::shortened(absent), expected, found)
+}
+
+/// One line for each two files that have keys in common, instead of a line for each key.
+fn join_repeated(scan: &mut Scan) {
+    let is_repeated = |violation: &Violation| violation.kind == ViolationKind::DuplicateKey && violation.rule.is_none();
+    let mut pairs: BTreeMap<String, usize> = BTreeMap::new();
+    for violation in scan.violations.iter().filter(|v| is_repeated(v) && v.expected == ONE_FILE) {
+        *pairs.entry(violation.found.clone()).or_default() += 1;
+    }
+    if scan.violations.len() < MANY_REPEATED {
+        return;
+    }
+    scan.violations.retain(|violation| !(is_repeated(violation) && violation.expected == ONE_FILE));
+    for (found, count) in pairs {
+        let files = found.strip_prefix("it in ").unwrap_or(&found).to_owned();
+        let expected = format!("{ONE_FILE} (these are two forms of one checkpoint: give the file itself as the source)");
+        scan.violations.push(Violation::new(ViolationKind::DuplicateKey, files, expected, format!("{count} keys in both")));
+    }
 }
 
 /// Every key of the index must be where the index says, unless that file could not be read.
@@ -213,6 +296,30 @@ struct Contents {
     broken: Vec<String>,
     hash: blake3::Hash,
     violations: Vec<Violation>,
+    notes: Vec<String>,
+    is_pickle: bool,
+}
+
+/// Reads what a file is by its bytes says it holds; its name decides only where the bytes are no file of weights.
+fn contents_of(
+    at: usize,
+    (file, name, byte_len): (&File, &str, u64),
+    state_dict: Option<&str>,
+) -> Result<Contents, Vec<Violation>> {
+    let form = form::of_file(file, byte_len);
+    match form {
+        Form::Archive => Ok(pickled(at, pickle::read_archive(file, name, byte_len, state_dict)?)),
+        Form::Legacy => Ok(pickled(at, pickle::read_legacy(file, name, byte_len, state_dict)?)),
+        // A broken header is told as one.
+        Form::Safetensors | Form::Empty | Form::Other if listing::is_safetensors(name) => safetensors(at, file, name, byte_len),
+        Form::Safetensors => safetensors(at, file, name, byte_len),
+        other => Err(other.refusal(name).into_iter().collect()),
+    }
+}
+
+fn safetensors(at: usize, file: &File, name: &str, byte_len: u64) -> Result<Contents, Vec<Violation>> {
+    let (header, violations) = header::read(file, name, byte_len)?;
+    Ok(headed(at, header, violations))
 }
 
 /// Opens one file and adds its tensors, or says why it cannot.
@@ -224,12 +331,7 @@ fn add_file(scan: &mut Scan, name: &str, state_dict: Option<&str>) {
         .and_then(|(file, byte_len)| {
             // Before anything is read, so that no write goes unseen.
             let stamp = stamp(&file).ok();
-            let contents = if listing::is_pickle(name) {
-                pickled(at, pickle::read(&file, name, byte_len, state_dict)?)
-            } else {
-                let (header, violations) = header::read(&file, name, byte_len)?;
-                headed(at, header, violations)
-            };
+            let contents = contents_of(at, (&file, name, byte_len), state_dict)?;
             Ok((file, stamp, byte_len, contents))
         });
     let (handle, stamp, byte_len, contents) = match opened {
@@ -241,7 +343,9 @@ fn add_file(scan: &mut Scan, name: &str, state_dict: Option<&str>) {
         }
     };
     scan.violations.extend(contents.violations);
+    scan.notes.extend(contents.notes);
     scan.unreadable.keys.extend(contents.broken);
+    scan.checkpoint.has_pickles |= contents.is_pickle;
     scan.checkpoint.stamps.push(stamp);
     scan.checkpoint.handles.push(handle);
     scan.checkpoint.files.push(SourceFile {
@@ -261,7 +365,7 @@ fn headed(file: usize, header: header::Header, violations: Vec<Violation>) -> Co
         (entry.key, TensorInfo::row_major(entry.info.dtype, shape, file, byte_offset))
     };
     let tensors = header.sound.into_iter().map(tensor).collect();
-    Contents { tensors, broken: header.broken, hash: header.hash, violations }
+    Contents { tensors, broken: header.broken, hash: header.hash, violations, notes: Vec::new(), is_pickle: false }
 }
 
 fn pickled(file: usize, pickled: pickle::Pickled) -> Contents {
@@ -269,8 +373,9 @@ fn pickled(file: usize, pickled: pickle::Pickled) -> Contents {
         let pickle::PickledTensor { key, dtype, shape, strides, byte_offset } = tensor;
         (key, TensorInfo { dtype, shape, file, byte_offset, strides })
     };
-    let pickle::Tensors { sound, broken, violations } = pickled.tensors;
-    Contents { tensors: sound.into_iter().map(tensor).collect(), broken, hash: pickled.hash, violations }
+    let pickle::Tensors { sound, broken, violations, notes } = pickled.tensors;
+    let tensors = sound.into_iter().map(tensor).collect();
+    Contents { tensors, broken, hash: pickled.hash, violations, notes, is_pickle: true }
 }
 
 /// Enters a tensor in the table; a key that another file has already is a violation, and the first one stays.
@@ -280,7 +385,7 @@ fn add_tensor(scan: &mut Scan, key: String, info: TensorInfo) {
         scan.violations.push(Violation::new(
             ViolationKind::DuplicateKey,
             key,
-            "each key in one file",
+            ONE_FILE,
             format!("it in {} and {}", files[first.file].name, files[info.file].name),
         ));
     } else {

@@ -4,6 +4,7 @@
 //! bytes of one tensor. [`Checkpoint`] is the implementation: a directory, or one file, of safetensors or of PyTorch's pickles. Nothing here reads a tensor's bytes until it is asked for a range of them.
 
 mod directory;
+pub mod form;
 pub mod header;
 pub mod index;
 mod listing;

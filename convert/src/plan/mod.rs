@@ -45,7 +45,7 @@ impl PlannedSource {
     }
 
     /// The whole of it, as it is stored.
-    fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         View::stored(&self.key, self.dtype, &self.shape, &self.strides)
     }
 }
@@ -121,6 +121,8 @@ pub struct Dropped {
     pub row: usize,
     /// Why it may be left out.
     pub reason: String,
+    /// It and the tensor that it must equal element by element, where that is why.
+    pub same_as: Option<(PlannedSource, PlannedSource)>,
 }
 
 /// Everything a conversion will do.

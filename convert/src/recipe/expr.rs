@@ -1,7 +1,8 @@
 //! The small integer expressions of a recipe: `3*clip_width`, `2*sam_grid-1`, `i >= first_dense && i % moe_every == 0`, `i in globals`.
 //!
 //! Values are integers; truth is 1 and 0; `/` is PyTorch's `//` (floor); every step is checked for overflow. A name is a dim of the
-//! recipe, `name[2]` or `name[i]` an item of one of its lists, from 0. Nothing else can be said, on purpose: a recipe is a table, not a program.
+//! recipe, `name[2]` or `name[i]` an item of one of its lists, from 0; `index_of(list, value)` is the first place of a value in a list
+//! and `count_of(list, value)` how often it is there. Nothing else can be said, on purpose: a recipe is a table, not a program.
 //!
 //! Precedence, loosest first: `||`, `&&`, comparisons and `in`, `+ -`, `* / %`, unary `! -`.
 
@@ -54,7 +55,20 @@ enum Node {
     Negate(Box<Node>),
     Two(Op, Box<Node>, Box<Node>),
     In(Box<Node>, String),
+    Search(Search, String, Box<Node>),
 }
+
+/// A function of a list and a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// The first place of the value in the list, from 0.
+    IndexOf,
+    /// How often the value is in the list.
+    CountOf,
+}
+
+/// The functions by name.
+const SEARCHES: [(&str, Search); 2] = [("index_of", Search::IndexOf), ("count_of", Search::CountOf)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Op {
@@ -136,7 +150,7 @@ fn collect<'a>(node: &'a Node, names: &mut Vec<(&'a str, bool)>) {
             collect(left, names);
             collect(right, names);
         }
-        Node::In(inner, list) => {
+        Node::In(inner, list) | Node::Search(_, list, inner) => {
             collect(inner, names);
             names.push((list, true));
         }
@@ -161,6 +175,18 @@ fn eval(node: &Node, dims: &Dims, bound: Option<i128>) -> Result<i128, EvalError
         Node::In(inner, name) => {
             let value = eval(inner, dims, bound)?;
             Ok(i128::from(list_of(name, dims)?.contains(&value)))
+        }
+        Node::Search(search, name, inner) => {
+            let value = eval(inner, dims, bound)?;
+            let list = list_of(name, dims)?;
+            match search {
+                Search::CountOf => Ok(list.iter().filter(|&&item| item == value).count() as i128),
+                Search::IndexOf => list
+                    .iter()
+                    .position(|&item| item == value)
+                    .map(|at| at as i128)
+                    .ok_or_else(|| EvalError::Bad(format!("no {value} in {name}, a list of {}", list.len()))),
+            }
         }
         Node::Two(op, left, right) => {
             let left = eval(left, dims, bound)?;
@@ -266,11 +292,27 @@ impl<'a> Parser<'a> {
             return self.integer().map(Node::Int);
         }
         let name = self.word()?;
+        if let Some((_, search)) = SEARCHES.iter().find(|(known, _)| *known == name)
+            && self.eat("(")
+        {
+            return self.search(*search);
+        }
         if !self.eat("[") {
             return Ok(Node::Name(name));
         }
         let at = self.level(0)?;
         if self.eat("]") { Ok(Node::Item(name, Box::new(at))) } else { Err(self.complaint("a closing bracket")) }
+    }
+
+    /// The rest of `index_of(list, value)` behind its parenthesis.
+    fn search(&mut self, search: Search) -> Result<Node, String> {
+        let list = self.word()?;
+        if !self.eat(",") {
+            return Err(self.complaint("a comma between the list and the value"));
+        }
+        let value = self.level(0)?;
+        let node = Node::Search(search, list, Box::new(value));
+        if self.eat(")") { Ok(node) } else { Err(self.complaint("a closing parenthesis")) }
     }
 
     fn integer(&mut self) -> Result<i128, String> {
@@ -329,6 +371,10 @@ mod tests {
             ("globals[i - 5]", 2),
             ("i - 1 in globals", 0),
             ("0 && 1/0", 0),
+            ("index_of(globals, 5) + 1", 2),
+            ("count_of(globals, 2)*3", 3),
+            ("count_of( globals , i - 1 )", 0),
+            ("!count_of(globals, index_of(globals, 2))", 1),
         ] {
             assert_eq!(value(text), Ok(expected), "{text}");
         }
@@ -337,7 +383,7 @@ mod tests {
     #[test]
     fn what_has_no_value_says_why() {
         assert_eq!(value("broken + 1"), Err(EvalError::Unset));
-        for text in ["1/0", "globals[2]", "globals[-1]", "99999999999999999999999999999999999999*9"] {
+        for text in ["1/0", "index_of(globals, 3)", "globals[2]", "globals[-1]", "99999999999999999999999999999999999999*9"] {
             assert!(matches!(value(text), Err(EvalError::Bad(_))), "{text}");
         }
     }
@@ -345,7 +391,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let long = "(".repeat(1000);
-        for text in ["", "1 +", "(1", "1 2", "a b", "w[", "w[]", "w[1", "1..2", "é", "in", &long] {
+        for text in ["", "1 +", "(1", "1 2", "a b", "w[", "w[]", "w[1", "1..2", "é", "index_of(globals 2)", "count_of(w", "index_of(2, globals)", "in", &long] {
             let parsed = Expr::parse(text);
             assert!(parsed.is_err() || text == "in", "{text}");
         }

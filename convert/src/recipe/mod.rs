@@ -160,6 +160,8 @@ pub enum Op {
     Drop {
         /// Why it may be.
         reason: String,
+        /// The tensor that it must equal, element by element.
+        same_as: Option<Pattern>,
     },
 }
 

@@ -215,6 +215,7 @@ pub struct RawRow {
     pub order: Option<RawOrder>,
     pub result: Option<RawShape>,
     pub reason: Option<String>,
+    pub same_as: Option<String>,
     #[serde(default, deserialize_with = "distinct")]
     pub layouts: BTreeMap<String, RawAction>,
 }
@@ -233,6 +234,7 @@ pub struct RawAction {
     pub order: Option<RawOrder>,
     pub result: Option<RawShape>,
     pub reason: Option<String>,
+    pub same_as: Option<String>,
 }
 
 impl RawRow {
@@ -249,6 +251,7 @@ impl RawRow {
             order: self.order.clone(),
             result: self.result.clone(),
             reason: self.reason.clone(),
+            same_as: self.same_as.clone(),
         }
     }
 }

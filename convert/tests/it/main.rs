@@ -4,6 +4,7 @@ mod directory;
 mod hostile_pickle;
 mod interrupted;
 mod packing;
+mod met;
 mod pickle;
 mod projectors;
 mod properties;
