@@ -90,14 +90,18 @@ mod tests {
         let source = "\u{feff}{\"a\": [0.0, Infinity], \"b\": -Infinity, \"c\": NaN, \"NaN \\\" Infinity\": \"NaN\"}";
         let value = parse(source.as_bytes()).expect("Python reads it");
         let text = to_text(&value);
-        assert!(text.contains("Infinity\n") && text.contains("\"b\": -Infinity") && text.contains("\"c\": NaN"), "{text}");
+        assert!(
+            text.contains("Infinity\n") && text.contains("\"b\": -Infinity") && text.contains("\"c\": NaN"),
+            "{text}"
+        );
         assert!(text.contains("\"NaN \\\" Infinity\": \"NaN\""), "{text}");
         assert_eq!(parse(text.as_bytes()), Ok(value));
     }
 
     #[test]
     fn what_is_no_json_stays_so() {
-        for text in ["{", "{\"a\": Inf}", "[NaN NaN]", "{\"a\": \"\\u0001mlxport number: NaN\", \"b\": NaN}", "nan", ""] {
+        for text in ["{", "{\"a\": Inf}", "[NaN NaN]", "{\"a\": \"\\u0001mlxport number: NaN\", \"b\": NaN}", "nan", ""]
+        {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
     }

@@ -29,7 +29,8 @@ pub fn strip_named(checkpoint: &mut Checkpoint, prefix: &str) -> Result<String, 
     let with = checkpoint.tensors().keys().filter(|key| key.len() > prefix.len() && key.starts_with(prefix)).count();
     if with == 0 {
         let expected = format!("keys that begin with {prefix}");
-        let first = checkpoint.tensors().keys().next().map_or("no keys".to_owned(), |key| format!("{key} and the like"));
+        let first =
+            checkpoint.tensors().keys().next().map_or("no keys".to_owned(), |key| format!("{key} and the like"));
         return Err(Violation::new(ViolationKind::MissingKey, "--strip-prefix", expected, first));
     }
     checkpoint.strip_prefix(prefix);

@@ -260,6 +260,18 @@ pub enum ConfigError {
     },
 }
 
+/// The names of the models that run here.
+const MODEL_TYPES: [&str; 3] = ["deepseekocr", "DeepseekOCR", "deepseek_vl_v2"];
+
+/// What to say of the config of a model that does not run here, before any of its fields is missed.
+fn other_model(config: &serde_json::Value) -> Option<String> {
+    let found = config.get("model_type")?.as_str().filter(|name| !MODEL_TYPES.contains(name))?;
+    let known = MODEL_TYPES[0];
+    Some(format!(
+        "model_type {found}: expected {known}, which runs here; other models are judged by recordings of their own ports (mlxport compare)"
+    ))
+}
+
 impl Config {
     /// Reads and checks `dir/config.json`.
     ///
@@ -270,7 +282,12 @@ impl Config {
         let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
         // As the converter reads it: Python writes numbers that JSON does not have. What is no JSON at all has serde's own words.
         let parsed = match mlxport_convert::json::parse(text.as_bytes()) {
-            Ok(value) => serde_json::from_value(value),
+            Ok(value) => {
+                if let Some(other) = other_model(&value) {
+                    return Err(ConfigError::Invalid { path, violations: vec![other] });
+                }
+                serde_json::from_value(value)
+            }
             Err(_) => serde_json::from_str(&text),
         };
         let config: Self = parsed.map_err(|source| ConfigError::Parse { path: path.clone(), source })?;

@@ -99,7 +99,10 @@ fn what_stands_in_the_place_of_a_file_is_told() {
     }
     refused(|source| write(source.join("config.json"), LFS), &["config.json", "a git-lfs pointer"]);
     refused(|source| write(source.join("tokenizer.json"), LFS), &["tokenizer.json", "a git-lfs pointer"]);
-    refused(|source| write(source.join("model.safetensors"), "<!DOCTYPE html><html>"), &["a web page", "download it again"]);
+    refused(
+        |source| write(source.join("model.safetensors"), "<!DOCTYPE html><html>"),
+        &["a web page", "download it again"],
+    );
     refused(
         |source| {
             for name in ["model.safetensors", "config.json"] {
@@ -114,8 +117,13 @@ fn what_stands_in_the_place_of_a_file_is_told() {
 
 #[test]
 fn files_that_do_not_belong_together_are_told_in_a_line() {
-    let copy = |source: &Path, to: &str| fs::copy(source.join("model.safetensors"), source.join(to)).map(drop).expect("copied");
-    refused(|source| copy(source, "model.fp16.safetensors"), &["model.fp16.safetensors", "model.safetensors", "give the file itself"]);
+    let copy = |source: &Path, to: &str| {
+        fs::copy(source.join("model.safetensors"), source.join(to)).map(drop).expect("copied")
+    };
+    refused(
+        |source| copy(source, "model.fp16.safetensors"),
+        &["model.fp16.safetensors", "model.safetensors", "give the file itself"],
+    );
     refused(
         |source| {
             copy(source, "consolidated");
@@ -125,10 +133,7 @@ fn files_that_do_not_belong_together_are_told_in_a_line() {
         &["consolidated.safetensors", "2 shards", "give the one file itself"],
     );
     let stale = ["model-00001-of-00003.safetensors", "model-00003-of-00003.safetensors"];
-    refused(
-        |source| shards(source, Some(stale)),
-        &[stale[0], stale[1], SHARDS[0], SHARDS[1], "another sharding"],
-    );
+    refused(|source| shards(source, Some(stale)), &[stale[0], stale[1], SHARDS[0], SHARDS[1], "another sharding"]);
     refused(
         |source| {
             shards(source, None);
@@ -169,8 +174,16 @@ fn a_config_is_read_as_python_reads_it() {
 #[test]
 fn every_file_beside_the_weights_comes_along_or_is_listed() {
     let taken = [
-        "tokenizer.json", "tokenizer.model", "spiece.model", "tekken.json", "qwen.tiktoken", "sentencepiece.bpe.model", "source.spm",
-        "video_preprocessor_config.json", "additional_chat_templates/tool_use.jinja", "generation_config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "spiece.model",
+        "tekken.json",
+        "qwen.tiktoken",
+        "sentencepiece.bpe.model",
+        "source.spm",
+        "video_preprocessor_config.json",
+        "additional_chat_templates/tool_use.jinja",
+        "generation_config.json",
     ];
     let left = ["README.md", "modeling_x.py", "assets/fig.png", "params.json"];
     let (_home, target) = converts(
@@ -244,7 +257,12 @@ fn a_lone_file_is_listed() {
 fn files_of_torch_save_convert_from_any_name_and_form() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let met = Path::new(env!("CARGO_MANIFEST_DIR")).join("convert/testdata/pickle/met");
-    for (name, word) in [("legacy.bin", "10 tensors"), ("whole.pt", "a whole model"), ("compiled.bin", "10 tensors"), ("weights.tar", "10 tensors")] {
+    for (name, word) in [
+        ("legacy.bin", "10 tensors"),
+        ("whole.pt", "a whole model"),
+        ("compiled.bin", "10 tensors"),
+        ("weights.tar", "10 tensors"),
+    ] {
         let output = mlxport(["inspect".as_ref(), met.join(name).as_os_str()]);
         assert_eq!(code(&output), 0, "{name}: {}", stderr(&output));
         assert!(stdout(&output).contains(word), "{name}: {}", stdout(&output));
@@ -252,4 +270,35 @@ fn files_of_torch_save_convert_from_any_name_and_form() {
     let output = convert(&met.join("quantized.bin"), &home.path().join("out"), &[]);
     assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("dequantize()"), "{}", stderr(&output));
+}
+
+/// A recording with a tensor that has no element (an expert that no token chose), against itself.
+#[test]
+fn compare_passes_over_empty_tensors() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let tensor = |shape: &[usize]| {
+        let count: usize = shape.iter().product();
+        let bytes = (0..count).flat_map(|at| (at as f32 + 0.5).to_le_bytes()).collect();
+        tensors::Owned { dtype: safetensors::Dtype::F32, shape: shape.to_vec(), bytes }
+    };
+    let point = |name: &str, kind: &str, shape: &[usize]| {
+        let floor = serde_json::json!({ "max_abs": 1e-6, "rms": 5e-7, "ref_rms": 1.0 });
+        let id = format!("{name}#0.{kind}");
+        serde_json::json!({
+            "point": name, "call": 0, "kind": kind, "tensor": id, "shape": shape, "dtype": "torch.float32", "noise_floor": floor,
+        })
+    };
+    let all: [(&str, &str, &[usize]); 4] =
+        [("a", "in", &[1, 4]), ("a", "out", &[1, 4]), ("b", "out", &[1, 2]), ("e", "out", &[0, 3])];
+    let order: Vec<_> = all.iter().map(|(name, kind, shape)| point(name, kind, shape)).collect();
+    let manifest = serde_json::json!({
+        "schema": 1, "spec": {}, "torch": "2.1", "made_by": "Torch 2.1 by hand", "inputs": ["x"], "order": order,
+    });
+    write(home.path().join("manifest.json"), &manifest.to_string());
+    tensors::write(&home.path().join("inputs.safetensors"), &[("x".to_owned(), tensor(&[1, 4]))].into());
+    let recorded = all.iter().map(|(name, kind, shape)| (format!("{name}#0.{kind}"), tensor(shape)));
+    tensors::write(&home.path().join("activations.safetensors"), &recorded.collect());
+    let output = mlxport(["compare".as_ref(), home.path().as_os_str(), home.path().as_os_str()]);
+    assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("empty: it has no element"), "{}", stdout(&output));
 }

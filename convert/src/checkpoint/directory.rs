@@ -8,15 +8,11 @@ use std::time::SystemTime;
 
 use crate::error::{ConvertError, Violation, ViolationKind, Violations};
 
+use super::form::{self, Form};
 use super::index::{self, Index, IndexForm};
 use super::listing::{self, Chosen};
-use super::form::{self, Form};
+use super::together::{ONE_FILE, join_repeated, stale, them};
 use super::{Scan, SourceFile, TensorInfo, TensorSource, Unreadable, header, pickle};
-
-/// What is expected of a key.
-const ONE_FILE: &str = "each key in one file";
-/// From how many keys on that two files share they are told together.
-const MANY_REPEATED: usize = 3;
 
 /// An open checkpoint. Files stay open, so that a rename of the directory under us changes nothing.
 #[derive(Debug)]
@@ -163,7 +159,7 @@ fn scan_directory(root: &Path, state_dict: Option<&str>) -> Result<Scan, Convert
         Chosen::Indexed(form) => scan_indexed(&mut scan, form, state_dict),
         Chosen::Files(names) => {
             names.iter().for_each(|name| add_file(&mut scan, name, state_dict));
-            join_repeated(&mut scan);
+            join_repeated(&mut scan.violations);
         }
         Chosen::Nothing(violations) => {
             scan.unreadable.any = true;
@@ -214,43 +210,6 @@ fn scan_indexed(scan: &mut Scan, form: IndexForm, state_dict: Option<&str>) {
     scan.unreadable.keys.extend(index.unusable.iter().cloned());
     check_listed(scan, &index);
     check_unlisted(scan, &index, form.file_name);
-}
-
-fn them(count: usize) -> &'static str {
-    if count == 1 { "it" } else { "them" }
-}
-
-/// An index that names files which are not there, in one line with those that are there and not named.
-fn stale(index: &str, absent: &[&str], unnamed: &[String]) -> Violation {
-    let expected = format!("the files that {index} names");
-    let found = if unnamed.is_empty() {
-        "no such file (download it again)".to_owned()
-    } else {
-        format!(
-            "other files there, which it does not name: {}; the index is of another sharding (take the release's own, or remove it: the \
-             files say themselves what they hold)",
-            listing::shortened(unnamed)
-        )
-    };
-    Violation::new(ViolationKind::MissingFile, listing::shortened(absent), expected, found)
-}
-
-/// One line for each two files that have keys in common, instead of a line for each key.
-fn join_repeated(scan: &mut Scan) {
-    let is_repeated = |violation: &Violation| violation.kind == ViolationKind::DuplicateKey && violation.rule.is_none();
-    let mut pairs: BTreeMap<String, usize> = BTreeMap::new();
-    for violation in scan.violations.iter().filter(|v| is_repeated(v) && v.expected == ONE_FILE) {
-        *pairs.entry(violation.found.clone()).or_default() += 1;
-    }
-    if scan.violations.len() < MANY_REPEATED {
-        return;
-    }
-    scan.violations.retain(|violation| !(is_repeated(violation) && violation.expected == ONE_FILE));
-    for (found, count) in pairs {
-        let files = found.strip_prefix("it in ").unwrap_or(&found).to_owned();
-        let expected = format!("{ONE_FILE} (these are two forms of one checkpoint: give the file itself as the source)");
-        scan.violations.push(Violation::new(ViolationKind::DuplicateKey, files, expected, format!("{count} keys in both")));
-    }
 }
 
 /// Every key of the index must be where the index says, unless that file could not be read.
@@ -311,7 +270,9 @@ fn contents_of(
         Form::Archive => Ok(pickled(at, pickle::read_archive(file, name, byte_len, state_dict)?)),
         Form::Legacy => Ok(pickled(at, pickle::read_legacy(file, name, byte_len, state_dict)?)),
         // A broken header is told as one.
-        Form::Safetensors | Form::Empty | Form::Other if listing::is_safetensors(name) => safetensors(at, file, name, byte_len),
+        Form::Safetensors | Form::Empty | Form::Other if listing::is_safetensors(name) => {
+            safetensors(at, file, name, byte_len)
+        }
         Form::Safetensors => safetensors(at, file, name, byte_len),
         other => Err(other.refusal(name).into_iter().collect()),
     }

@@ -94,7 +94,9 @@ impl Form {
             Self::Tar => {
                 refuse(ViolationKind::Unsupported, weights, &format!("a tar archive, PyTorch's first format ({again})"))
             }
-            Self::Gguf => refuse(ViolationKind::Unsupported, weights, "a GGUF file (take the release it was made from)"),
+            Self::Gguf => {
+                refuse(ViolationKind::Unsupported, weights, "a GGUF file (take the release it was made from)")
+            }
             Self::Hdf5 => refuse(ViolationKind::Unsupported, weights, "an HDF5 file of Keras (take a PyTorch release)"),
             Self::Other => refuse(ViolationKind::Unsupported, weights, "something else"),
         }

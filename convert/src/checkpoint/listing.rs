@@ -122,7 +122,8 @@ fn is_adapter(name: &str) -> bool {
 
 fn left_aside(adapters: &[String]) -> Option<String> {
     let names = adapters.join(", ");
-    (!adapters.is_empty()).then(|| format!("{names}: an adapter, not read (merge it first where it belongs to the model)"))
+    (!adapters.is_empty())
+        .then(|| format!("{names}: an adapter, not read (merge it first where it belongs to the model)"))
 }
 
 /// A directory of nothing but an adapter.
@@ -161,12 +162,16 @@ fn choose_safetensors(root: &Path, names: Vec<String>) -> Chosen {
     let set_of = |name: &str| numbered(name, ".safetensors").map(|(stem, _, count)| (stem.to_owned(), count));
     let sets: BTreeSet<(String, u64)> = shards.iter().filter_map(|name| set_of(name)).collect();
     if !rest.is_empty() || sets.len() > 1 {
-        let expected = format!("one set of shards, or an index ({}) that says which files count", index::SAFETENSORS.file_name);
+        let expected =
+            format!("one set of shards, or an index ({}) that says which files count", index::SAFETENSORS.file_name);
         let found = if rest.is_empty() {
             format!("{} sets of shards, {first} the first of them (keep one set in a directory)", sets.len())
         } else {
             let names = shortened(&rest);
-            format!("{} shards and {names} beside them (give the one file itself, or remove what is not wanted)", shards.len())
+            format!(
+                "{} shards and {names} beside them (give the one file itself, or remove what is not wanted)",
+                shards.len()
+            )
         };
         return refuse(ViolationKind::Unsupported, expected, found);
     }

@@ -9,6 +9,7 @@ pub mod header;
 pub mod index;
 mod listing;
 mod pickle;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -319,10 +319,8 @@ impl<'a> Planner<'a> {
     fn output(&mut self, row: &Row, action: &Action, numbers: &Numbers<'_>, sources: Vec<PlannedSource>) {
         if let Op::Drop { reason, same_as } = &action.op {
             for source in sources {
-                let twin = same_as.as_ref().map(|pattern| pattern.key(numbers));
-                let same_as = twin.and_then(|twin| self.twin(row, &source, &twin));
-                let (key, row, reason) = (source.key, row.number, reason.clone());
-                self.dropped.push(Dropped { key, row, reason, same_as });
+                let same_as = same_as.as_ref().and_then(|twin| self.twin(row, &source, &twin.key(numbers)));
+                self.dropped.push(Dropped { key: source.key, row: row.number, reason: reason.clone(), same_as });
             }
             return;
         }

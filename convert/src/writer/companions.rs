@@ -26,11 +26,14 @@ const NAMES: &[&str] = &[
     "vocab.txt",
 ];
 /// Beginnings of such names.
-const BEGINNINGS: &[&str] = &["added_tokens", "chat_template", "generation_config", "merges", "special_tokens", "tokenizer", "vocab"];
+const BEGINNINGS: &[&str] =
+    &["added_tokens", "chat_template", "generation_config", "merges", "special_tokens", "tokenizer", "vocab"];
 /// Ends of such names.
-const ENDS: &[&str] = &[".bpe.model", ".jinja", ".model", ".spm", ".tiktoken", "processor_config.json", "_tokenizer.json"];
+const ENDS: &[&str] =
+    &[".bpe.model", ".jinja", ".model", ".spm", ".tiktoken", "processor_config.json", "_tokenizer.json"];
 /// What a name that fits by its beginning must end in.
-const TEXTS: &[&str] = &[".bin", ".bpe", ".codes", ".jinja", ".json", ".jsonl", ".model", ".spm", ".tiktoken", ".txt", ".v3"];
+const TEXTS: &[&str] =
+    &[".bin", ".bpe", ".codes", ".jinja", ".json", ".jsonl", ".model", ".spm", ".tiktoken", ".txt", ".v3"];
 /// Folders whose templates come along.
 const FOLDERS: &[&str] = &["additional_chat_templates"];
 /// The largest such file, in bytes; the largest vocabularies take some tens of millions.
@@ -88,7 +91,9 @@ pub fn beside(root: &Path, weights: &BTreeSet<&str>) -> Result<Beside, ConvertEr
                 found.companions.extend(taken);
                 found.left.extend(left);
             }
-        } else if is_companion(&name) && std::fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BYTE_LEN) {
+        } else if is_companion(&name)
+            && std::fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BYTE_LEN)
+        {
             found.companions.push(name);
         } else {
             found.left.push(name);
@@ -172,15 +177,37 @@ mod tests {
     #[test]
     fn what_a_tokenizer_or_processor_needs_comes_along_and_code_and_weights_do_not() {
         for name in [
-            "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tokenizer.model.v3", "spiece.model", "tekken.json",
-            "sentencepiece.bpe.model", "qwen.tiktoken", "source.spm", "vocab.json", "video_preprocessor_config.json",
-            "additional_chat_templates/tool_use.jinja", "chat_template.jinja", "generation_config.json", "special_tokens.txt",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "tokenizer.model",
+            "tokenizer.model.v3",
+            "spiece.model",
+            "tekken.json",
+            "sentencepiece.bpe.model",
+            "qwen.tiktoken",
+            "source.spm",
+            "vocab.json",
+            "video_preprocessor_config.json",
+            "additional_chat_templates/tool_use.jinja",
+            "chat_template.jinja",
+            "generation_config.json",
+            "special_tokens.txt",
         ] {
             assert!(is_companion(name), "{name}");
         }
         for name in [
-            "tokenization_x.py", "tokenizer.py", "model.safetensors", "tokenizer.safetensors", "README.md", "config.json", "a/b.jinja",
-            "additional_chat_templates/../x.jinja", "pytorch_model.bin", "tokenizer.bin", "params.json", ".tokenizer.json",
+            "tokenization_x.py",
+            "tokenizer.py",
+            "model.safetensors",
+            "tokenizer.safetensors",
+            "README.md",
+            "config.json",
+            "a/b.jinja",
+            "additional_chat_templates/../x.jinja",
+            "pytorch_model.bin",
+            "tokenizer.bin",
+            "params.json",
+            ".tokenizer.json",
         ] {
             assert!(!is_companion(name), "{name}");
         }

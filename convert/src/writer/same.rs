@@ -17,7 +17,8 @@ pub fn check(plan: &Plan, source: &dyn TensorSource) -> Result<(), ConvertError>
     for (dropped, (own, twin)) in plan.dropped.iter().filter_map(|dropped| Some((dropped, dropped.same_as.as_ref()?))) {
         if let Some(element) = first_difference(source, own, twin)? {
             let expected = format!("the same weights as {} ({})", twin.key, dropped.reason);
-            let found = format!("others, from element {element} on (the config says that they are one; here they are not)");
+            let found =
+                format!("others, from element {element} on (the config says that they are one; here they are not)");
             let violation = Violation::new(ViolationKind::Config, &own.key, expected, found);
             violations.push(violation.by(format!("row {}", dropped.row)));
         }

@@ -125,7 +125,11 @@ fn what_is_no_tensor_is_passed_over_with_a_note() {
         [("long", long), ("negative", short_negative), ("bytes", bytes), ("fine", tensor("0", 4, 0, &[4], &[1]))];
     let scan = scan(&object(dict(&entries)));
     assert_eq!(scan.violations, []);
-    assert!(scan.notes[0].contains("long (an integer beyond 64 bits), negative (the integer -549755813888)"), "{:?}", scan.notes);
+    assert!(
+        scan.notes[0].contains("long (an integer beyond 64 bits), negative (the integer -549755813888)"),
+        "{:?}",
+        scan.notes
+    );
     assert_eq!(scan.checkpoint.tensors().len(), 1);
 }
 

@@ -3,8 +3,8 @@
 mod directory;
 mod hostile_pickle;
 mod interrupted;
-mod packing;
 mod met;
+mod packing;
 mod pickle;
 mod projectors;
 mod properties;

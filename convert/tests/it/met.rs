@@ -29,7 +29,11 @@ fn every_file_that_holds_the_model_converts_to_the_same_bytes() {
         ("last.ckpt", "last.ckpt", "all keys begin with net."),
         ("ddp.bin", "pytorch_model.bin", "all keys begin with module."),
         ("compiled.bin", "pytorch_model.bin", "all keys begin with module._orig_mod."),
-        ("ints.bin", "pytorch_model.bin", "height (the integer 192), use_stereo (True), name (the text \"mono\"), nothing (None)"),
+        (
+            "ints.bin",
+            "pytorch_model.bin",
+            "height (the integer 192), use_stereo (True), name (the text \"mono\"), nothing (None)",
+        ),
         ("loss.pth", "checkpoint.pth", "--state-dict"),
         ("rng.pth", "checkpoint.pth", "--state-dict"),
         ("ema.pth", "checkpoint.pth", "tensors of model were read; tensors also lie in ema (--state-dict"),
@@ -118,7 +122,8 @@ rows = [
     fs::write(home.path().join("tied.toml"), recipe).expect("writes");
     for (last, is_tied) in [(4.0_f32, true), (5.0, false)] {
         let source = home.path().join(format!("release-{last}"));
-        let bytes = |last: f32| [1.0, 2.0, 3.0, last].iter().flat_map(|value: &f32| value.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes =
+            |last: f32| [1.0, 2.0, 3.0, last].iter().flat_map(|value: &f32| value.to_le_bytes()).collect::<Vec<u8>>();
         let tensor = |name: &str, last| (name.to_owned(), safetensors::Dtype::F32, vec![2, 2], bytes(last));
         crate::support::tiny::write_release(
             &source,

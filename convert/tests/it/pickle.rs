@@ -198,7 +198,11 @@ fn a_state_dict_is_found_or_named() {
     assert_told(&unknown, ViolationKind::Unsupported, "trainer.pt", "ema.shadow");
     // The same dict under a second name is the same dict.
     assert_eq!(read_all(&scan("trainer.pt", Some("again")).checkpoint), read_all(&found.checkpoint));
-    assert!(found.notes.iter().any(|note| note.contains("ema.shadow") && note.contains("--state-dict")), "{:?}", found.notes);
+    assert!(
+        found.notes.iter().any(|note| note.contains("ema.shadow") && note.contains("--state-dict")),
+        "{:?}",
+        found.notes
+    );
     let safetensors = violations("toy.safetensors", Some("model"));
     assert_told(&safetensors, ViolationKind::Unsupported, "--state-dict", "safetensors");
 }
@@ -216,11 +220,7 @@ fn what_is_no_tensor_in_a_state_dict_is_named() {
 
 #[test]
 fn other_formats_and_other_things_are_told_apart() {
-    for (name, found) in [
-        ("bare.pt", "a bare pickle"),
-        ("script.pt", "TorchScript"),
-        ("evil.pt", "posix.system"),
-    ] {
+    for (name, found) in [("bare.pt", "a bare pickle"), ("script.pt", "TorchScript"), ("evil.pt", "posix.system")] {
         assert_told(&violations(name, None), ViolationKind::Unsupported, name, found);
     }
     assert!(!Path::new("mlxport-was-here").exists(), "something ran");

@@ -26,10 +26,7 @@ pub fn read(bytes: &[u8]) {
     place::write(&path, bytes);
     let scan = Checkpoint::scan_named(&path, None).expect("the file is there");
     let found = scan.checkpoint.tensors();
-    assert!(
-        !found.is_empty() || !scan.violations.is_empty() || !scan.notes.is_empty(),
-        "nothing found and no reason"
-    );
+    assert!(!found.is_empty() || !scan.violations.is_empty() || !scan.notes.is_empty(), "nothing found and no reason");
     for (key, info) in found {
         read_ends(&scan.checkpoint, key, info);
     }

@@ -6,8 +6,23 @@ use safetensors::Dtype;
 
 /// Modules whose names only a file made to do harm mentions.
 const HARMFUL_MODULES: &[&str] = &[
-    "commands", "ctypes", "importlib", "nt", "os", "os.path", "pip", "posix", "pty", "pydoc", "runpy", "shutil", "socket",
-    "subprocess", "sys", "timeit", "webbrowser",
+    "commands",
+    "ctypes",
+    "importlib",
+    "nt",
+    "os",
+    "os.path",
+    "pip",
+    "posix",
+    "pty",
+    "pydoc",
+    "runpy",
+    "shutil",
+    "socket",
+    "subprocess",
+    "sys",
+    "timeit",
+    "webbrowser",
 ];
 /// Harmful names of Python's own.
 const HARMFUL_BUILTINS: &[&str] = &["__import__", "apply", "breakpoint", "compile", "eval", "exec", "execfile", "open"];

@@ -54,14 +54,17 @@ pub fn open(file: &File, name: &str, file_byte_len: u64) -> Result<Legacy, Vec<V
     let mut byte_len = limit.min(FIRST_BYTE_LEN);
     loop {
         let mut stream = vec![0; byte_len as usize];
-        file.read_exact_at(&mut stream, 0)
-            .map_err(|error| vec![Violation::new(ViolationKind::BadHeader, name, "a readable file", error.to_string())])?;
+        file.read_exact_at(&mut stream, 0).map_err(|error| {
+            vec![Violation::new(ViolationKind::BadHeader, name, "a readable file", error.to_string())]
+        })?;
         match pickles(&stream) {
             Ok(pickles) => return pickles.located(&stream, (file, file_byte_len), name),
             Err(flaws) if byte_len < limit && flaws.iter().any(|flaw| flaw.is_end) => {
                 byte_len = byte_len.saturating_mul(4).min(limit);
             }
-            Err(flaws) => return Err(flaws.into_iter().map(|flaw| told(name, flaw, byte_len == file_byte_len)).collect()),
+            Err(flaws) => {
+                return Err(flaws.into_iter().map(|flaw| told(name, flaw, byte_len == file_byte_len)).collect());
+            }
         }
     }
 }
@@ -85,7 +88,8 @@ fn pickles(stream: &[u8]) -> Result<Pickles, Vec<Flaw>> {
     let mut next = |what: &str| {
         let begin = at;
         let loaded = load(&stream[begin..]).map_err(|flaws| {
-            let moved = |flaw: Flaw| Flaw { at: flaw.at + begin, expected: format!("{} ({what})", flaw.expected), ..flaw };
+            let moved =
+                |flaw: Flaw| Flaw { at: flaw.at + begin, expected: format!("{} ({what})", flaw.expected), ..flaw };
             flaws.into_iter().map(moved).collect::<Vec<_>>()
         })?;
         at += loaded.byte_len;
@@ -122,7 +126,11 @@ impl Pickles {
                 vec![Violation::new(kind, format!("{name}: storage {key}"), expected, found)]
             };
             let Some(&element_byte_len) = element_byte_lens.get(&key) else {
-                return Err(bad(ViolationKind::BadHeader, "a storage whose element type the file names", "none".into()));
+                return Err(bad(
+                    ViolationKind::BadHeader,
+                    "a storage whose element type the file names",
+                    "none".into(),
+                ));
             };
             let mut count = [0; COUNT_BYTE_LEN as usize];
             file.read_exact_at(&mut count, at).map_err(|_| {
@@ -146,8 +154,6 @@ impl Pickles {
 /// Bytes of an element of each storage, as the object's tensors name them.
 fn element_byte_lens(heap: &Heap) -> BTreeMap<String, u64> {
     let named = (0..heap.values().len()).filter_map(|at| storage_name(heap, at as Id));
-    let one = |name: StorageName<'_>| {
-        Some((name.key.to_owned(), globals::storage_element_byte_len(name.class?)?))
-    };
+    let one = |name: StorageName<'_>| Some((name.key.to_owned(), globals::storage_element_byte_len(name.class?)?));
     named.filter_map(one).collect()
 }

@@ -155,7 +155,13 @@ impl Machine {
             }
             b't' | b'l' | 0x91 => {
                 let parts = self.above_mark(at)?;
-                let kind = if code == b't' { Value::Tuple } else if code == b'l' { Value::List } else { Value::Set };
+                let kind = if code == b't' {
+                    Value::Tuple
+                } else if code == b'l' {
+                    Value::List
+                } else {
+                    Value::Set
+                };
                 self.push_new(at, kind(parts))
             }
             b'd' => {

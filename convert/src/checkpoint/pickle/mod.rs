@@ -50,7 +50,12 @@ pub struct Pickled {
 ///
 /// # Errors
 /// What keeps any tensor from being known. What is wrong with single tensors comes with the others.
-pub fn read_archive(file: &File, name: &str, file_byte_len: u64, wanted: Option<&str>) -> Result<Pickled, Vec<Violation>> {
+pub fn read_archive(
+    file: &File,
+    name: &str,
+    file_byte_len: u64,
+    wanted: Option<&str>,
+) -> Result<Pickled, Vec<Violation>> {
     let archive = archive::open(file, name, file_byte_len)?;
     let hash = blake3::hash(&archive.pickle);
     let loaded = load_whole(&archive.pickle, name)?;
@@ -61,7 +66,12 @@ pub fn read_archive(file: &File, name: &str, file_byte_len: u64, wanted: Option<
 ///
 /// # Errors
 /// As [`read_archive`].
-pub fn read_legacy(file: &File, name: &str, file_byte_len: u64, wanted: Option<&str>) -> Result<Pickled, Vec<Violation>> {
+pub fn read_legacy(
+    file: &File,
+    name: &str,
+    file_byte_len: u64,
+    wanted: Option<&str>,
+) -> Result<Pickled, Vec<Violation>> {
     let legacy::Legacy { loaded, storages, hash } = legacy::open(file, name, file_byte_len)?;
     Ok(Pickled { tensors: tensors_of(&loaded, &storages, name, wanted)?, hash })
 }

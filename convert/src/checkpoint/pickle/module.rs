@@ -14,9 +14,9 @@ const MAX_STEPS: usize = 1 << 20;
 /// Whether an object has the attributes that every `nn.Module` has.
 pub fn is_module(heap: &Heap, id: Id) -> bool {
     heap.attributes(id).is_some_and(|attributes| {
-        ["_parameters", "_modules"].iter().all(|name| {
-            heap.entry(attributes, name).is_some_and(|inner| heap.entries(inner).is_some())
-        })
+        ["_parameters", "_modules"]
+            .iter()
+            .all(|name| heap.entry(attributes, name).is_some_and(|inner| heap.entries(inner).is_some()))
     })
 }
 

@@ -12,7 +12,8 @@ use super::tensors::is_tensor;
 const USUAL_NAMES: &[&str] =
     &["state_dict", "model", "module", "model_state_dict", "net", "network", "weights", "params", "model_state"];
 /// Beginnings of names that trainers give to what is no model.
-const OTHER_NAMES: &[&str] = &["optim", "lr_sched", "sched", "rng", "callbacks", "loops", "scaler", "grad_scaler", "amp"];
+const OTHER_NAMES: &[&str] =
+    &["optim", "lr_sched", "sched", "rng", "callbacks", "loops", "scaler", "grad_scaler", "amp"];
 /// Parts of names that averaged copies of a model have.
 const AVERAGED_NAMES: &[&str] = &["ema", "shadow", "averaged", "swa"];
 /// The most choices that a message lists.
@@ -72,10 +73,8 @@ fn best(all: &[Candidate], root: Id) -> Option<Id> {
     };
     let top = all.iter().find(|candidate| candidate.id == root).map_or(0, |top| top.tensors);
     let largest = |list: &[&Candidate]| list.iter().map(|candidate| candidate.tensors).max().unwrap_or(0);
-    let models: Vec<&Candidate> = all
-        .iter()
-        .filter(|candidate| candidate.id != root && !begins(&candidate.name, OTHER_NAMES))
-        .collect();
+    let models: Vec<&Candidate> =
+        all.iter().filter(|candidate| candidate.id != root && !begins(&candidate.name, OTHER_NAMES)).collect();
     let (averaged, plain): (Vec<&Candidate>, Vec<&Candidate>) =
         models.iter().copied().partition(|candidate| is_averaged(&candidate.name));
     let usual: Vec<&Candidate> =

@@ -137,14 +137,20 @@ fn unwrap(heap: &Heap, id: Id) -> Result<(&str, &[Id]), Misfit> {
                     return Err(misfit("a tensor", heap.describe(*inner)));
                 }
             }
-            (("torch._tensor" | "torch.tensor", "_rebuild_from_type_v2" | "_rebuild_from_type"), [function, _, inner, ..]) => {
+            (
+                ("torch._tensor" | "torch.tensor", "_rebuild_from_type_v2" | "_rebuild_from_type"),
+                [function, _, inner, ..],
+            ) => {
                 let Value::Tuple(list) = heap.get(*inner) else { return Err(not_one()) };
                 (class, args) = (heap.class(*function).ok_or_else(not_one)?, list);
             }
             ((module, name), _) => {
                 let what = heap.describe(id);
                 let own = format!("what {module}.{name} makes");
-                return Err(misfit("a tensor", if heap.made(id).is_some_and(|(_, own)| own == Some(class)) { what } else { own }));
+                return Err(misfit(
+                    "a tensor",
+                    if heap.made(id).is_some_and(|(_, own)| own == Some(class)) { what } else { own },
+                ));
             }
         }
     }
@@ -219,7 +225,12 @@ pub fn storage_name(heap: &Heap, id: Id) -> Option<StorageName<'_>> {
         },
         _ => None,
     };
-    Some(StorageName { class: class.map(|(_, name)| name), key: heap.text(key)?, elements: size(heap, elements)?, part })
+    Some(StorageName {
+        class: class.map(|(_, name)| name),
+        key: heap.text(key)?,
+        elements: size(heap, elements)?,
+        part,
+    })
 }
 
 /// A storage as one tensor sees it.
@@ -232,18 +243,14 @@ struct Storage {
 
 impl Storage {
     /// A storage by its name. An untyped one counts bytes, and the tensor says what they are.
-    fn read(
-        heap: &Heap,
-        id: Id,
-        own_dtype: Option<Id>,
-        storages: &BTreeMap<String, Span>,
-    ) -> Result<Self, Misfit> {
+    fn read(heap: &Heap, id: Id, own_dtype: Option<Id>, storages: &BTreeMap<String, Span>) -> Result<Self, Misfit> {
         let name = storage_name(heap, id).ok_or_else(|| misfit("a storage", heap.describe(id)))?;
         let typed = name.class.and_then(globals::storage);
         let own = own_dtype.and_then(|dtype| heap.class(dtype)).filter(|(module, _)| *module == "torch");
         let own = own.and_then(|(_, name)| globals::dtype(name));
         let (Some(dtype), is_typed) = (own.or(typed), typed.is_some()) else {
-            let what = own_dtype.map_or(format!("{:?}", name.class.unwrap_or("another class")), |own| heap.describe(own));
+            let what =
+                own_dtype.map_or(format!("{:?}", name.class.unwrap_or("another class")), |own| heap.describe(own));
             return Err((ViolationKind::WrongDtype, "a dtype that safetensors has".into(), what));
         };
         let element_byte_len = (dtype.bitsize() as u64 / 8).max(1);
