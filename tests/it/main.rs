@@ -7,6 +7,7 @@ mod compare;
 mod decode;
 mod demo;
 mod faults;
+mod files;
 mod hub;
 mod interrupted;
 mod lock;

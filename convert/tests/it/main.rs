@@ -3,6 +3,7 @@
 mod directory;
 mod hostile_pickle;
 mod interrupted;
+mod met;
 mod packing;
 mod pickle;
 mod prequantized;
