@@ -148,6 +148,7 @@ fn facts(config: &Config, options: &LoadOptions) -> Facts {
         junction: Junction {
             point: "model.layers.0.input_layernorm",
             features: "model.projector",
+            whole_first: false,
             embeddings: "model.embed_tokens",
         },
         systems: &SYSTEMS,

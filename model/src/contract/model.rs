@@ -60,8 +60,10 @@ pub struct Facts {
 pub struct Junction {
     /// The point; its first input is the decoder's input.
     pub point: &'static str,
-    /// The module that returns the projected features of a batch of views; tiles are its first call.
+    /// The module that returns the projected features of a batch of views.
     pub features: &'static str,
+    /// Whether the whole view is its first call; else the tiles are, where there are any.
+    pub whole_first: bool,
     /// The module that returns the tokens' embeddings.
     pub embeddings: &'static str,
 }
@@ -178,6 +180,7 @@ pub trait Model {
         for (start, end) in chunks(tokens, chunk.unwrap_or(tokens).max(1)) {
             last = Some(self.hidden(&embeddings.try_index((.., start..end))?, Some(&mut *cache), pass)?);
         }
+        cache.prompt_ends();
         self.last_logits(&last.unwrap_or(embeddings), pass)
     }
 

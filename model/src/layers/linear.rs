@@ -34,6 +34,11 @@ impl Linear {
         Self { site: scope.site(), weight, bias: None, planted: scope.planted() }
     }
 
+    /// A layer whose weight \[out, in\] and bias \[out\] are loaded already.
+    pub fn with_bias(scope: &Scope, weight: Matrix, bias: Param) -> Self {
+        Self { site: scope.site(), weight, bias: Some(bias), planted: scope.planted() }
+    }
+
     /// Says how PyTorch lays out what goes in.
     #[must_use]
     pub(crate) fn with_input(mut self, input: TorchLayout) -> Self {

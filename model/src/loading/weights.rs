@@ -41,6 +41,8 @@ struct State {
     /// What the weights of projections become, if they are to be something else than stored.
     widened: Option<Dtype>,
     planted: Planted,
+    /// From the release's module paths, which the parts are written with, to those of the class that is answered to.
+    names: fn(&str) -> String,
     /// Tensors that are not read yet, by key.
     lazy: HashMap<String, Array>,
     unclaimed: RefCell<BTreeSet<String>>,
@@ -54,6 +56,14 @@ impl Weights {
     /// # Errors
     /// When a file is missing, truncated or malformed, or index and headers disagree.
     pub fn open(dir: &Path, packing: Packing, options: LoadOptions) -> Result<Self> {
+        Self::open_named(dir, packing, options, str::to_owned)
+    }
+
+    /// The same for a class whose modules have other paths than the release's: `names` makes the one of the other.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_named(dir: &Path, packing: Packing, options: LoadOptions, names: fn(&str) -> String) -> Result<Self> {
         let scan = Checkpoint::scan(dir)?;
         ConvertError::unless_empty(scan.violations)?;
         let checkpoint = scan.checkpoint;
@@ -71,6 +81,7 @@ impl Weights {
                 only,
                 widened: keeps_widened.then_some(dtype),
                 planted,
+                names,
                 lazy,
                 unclaimed,
                 violations,
@@ -129,7 +140,7 @@ impl Scope {
 
     /// The tap site of the module that lives here.
     pub fn site(&self) -> Site {
-        Site::new(self.path.clone())
+        Site::new((self.state.names)(&self.path))
     }
 
     /// The tensor `name` of this shape. A violation is noted and told by [`Weights::finish`]; the result then is a stand-in
@@ -207,6 +218,21 @@ impl Scope {
         }))
     }
 
+    /// A tensor cut in three along its first axis; views of it.
+    pub(crate) fn thirds(&self, name: &str, shape: &[i32]) -> Vec<Param> {
+        let whole = self.param(name, shape);
+        if whole.stored().ndim() == 0 {
+            return Vec::new();
+        }
+        let parts = ops::split_equal(whole.stored(), 3, 0);
+        parts.map(|parts| parts.into_iter().map(Param::new).collect()).unwrap_or_default()
+    }
+
+    /// What stands for a tensor that is not there; it is never computed with.
+    pub(crate) fn nothing(&self) -> Param {
+        Param::new(stand_in())
+    }
+
     fn violation(&self, name: &str, text: &str) {
         self.state.violations.borrow_mut().push(format!("{}: {text}", join(&self.key, name)));
     }
@@ -248,9 +274,10 @@ impl Scope {
         let Some(only) = &self.state.only else { return true };
         // A stack holds the weights of modules that PyTorch has beside it.
         let (path, is_stack) = match self.path.split_once(".switch_mlp") {
-            Some((layer, _)) => (layer, true),
-            None => (self.path.as_str(), false),
+            Some((layer, _)) => ((self.state.names)(layer), true),
+            None => ((self.state.names)(&self.path), false),
         };
+        let path = path.as_str();
         let inside =
             |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('.'));
         path.is_empty() || only.iter().any(|module| inside(module, path) || (is_stack && inside(path, module)))

@@ -21,6 +21,20 @@ pub struct ClipConfig {
     pub patch_size: i32,
     /// Epsilon of every LayerNorm: 1e-5.
     pub layer_norm_eps: f32,
+    /// Whose modules are answered to.
+    #[serde(skip)]
+    pub class: ClipClass,
+}
+
+/// Whose modules are answered to: they compute the same, cut differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClipClass {
+    /// The release's: given pixels besides features, one projection for queries, keys and values, the activation a function.
+    #[default]
+    Release,
+    /// transformers' (`modeling_unlimited_ocr.py`): given features, three projections, the activation a module, and the position table a
+    /// module's output only where it is not resampled.
+    Transformers,
 }
 
 impl ClipConfig {

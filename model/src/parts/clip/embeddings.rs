@@ -3,7 +3,7 @@
 
 use mlx_rs::{Array, Dtype, ops, ops::indexing::TryIndexOp};
 
-use super::config::ClipConfig;
+use super::config::{ClipClass, ClipConfig};
 use crate::{
     backend::{
         Param,
@@ -25,6 +25,7 @@ pub struct Embeddings {
     /// In the checkpoint, unused: SAM's features take the patches' place.
     _patch_embedding: Param,
     num_positions: i32,
+    class: ClipClass,
     resampling: Bicubic,
     /// The position table as resampled for a grid.
     tables: Kept<(i32, Bicubic, Dtype)>,
@@ -47,6 +48,7 @@ impl Embeddings {
             position_embedding: Embedding::load(&scope.child("position_embedding"), positions, width),
             _patch_embedding: scope.child("patch_embedding").param("weight", &[width, patch, patch, 3]),
             num_positions: positions,
+            class: config.class,
             resampling,
             tables: Kept::default(),
             planted,
@@ -63,7 +65,7 @@ impl Embeddings {
 
     /// With the table resampled in a given way.
     fn forward_with(&self, pixels: &Array, features: &Array, resampling: Bicubic, pass: &Pass) -> Result<Array> {
-        self.site.run(pass, &[pixels, features], || {
+        self.site.run(pass, given(self.class, &[pixels, features]), || {
             let (batch, grid, width) = (features.dim(0), features.dim(1), features.dim(3));
             let transposed = self.planted.has(GraphFault::SamFeaturesTransposed);
             let features = if transposed { &features.transpose_axes(&[0, 2, 1, 3])? } else { features };
@@ -84,8 +86,12 @@ impl Embeddings {
     fn positions(&self, grid: i32, x: &Array, resampling: Bicubic, pass: &Pass) -> Result<Array> {
         let ids: Vec<i32> = (0..self.num_positions).collect();
         let ids = Array::from_slice(&ids, &[1, self.num_positions]);
-        let table = self.position_embedding.forward(&ids, x.dtype(), pass)?;
-        if grid * grid + 1 == self.num_positions {
+        let is_resampled = grid * grid + 1 != self.num_positions;
+        // transformers reads a table that it resamples without calling the module.
+        let unheard = pass.unheard();
+        let is_called = !is_resampled || self.class == ClipClass::Release;
+        let table = self.position_embedding.forward(&ids, x.dtype(), if is_called { pass } else { &unheard })?;
+        if !is_resampled {
             return Ok(table);
         }
         let way = (grid, resampling, x.dtype());
@@ -113,7 +119,7 @@ impl Module for Embeddings {
 
     fn call(&self, inputs: &[Array], pass: &Pass) -> Result<Array> {
         self.site.isolated(inputs, |x| {
-            let (pixels, features) = two(&self.site, x)?;
+            let (pixels, features) = two(&self.site, self.class, x)?;
             self.forward(pixels, features, pass)
         })
     }
@@ -125,17 +131,26 @@ impl Module for Embeddings {
     fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {
         self.resampling.others(|mode| {
             self.site.isolated(inputs, |x| {
-                let (pixels, features) = two(&self.site, x)?;
+                let (pixels, features) = two(&self.site, self.class, x)?;
                 self.forward_with(pixels, features, mode, &Pass::plain())
             })
         })
     }
 }
 
-/// Pixels and features, as PyTorch passes them.
-pub(crate) fn two<'a>(site: &Site, inputs: &'a [Array]) -> Result<(&'a Array, &'a Array)> {
-    match inputs {
-        [a, b, ..] => Ok((a, b)),
+/// Pixels and features, as PyTorch passes them; transformers passes the features alone, which then stand for both.
+pub(crate) fn two<'a>(site: &Site, class: ClipClass, inputs: &'a [Array]) -> Result<(&'a Array, &'a Array)> {
+    match (class, inputs) {
+        (ClipClass::Release, [a, b, ..]) => Ok((a, b)),
+        (ClipClass::Transformers, [features, ..]) => Ok((features, features)),
         _ => Err(Error::input(site.path(), "pixels and SAM features", format!("{} inputs", inputs.len()))),
+    }
+}
+
+/// What a module of `class` is given of pixels and features.
+pub(crate) fn given<'a>(class: ClipClass, both: &'a [&'a Array; 2]) -> &'a [&'a Array] {
+    match class {
+        ClipClass::Release => both,
+        ClipClass::Transformers => &both[1..],
     }
 }

@@ -3,8 +3,8 @@
 use mlx_rs::Array;
 
 use super::{
-    config::ClipConfig,
-    embeddings::{Embeddings, two},
+    config::{ClipClass, ClipConfig},
+    embeddings::{Embeddings, given, two},
     layer::TransformerBlock,
 };
 use crate::{
@@ -21,6 +21,7 @@ pub struct ClipEncoder {
     embeddings: Embeddings,
     pre_layrnorm: LayerNorm,
     transformer: Transformer,
+    class: ClipClass,
     planted: Planted,
 }
 
@@ -32,6 +33,7 @@ impl ClipEncoder {
             embeddings: Embeddings::load(&scope.child("embeddings"), config),
             pre_layrnorm: LayerNorm::load(&scope.child("pre_layrnorm"), config.width, config.layer_norm_eps),
             transformer: Transformer::load(&scope.child("transformer"), config, layout),
+            class: config.class,
             planted: scope.planted(),
         }
     }
@@ -41,7 +43,7 @@ impl ClipEncoder {
     /// # Errors
     /// When the features do not fit the width.
     pub fn forward(&self, pixels: &Array, features: &Array, pass: &Pass) -> Result<Array> {
-        self.site.run(pass, &[pixels, features], || {
+        self.site.run(pass, given(self.class, &[pixels, features]), || {
             let x = self.embeddings.forward(pixels, features, pass)?;
             self.encode(&x, &Views::single(&x), pass)
         })
@@ -75,7 +77,7 @@ impl Module for ClipEncoder {
 
     fn call(&self, inputs: &[Array], pass: &Pass) -> Result<Array> {
         self.site.isolated(inputs, |x| {
-            let (pixels, features) = two(&self.site, x)?;
+            let (pixels, features) = two(&self.site, self.class, x)?;
             self.forward(pixels, features, pass)
         })
     }

@@ -1,14 +1,17 @@
 //! One layer: full attention and an MLP.
 
-use mlx_rs::Array;
+use mlx_rs::{Array, ops};
 
-use super::config::ClipConfig;
+use super::config::{ClipClass, ClipConfig};
 use crate::{
-    backend::kernels::{self, Mask, residual},
+    backend::{
+        Matrix,
+        kernels::{self, Mask, residual},
+    },
     contract::{Module, Operation, Pass, Site, one},
     error::Result,
     fault::{GraphFault, Planted},
-    layers::{LayerNorm, Linear, Views, activate, other_activations},
+    layers::{Activation, LayerNorm, Linear, Views, activate, other_activations},
     loading::{Layout, Scope},
 };
 
@@ -59,10 +62,61 @@ impl Module for TransformerBlock {
     }
 }
 
+/// What makes queries, keys and values.
+enum Projection {
+    /// One layer.
+    Joined(Linear),
+    /// One each, as transformers has them.
+    Apart([Linear; 3]),
+}
+
+impl Projection {
+    fn load(scope: &Scope, config: &ClipConfig, layout: Layout) -> Self {
+        let width = config.width;
+        let names = ["q_proj", "k_proj", "v_proj"];
+        match (config.class, layout) {
+            (ClipClass::Release, _) => {
+                let parts = (layout == Layout::Split).then_some(names);
+                Self::Joined(Linear::load_packed(&scope.child("qkv_proj"), parts, width, 3 * width))
+            }
+            (ClipClass::Transformers, Layout::Split) => {
+                Self::Apart(names.map(|name| Linear::load(&scope.child(name), width, width, true)))
+            }
+            (ClipClass::Transformers, Layout::MlxVlm) => {
+                let packed = scope.child("qkv_proj");
+                let weights = packed.thirds("weight", &[3 * width, width]);
+                let mut parts = weights.into_iter().zip(packed.thirds("bias", &[3 * width]));
+                Self::Apart(names.map(|name| {
+                    let (weight, bias) = parts.next().unwrap_or_else(|| (packed.nothing(), packed.nothing()));
+                    Linear::with_bias(&scope.child(name), Matrix::Floats(weight), bias)
+                }))
+            }
+        }
+    }
+
+    /// Queries, keys and values side by side: \[N, T, width\] → \[N, T, 3·width\].
+    fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
+        match self {
+            Self::Joined(all) => all.forward(x, pass),
+            Self::Apart(each) => {
+                let parts = each.iter().map(|part| part.forward(x, pass)).collect::<Result<Vec<_>>>()?;
+                Ok(ops::concatenate(&parts, 2)?)
+            }
+        }
+    }
+
+    fn modules(&self) -> Vec<&dyn Module> {
+        match self {
+            Self::Joined(all) => vec![all],
+            Self::Apart(each) => each.iter().map(|part| part as &dyn Module).collect(),
+        }
+    }
+}
+
 /// Full attention over the sequence (`NoTPAttention`): \[N, T, width\] → the same.
 pub struct Attention {
     site: Site,
-    qkv_proj: Linear,
+    project: Projection,
     out_proj: Linear,
     heads: i32,
     head_dim: i32,
@@ -72,10 +126,9 @@ pub struct Attention {
 impl Attention {
     fn load(scope: &Scope, config: &ClipConfig, layout: Layout) -> Self {
         let (width, heads) = (config.width, config.heads);
-        let parts = (layout == Layout::Split).then_some(["q_proj", "k_proj", "v_proj"]);
         Self {
             site: scope.site(),
-            qkv_proj: Linear::load_packed(&scope.child("qkv_proj"), parts, width, 3 * width),
+            project: Projection::load(scope, config, layout),
             out_proj: Linear::load(&scope.child("out_proj"), width, width, true),
             heads,
             head_dim: width / heads,
@@ -85,7 +138,7 @@ impl Attention {
 
     fn forward(&self, x: &Array, views: &Views, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[x], || {
-            let qkv = self.qkv_proj.forward(x, pass)?;
+            let qkv = self.project.forward(x, pass)?;
             self.out_proj.forward(&views.each(&qkv, |qkv| self.attend(qkv))?, pass)
         })
     }
@@ -112,7 +165,7 @@ impl Module for Attention {
     }
 
     fn children(&self) -> Vec<&dyn Module> {
-        vec![&self.qkv_proj, &self.out_proj]
+        self.project.modules().into_iter().chain([&self.out_proj as &dyn Module]).collect()
     }
 
     fn operations(&self) -> Vec<Operation> {
@@ -120,12 +173,13 @@ impl Module for Attention {
     }
 }
 
-/// fc2(quick_gelu(fc1(x))) (`NoTPFeedForward`); the activation is a function in PyTorch and has no tap.
+/// fc2(quick_gelu(fc1(x))) (`NoTPFeedForward`); the activation is a function in the release and has no tap, in transformers it is a module.
 pub struct FeedForward {
     site: Site,
     fc1: Linear,
     fc2: Linear,
     activation: Operation,
+    activation_fn: Option<Activation>,
     planted: Planted,
 }
 
@@ -133,17 +187,20 @@ impl FeedForward {
     fn load(scope: &Scope, config: &ClipConfig) -> Self {
         let planted = scope.planted();
         let (width, inner) = (config.width, config.ffn_hidden_size);
+        let activation = if planted.has(GraphFault::ClipExactGelu) {
+            Operation::Gelu
+        } else if planted.has(GraphFault::ClipTanhGelu) {
+            Operation::GeluTanh
+        } else {
+            Operation::QuickGelu
+        };
+        let is_module = config.class == ClipClass::Transformers;
         Self {
             site: scope.site(),
             fc1: Linear::load(&scope.child("fc1"), width, inner, true),
             fc2: Linear::load(&scope.child("fc2"), inner, width, true),
-            activation: if planted.has(GraphFault::ClipExactGelu) {
-                Operation::Gelu
-            } else if planted.has(GraphFault::ClipTanhGelu) {
-                Operation::GeluTanh
-            } else {
-                Operation::QuickGelu
-            },
+            activation,
+            activation_fn: is_module.then(|| Activation::new(&scope.child("activation_fn"), activation)),
             planted,
         }
     }
@@ -151,7 +208,11 @@ impl FeedForward {
     fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[x], || {
             let inner = self.fc1.forward(x, pass)?;
-            self.fc2.forward(&activate(self.planted, self.activation, &inner)?, pass)
+            let active = match &self.activation_fn {
+                Some(module) => module.forward(&inner, pass)?,
+                None => activate(self.planted, self.activation, &inner)?,
+            };
+            self.fc2.forward(&active, pass)
         })
     }
 
@@ -171,11 +232,12 @@ impl Module for FeedForward {
     }
 
     fn children(&self) -> Vec<&dyn Module> {
-        vec![&self.fc1, &self.fc2]
+        let activation = self.activation_fn.iter().map(|module| module as &dyn Module);
+        [&self.fc1 as &dyn Module].into_iter().chain(activation).chain([&self.fc2 as &dyn Module]).collect()
     }
 
     fn operations(&self) -> Vec<Operation> {
-        vec![self.activation]
+        if self.activation_fn.is_some() { Vec::new() } else { vec![self.activation] }
     }
 
     fn alternatives(&self, inputs: &[Array]) -> Result<Vec<(String, Array)>> {

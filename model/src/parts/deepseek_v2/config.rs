@@ -59,6 +59,10 @@ pub struct LanguageConfig {
     pub use_mla: bool,
     /// An output head that is the token table: not supported.
     pub tie_word_embeddings: bool,
+    /// How many of the tokens generated last attention sees, besides the whole prompt (`modeling_unlimited_ocr.py`); none: all. Read only by
+    /// families that have it.
+    #[serde(skip)]
+    pub sliding_window: Option<i32>,
 }
 
 /// How the router picks experts (`MoEGate.forward`).

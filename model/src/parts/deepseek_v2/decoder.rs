@@ -20,6 +20,10 @@ pub struct Decoder {
     norm: RmsNorm,
     lm_head: Linear,
     rotary: RotaryEmbedding,
+    /// The path of the whole of it: the model's own, or a module within it.
+    whole: Site,
+    /// How many of the last generated tokens are seen; none: all.
+    window: Option<i32>,
     planted: Planted,
 }
 
@@ -35,7 +39,9 @@ impl Decoder {
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             norm: RmsNorm::load(&scope.child("norm"), hidden, config.rms_norm_eps),
             lm_head: Linear::load(&root.enter("language_model.lm_head", "lm_head"), hidden, vocabulary, false),
-            rotary: RotaryEmbedding::new(Site::new("rotary"), config.head_dim(), config.rope_theta, root.planted()),
+            whole: scope.site(),
+            window: config.sliding_window,
+            rotary: RotaryEmbedding::new(scope.child("rotary_emb").site(), config.head_dim(), config.rope_theta, root.planted()),
             planted: root.planted(),
         }
     }
@@ -54,6 +60,11 @@ impl Decoder {
     /// When the width does not fit.
     pub fn hidden(&self, embeddings: &Array, mut cache: Option<&mut KvCache>, pass: &Pass) -> Result<Array> {
         let positions = self.positions(cache.as_deref(), embeddings)?;
+        let is_module = self.whole.path() != "model";
+        if is_module {
+            pass.show(self.whole.path(), Kind::Input(0), || Ok(embeddings.clone()))?;
+            self.rotary.show(embeddings, &positions, pass)?;
+        }
         let mut x = embeddings.clone();
         for (index, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_mut().and_then(|c| c.layer(index));
@@ -61,6 +72,9 @@ impl Decoder {
         }
         let skips = self.planted.has(GraphFault::FinalNormMissing);
         let x = if skips { x } else { self.norm.forward(&x, pass)? };
+        if is_module {
+            pass.show(self.whole.path(), Kind::Output, || Ok(x.clone()))?;
+        }
         pass.show("model", Kind::Output, || Ok(x.clone()))?;
         Ok(x)
     }
@@ -77,7 +91,10 @@ impl Decoder {
 
     /// An empty cache of one sequence.
     pub fn new_cache(&self) -> KvCache {
-        KvCache::new(self.layers.len())
+        match self.window {
+            Some(window) => KvCache::with_window(self.layers.len(), window),
+            None => KvCache::new(self.layers.len()),
+        }
     }
 
     /// Where the tokens of `embeddings` \[B, T, hidden\] stand, and what they see of `cache`.
@@ -103,6 +120,6 @@ impl Decoder {
     /// Its other modules, in PyTorch's order.
     pub fn modules(&self) -> Vec<&dyn Module> {
         let layers = self.layers.iter().map(|layer| layer as &dyn Module);
-        layers.chain([&self.norm as &dyn Module, &self.lm_head]).collect()
+        [&self.rotary as &dyn Module].into_iter().chain(layers).chain([&self.norm as &dyn Module, &self.lm_head]).collect()
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     backend::{Matrix, fused, lanes, runtime},
-    contract::{Module, Operation, Pass, Site, one},
+    contract::{Kind, Module, Operation, Pass, Site, one},
     error::Result,
     fault::{GraphFault, Planted, Variant},
     layers::Linear,
@@ -96,6 +96,11 @@ impl Moe {
             } else {
                 self.routed(x, &indices, &weights, pass)?
             };
+            // transformers has all experts in one module, which is given rows of tokens.
+            let fused = self.site.path().to_owned() + ".experts";
+            let rows = |x: &Array| -> Result<Array> { Ok(x.reshape(&[indices.dim(0), x.dim(2)])?) };
+            pass.show(&fused, Kind::Input(0), || rows(x))?;
+            pass.show(&fused, Kind::Output, || rows(&routed))?;
             Ok(match shared(x)? {
                 Some(shared) if !self.planted.has(GraphFault::SharedExpertsMissing) => routed.add(shared)?,
                 _ => routed,
