@@ -69,9 +69,8 @@ def _mlx_lm(directory: Path) -> nn.Module:
 
 
 def _mlx_vlm(directory: Path) -> nn.Module:
-    from mlx_vlm.utils import load_model
-
-    return load_model(directory, lazy=True, strict=True)
+    # mlx-vlm is an extra: where it is not installed, the type checker cannot resolve a plain import.
+    return importlib.import_module("mlx_vlm.utils").load_model(directory, lazy=True, strict=True)
 
 
 def _from_file(name: str, directory: Path) -> nn.Module:
