@@ -13,7 +13,9 @@ use crate::cargo;
 use crate::stages::{exit_code, succeed};
 
 /// What the package's checks need beside the package. `MLXPORT_PYTHON` names an interpreter that has them already.
-const PACKAGES: [&str; 8] = ["torch", "transformers", "mlx", "mlx-lm", "numpy", "pytest", "ruff", "pyright"];
+const PACKAGES: [&str; 8] = ["torch", "transformers", MLX, "mlx-lm", "numpy", "pytest", "ruff", "pyright"];
+/// On Linux the `mlx` wheel has no backend of its own: its extra `cpu` brings one.
+const MLX: &str = if cfg!(target_os = "linux") { "mlx[cpu]" } else { "mlx" };
 /// The types that are checked end to end.
 const TYPES: [&str; 2] = ["llama", "qwen3_moe"];
 

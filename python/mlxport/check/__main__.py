@@ -9,7 +9,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-NEEDED = {"torch": "torch", "transformers": "transformers", "mlx": "mlx", "mlx_lm": "mlx-lm", "mlx_vlm": "mlx-vlm"}
+# What pip calls each package; on Linux MLX has its backends as extras.
+NEEDED = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "mlx": "mlx" if sys.platform == "darwin" else '"mlx[cpu]"',
+    "mlx_lm": "mlx-lm",
+    "mlx_vlm": "mlx-vlm",
+    "gguf": "gguf",
+    "accelerate": "accelerate",
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -29,16 +38,29 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def missing(port: str | None) -> list[str]:
+def missing(args: argparse.Namespace) -> list[str]:
     """The packages that are needed and not installed, by pip's names."""
-    wanted = ["torch", "transformers", "mlx", "mlx_lm"] + (["mlx_vlm"] if port == "mlx-vlm" else [])
-    return [NEEDED[name] for name in wanted if importlib.util.find_spec(name) is None]
+    wanted = ["torch", "transformers", "mlx", "mlx_lm"]
+    wanted += ["mlx_vlm"] if args.port == "mlx-vlm" else []
+    wanted += ["gguf", "accelerate"] if str(args.model).endswith(".gguf") else []
+    return [NEEDED[name] for name in wanted if not installed(name)]
+
+
+def installed(name: str) -> bool:
+    """Whether a package can be used. On Linux the wheel `mlx` alone has no backend: then it cannot be imported."""
+    if name != "mlx" or importlib.util.find_spec(name) is None:
+        return importlib.util.find_spec(name) is not None
+    try:
+        importlib.import_module("mlx.core")
+    except ImportError:
+        return False
+    return True
 
 
 def main() -> int:
     """Runs it; 0 where check.json was written, 2 where nothing could be compared."""
     args = arguments()
-    lacking = missing(args.port)
+    lacking = missing(args)
     if lacking:
         print(f"error: not installed here: {', '.join(lacking)}; pip install {' '.join(lacking)}", file=sys.stderr)
         return 2

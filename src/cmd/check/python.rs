@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use super::Args;
 
 /// What brings the package and what it needs.
-const PIP: &str = "pip install ./python torch transformers mlx mlx-lm";
+const PIP: &str = "pip install \"./python[check]\" (see docs/check.md)";
 
 /// Lets the package make the reference, run the port and write recordings into `out`. What it says goes to stderr.
 ///
