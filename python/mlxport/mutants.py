@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -217,36 +218,45 @@ def checked(binary: str, model_type: str, file: Path, scenarios: str) -> dict:
     return said
 
 
+def unchanged(binary: str, model_type: str, place: Path) -> dict:
+    """What is said of a copy without a fault."""
+    said = checked(binary, model_type, copied(model_type, place, None), "prefill,decode,chunked")
+    print(f"{model_type:12} unchanged: {said['verdict']}", flush=True)
+    return {
+        "model_type": model_type,
+        "name": "unchanged",
+        "right": said["verdict"] == "pass",
+        "said": said.get("first"),
+    }
+
+
+def planted(binary: str, fault: Fault, place: Path) -> dict:
+    """Whether one fault is caught, and by the right module."""
+    said = checked(binary, fault.model_type, copied(fault.model_type, place, fault), fault.scenario)
+    first = said.get("first") or {}
+    point = first.get("point", "")
+    print(
+        f"{fault.model_type:12} {fault.name}: {said['verdict']}, first {point}, {first.get('cause')}",
+        flush=True,
+    )
+    return {**asdict(fault), "right": said["verdict"] == "fail", "named": fault.module in point, "said": first}
+
+
 def main() -> int:
     """Runs all; 0 when every fault is caught, 90 % by the right module, and no unchanged port is called wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", required=True)
     parser.add_argument("--only", default="*", help="only types that fit this glob")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
+    parser.add_argument("--jobs", type=int, default=1, help="so many checks side by side")
     args = parser.parse_args()
     faults = [fault for fault in FAULTS if fnmatch.fnmatch(fault.model_type, args.only)]
-    results: list[dict] = []
-    with tempfile.TemporaryDirectory() as place:
-        for model_type in dict.fromkeys(fault.model_type for fault in faults):
-            said = checked(args.binary, model_type, copied(model_type, Path(place), None), "prefill,decode,chunked")
-            results.append(
-                {
-                    "model_type": model_type,
-                    "name": "unchanged",
-                    "right": said["verdict"] == "pass",
-                    "said": said.get("first"),
-                }
-            )
-            print(f"{model_type:12} unchanged: {said['verdict']}", flush=True)
-        for fault in faults:
-            said = checked(args.binary, fault.model_type, copied(fault.model_type, Path(place), fault), fault.scenario)
-            point = (said.get("first") or {}).get("point", "")
-            caught, named = said["verdict"] == "fail", fault.module in point
-            results.append({**asdict(fault), "right": caught, "named": named, "said": said.get("first")})
-            print(
-                f"{fault.model_type:12} {fault.name}: {said['verdict']}, first {point}, {(said.get('first') or {}).get('cause')}",
-                flush=True,
-            )
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(args.jobs) as pool:
+        clean = pool.map(
+            lambda kind: unchanged(args.binary, kind, Path(place)), dict.fromkeys(f.model_type for f in faults)
+        )
+        planted_ones = pool.map(lambda fault: planted(args.binary, fault, Path(place)), faults)
+        results = [*clean, *planted_ones]
     if args.out:
         args.out.write_text(json.dumps(results, indent=1))
     return verdict(results)

@@ -40,7 +40,9 @@ def say(text: str) -> None:
 def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Runs the check; what check.json says. Recordings go below `args.out`."""
     began = time.monotonic()
-    torch.set_num_threads(max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)))
+    if "OMP_NUM_THREADS" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        torch.set_num_threads(max(1, min(4, cores)))
     torch.manual_seed(0)
     names = wanted(args.scenarios)
     port = args.port or default_port(args)

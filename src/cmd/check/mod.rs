@@ -25,11 +25,14 @@ use said::Said;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A Hugging Face directory, a GGUF file that transformers reads, or a hub id
-    #[arg(required_unless_present = "model_type", conflicts_with = "model_type")]
+    #[arg(required_unless_present_any = ["model_type", "recorded"], conflicts_with_all = ["model_type", "recorded"])]
     model: Option<String>,
     /// A small random model of this architecture instead, made on the spot
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", conflicts_with = "recorded")]
     model_type: Option<String>,
+    /// Judge what `python -m mlxport.check --out DIR` has recorded, here or on another machine; nothing is run
+    #[arg(long, value_name = "DIR")]
+    recorded: Option<PathBuf>,
     /// The port: mlx-lm, mlx-vlm, or FILE.py:Class [default: mlx-lm; mlx-vlm for models with pictures]
     #[arg(long)]
     port: Option<String>,
@@ -77,8 +80,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     let allowed = Allowed::parse(&args.allow_unmapped)?;
     let work = tempfile::Builder::new().prefix("mlxport-check-").tempdir().context("making a folder to work in")?;
-    let recorded = work.path().join("recorded");
-    python::record(args, &recorded)?;
+    let recorded = args.recorded.clone().unwrap_or_else(|| work.path().join("recorded"));
+    if args.recorded.is_none() {
+        python::record(args, &recorded)?;
+    }
     let said = Said::read(&recorded)?;
     let judged = judge::all(&said, &recorded, &allowed, args.tolerances.as_deref())?;
     let outcome = Outcome::of(&said, &judged, &allowed);
