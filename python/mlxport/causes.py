@@ -246,7 +246,8 @@ def norm(module: torch.nn.Module, x: np.ndarray, pair: Pair) -> tuple[str, float
     for setting in settings:
         left = relative_rms(_normed(x, w, b, setting), pair.theirs)
         if left < EXPLAINED and right and setting not in right:
-            return _norm_words(setting, sorted(right)[0]), left
+            nearest = min(right, key=lambda s: sum(a != b for a, b in zip(s, setting, strict=True)))
+            return _norm_words(setting, nearest), left
     return None
 
 

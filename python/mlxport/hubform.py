@@ -10,6 +10,13 @@ import json
 import math
 from typing import Any
 
+# What a hub release of a type has in other words than transformers 5 (field, how it follows from the config).
+_REWRITTEN: dict[str, dict[str, Any]] = {
+    "exaone4": {"sliding_window_pattern": lambda c: "L" * (pattern(c, 4) - 1) + "G"},
+    "granitemoehybrid": {"layer_types": lambda c: [_BLOCKS.get(kind, kind) for kind in c["layer_types"]]},
+}
+_BLOCKS = {"linear_attention": "mamba", "full_attention": "attention"}
+
 # What a hub release of a type has, and transformers 5 no longer writes; (field, how it follows from the config).
 _PER_TYPE: dict[str, dict[str, Any]] = {
     "gpt_neox": {
@@ -23,7 +30,61 @@ _PER_TYPE: dict[str, dict[str, Any]] = {
     "gemma3_text": {"sliding_window_pattern": lambda c: pattern(c, 6)},
     "gemma2": {},
     "cohere2": {"sliding_window_pattern": lambda c: pattern(c, 4)},
-    "exaone4": {"sliding_window_pattern": lambda c: c.get("sliding_window_pattern")},
+    "apertus": {"mlp_bias": lambda c: False, "post_norm": lambda c: False, "qk_norm": lambda c: True},
+    "exaone_moe": {"is_moe_layer": lambda c: [kind == "sparse" for kind in c["mlp_layer_types"]]},
+    "glm_moe_dsa": {
+        "topk_method": lambda c: "noaux_tc",
+        "scoring_func": lambda c: "sigmoid",
+        "moe_layer_freq": lambda c: 1,
+    },
+    "kimi_linear": {
+        "rope_theta": lambda c: 10000.0,
+        "num_experts_per_token": lambda c: c["num_experts_per_tok"],
+        "first_k_dense_replace": lambda c: c["mlp_layer_types"].count("dense"),
+        "mla_use_nope": lambda c: True,
+        "linear_attn_config": lambda c: {
+            "kda_layers": [n + 1 for n, kind in enumerate(c["layer_types"]) if kind == "linear_attention"],
+            "full_attn_layers": [n + 1 for n, kind in enumerate(c["layer_types"]) if kind == "full_attention"],
+            "head_dim": c["linear_head_dim"],
+            "num_heads": c["linear_num_heads"],
+            "short_conv_kernel_size": c["linear_conv_kernel_dim"],
+        },
+    },
+    "longcat_flash": {
+        "attention_method": lambda c: "MLA",
+        "zero_expert_type": lambda c: "identity",
+        "mla_scale_q_lora": lambda c: True,
+        "mla_scale_kv_lora": lambda c: True,
+        "attention_bias": lambda c: False,
+    },
+    "mimo_v2_flash": {
+        "hybrid_layer_pattern": lambda c: [int(kind == "sliding_attention") for kind in c["layer_types"]],
+        "moe_layer_freq": lambda c: [int(kind == "sparse") for kind in c["mlp_layer_types"]],
+        "add_swa_attention_sink_bias": lambda c: True,
+        "add_full_attention_sink_bias": lambda c: False,
+        "sliding_window_size": lambda c: c["sliding_window"],
+        "topk_method": lambda c: "noaux_tc",
+        "scoring_func": lambda c: "sigmoid",
+        "layernorm_epsilon": lambda c: c["rms_norm_eps"],
+        "swa_rope_theta": lambda c: c["rope_parameters"]["sliding_attention"]["rope_theta"],
+        "swa_num_attention_heads": lambda c: c["num_attention_heads"],
+        "swa_num_key_value_heads": lambda c: c["num_key_value_heads"],
+        "swa_head_dim": lambda c: c["head_dim"],
+        "swa_v_head_dim": lambda c: c["v_head_dim"],
+        "n_shared_experts": lambda c: None,
+    },
+    "minimax_m2": {
+        "shared_intermediate_size": lambda c: 0,
+        "rotary_dim": lambda c: int(c["head_dim"] * rope(c).get("partial_rotary_factor", 1.0)),
+    },
+    "nemotron_h": {
+        "hybrid_override_pattern": lambda c: [_LETTERS[kind] for kind in c["layers_block_type"]],
+    },
+    "solar_open": {
+        "intermediate_size": lambda c: c["moe_intermediate_size"],
+        "first_k_dense_replace": lambda c: 0,
+        "partial_rotary_factor": lambda c: 1.0,
+    },
     "deepseek_v3": {
         "topk_method": lambda c: "noaux_tc",
         "scoring_func": lambda c: "sigmoid",
@@ -47,6 +108,7 @@ _PER_TYPE: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"position_embedding_type": lambda c: c.get("position_embedding_type") or "nope"},
 }
 _MOVED = ("rope_theta", "partial_rotary_factor")
+_LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E", "linear_attention": "M", "full_attention": "*"}
 
 
 def rope(config: dict[str, Any]) -> dict[str, Any]:
@@ -69,9 +131,12 @@ def hub_form(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(made.get(name), dict):
             made[name] = hub_form(made[name])
     _rope_to_top(config, made)
-    for name, value in _PER_TYPE.get(config.get("model_type", ""), {}).items():
+    kind = config.get("model_type", "")
+    for name, value in _PER_TYPE.get(kind, {}).items():
         if made.get(name) is None:
             made[name] = value(made)
+    for name, value in _REWRITTEN.get(kind, {}).items():
+        made[name] = value(made)
     _derived(made)
     if made.get("torch_dtype") is None and made.get("dtype") is not None:
         made["torch_dtype"] = made["dtype"]
@@ -104,6 +169,16 @@ def _rope_to_top(config: dict[str, Any], made: dict[str, Any]) -> None:
         made["rope_scaling"] = scaling
     else:
         made.setdefault("rope_scaling", None)
+
+
+def around_text(model_type: str, text: dict[str, Any]) -> dict[str, Any]:
+    """The config of a whole model of which only the text part is there, as `mlx-lm` reads it."""
+    return {"model_type": model_type, "vocab_size": text["vocab_size"], "text_config": text, **_both(text)}
+
+
+def _both(text: dict[str, Any]) -> dict[str, Any]:
+    """What stands at the top and in the text's part."""
+    return {name: text[name] for name in ("tie_word_embeddings", "pad_token_id") if name in text}
 
 
 def with_aliases(config: dict[str, Any], aliases: dict[str, str]) -> dict[str, Any]:

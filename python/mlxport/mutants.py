@@ -11,6 +11,7 @@ import argparse
 import fnmatch
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -211,7 +212,10 @@ def checked(binary: str, model_type: str, file: Path, scenarios: str) -> dict:
         sys.executable,
         "--json",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    # MLX compiles kernels into the temporary directory. Checks side by side would read each other's half-written files.
+    with tempfile.TemporaryDirectory() as place:
+        here = {**os.environ, "TMPDIR": place}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=here)
     said = json.loads(done.stdout or "{}")
     if "verdict" not in said:
         raise SystemExit(f"{' '.join(command)}: {done.stderr[-2000:]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,9 +57,11 @@ def whole(config: Any) -> dict[str, Any]:
 def prepare_random(model_type: str, port: str, work: Path, seed: int, *, as_saved: bool = False) -> Session:
     """A small random model of an architecture, saved as transformers saves it, loaded by the port."""
     install_attention()
-    config = vision.config(model_type) if model_type in vision.TYPES else small.config(model_type)
+    pictures = model_type in vision.TYPES and port != "mlx-lm"
+    config = vision.config(model_type) if pictures else small.config(model_type)
     reference = build(maker(config), lambda model: small.fill(model, seed))
-    return _session(reference, port, work, None, as_saved=as_saved)
+    whole_type = model_type if config.model_type != model_type and not pictures else None
+    return _session(reference, port, work, None, as_saved=as_saved, whole_type=whole_type)
 
 
 def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = False, trust: bool = False) -> Session:
@@ -83,34 +86,62 @@ def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = Fa
     return _session(reference, port, work, own, as_saved=as_saved)
 
 
-def _session(reference: Reference, port: str, work: Path, own: dict[str, Any] | None, *, as_saved: bool) -> Session:
+def _session(
+    reference: Reference,
+    port: str,
+    work: Path,
+    own: dict[str, Any] | None,
+    *,
+    as_saved: bool,
+    whole_type: str | None = None,
+) -> Session:
+    """`whole_type`: the model is the text part of that type, and the port is given it as such."""
     directory = work / "model"
     model: Any = reference.model
     model.save_pretrained(directory)
-    name_as_hub(directory, reference.config.model_type)
+    hub_type = whole_type or reference.config.model_type
+    name_as_hub(directory, hub_type)
     saved = own or json.loads((directory / "config.json").read_text())
     hub = hubform.hub_form(
         {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
     )
     hub = vision.hub_form(hub)
+    if whole_type:
+        saved, hub = hubform.around_text(whole_type, saved), hubform.around_text(whole_type, hub)
     findings: list[dict[str, Any]] = []
     write_config(directory, saved if as_saved else hub)
     loaded = ports.load(port, directory)
     findings.extend(settings_findings(port, directory, saved, hub))
-    traced, tags = _trace(reference, port, work, directory)
+    traced, tags = _trace(reference, port, work, directory, hub_type)
     found = mapping.by_content(tags, list(reference.paths()), traced.tags, list(loaded.modules()))
     return Session(reference, loaded, found, directory, hub, findings, hubform.told(saved, hub), traced.offsets)
 
 
-# Hub releases of these types name their tensors without this prefix.
-_PREFIXES = {"gpt2": "transformer."}
+# Where hub releases name their tensors otherwise than transformers saves them: pattern, replacement; without one, the tensor is not there.
+_NAMES: dict[str, list[tuple[str, str | None]]] = {
+    "gpt2": [(r"^transformer\.", "")],
+    "gemma3": [(r"^", "language_model.")],
+    "gemma3n": [(r"^model\.", "model.language_model.")],
+    "gemma4": [(r"^model\.", "model.language_model.")],
+    "llama4": [(r"^", "language_model.")],
+    "qwen3_5": [(r"^model\.", "model.language_model.")],
+    "qwen3_5_moe": [(r"^model\.", "model.language_model.")],
+    "qwen3_vl": [(r"^model\.", "model.language_model.")],
+    "qwen3_vl_moe": [(r"^model\.", "model.language_model.")],
+}
 
 
 def name_as_hub(directory: Path, model_type: str) -> None:
     """The checkpoint's tensors under the names that hub releases have, where transformers saves others."""
-    prefix = _PREFIXES.get(model_type)
-    for shard in directory.glob("model*.safetensors") if prefix else ():
-        tensors = {name.removeprefix(prefix or ""): tensor for name, tensor in load_file(shard).items()}
+    rules = _NAMES.get(model_type, [])
+    for shard in directory.glob("model*.safetensors") if rules else ():
+        tensors = load_file(shard)
+        for pattern, replacement in rules:
+            tensors = {
+                re.sub(pattern, replacement or "", name): tensor
+                for name, tensor in tensors.items()
+                if replacement is not None or not re.search(pattern, name)
+            }
         save_file(tensors, shard, {"format": "pt"})
 
 
@@ -127,13 +158,15 @@ def _tagged(value: Any) -> Any:
     return [_tagged(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def _trace(reference: Reference, port: str, work: Path, directory: Path) -> tuple[trace.Trace, dict[str, int]]:
+def _trace(
+    reference: Reference, port: str, work: Path, directory: Path, hub_type: str
+) -> tuple[trace.Trace, dict[str, int]]:
     """The port loads the checkpoint once more, full of tags."""
     tagged: Any = copy.deepcopy(reference.model)
     tags = trace.tag(tagged)
     place = work / "tagged"
     tagged.save_pretrained(place)
-    name_as_hub(place, reference.config.model_type)
+    name_as_hub(place, hub_type)
     del tagged
     shutil.copy(directory / "config.json", place / "config.json")
     read = trace.read(ports.load(port, place), max(tags.values()) + 1)

@@ -22,6 +22,7 @@ import torch  # noqa: E402
 
 from mlxport import align, alone, hints, invariants, scenarios, session, vision, write  # noqa: E402
 from mlxport import port as ports  # noqa: E402
+from mlxport.causes import config_value  # noqa: E402
 from mlxport.reference import Passes, alone_paths, isolated, passes  # noqa: E402
 
 # A prime: no axis of a model has this size, so none can be taken for the length.
@@ -182,7 +183,9 @@ class Checked:
         """The whole sequence at once, and each module alone."""
         sides = self.sides()
         instead = alone.Instead(sides.run, self.made.mapping.port_of, alone_paths(self.made.reference))
-        fed = scenarios.prefill(self.made.port, self.ids, instead, vision.for_port(self.fed))
+        fed = scenarios.prefill(
+            self.made.port, self.ids, instead, vision.for_port(self.fed, str(self.made.config.get("model_type")))
+        )
         self._first = align.aligned(sides, fed.run, fed.lengths)
         results = isolated(self.made.reference, sides.run)
         self._alone = alone.aligned(sides, fed.alone or fed.run, results, self._first, fed.failed or {})
@@ -218,7 +221,7 @@ class Checked:
     def _same_whole(self) -> None:
         if len(self.fed) > 1:
             raise scenarios.CannotRun("pictures over a cache are not run yet")
-        kind = str((self.made.config.get("rope_scaling") or {}).get("type", ""))
+        kind = str((config_value(self.made.config, "rope_scaling") or {}).get("type", ""))
         if kind in ("dynamic", "longrope"):
             raise scenarios.CannotRun(f"with {kind} rope PyTorch's own result depends on how it is fed")
 
@@ -234,9 +237,9 @@ class Checked:
         """Past the window and past the original rope length."""
         if len(self.fed) > 1:
             raise scenarios.CannotRun("long sequences with pictures are not run yet")
-        limit = int(self.made.config.get("max_position_embeddings") or 128)
+        limit = int(config_value(self.made.config, "max_position_embeddings") or 128)
         length = 2 * limit + 1 if limit <= 256 else 521
-        if not self.made.config.get("rope_parameters") and limit <= 256:
+        if not config_value(self.made.config, "rope_parameters") and limit <= 256:
             length = min(length, limit)
         generator = np.random.default_rng(7)
         ids = generator.integers(3, max(4, int(self.ids.max())), size=(1, length), dtype=np.int64)
