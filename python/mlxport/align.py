@@ -279,6 +279,14 @@ def undo(pair: Pair, found: Aligned | None = None) -> tuple[np.ndarray, str] | N
         tries.append((ours * factor, f"a factor of {factor:.6g} stands outside the port's module"))
     tries.append((_softmax(ours), "the softmax stands outside the port's module"))
     tries.append((1 / (1 + np.exp(-np.clip(ours, -60, 60))), "the sigmoid stands outside the port's module"))
+    chosen = truth != 0
+    if 0 < chosen.mean() < 1:
+        kept = np.where(chosen, 1 / (1 + np.exp(-np.clip(ours, -60, 60))), 0.0)
+        # Only where the port's own largest logits are the chosen ones.
+        count = int(chosen.sum(-1).flat[0])
+        largest = np.argsort(-ours, -1)[..., :count]
+        if np.take_along_axis(chosen, largest, -1).all():
+            tries.append((kept, "the choice and its sigmoid stand outside the port's module"))
     given = found.find(f"{pair.point}#{pair.call}.in") if found else None
     if given is not None and given.truth.shape == truth.shape:
         tries.append((ours - given.theirs, "the residual is added inside the port's module"))

@@ -242,10 +242,12 @@ def norm(module: torch.nn.Module, x: np.ndarray, pair: Pair) -> tuple[str, float
         for rms in (rooted, not rooted)
         for lost in (False, True)
     ]
-    right = {s for s in settings if relative_rms(_normed(x, w, b, s), pair.truth) < EXPLAINED}
+    apart = relative_rms(pair.theirs, pair.truth)
+    limit = min(EXPLAINED, apart / 4)
+    right = {s for s in settings if relative_rms(_normed(x, w, b, s), pair.truth) < limit}
     for setting in settings:
         left = relative_rms(_normed(x, w, b, setting), pair.theirs)
-        if left < EXPLAINED and right and setting not in right:
+        if left < limit and right and setting not in right:
             nearest = min(right, key=lambda s: sum(a != b for a, b in zip(s, setting, strict=True)))
             return _norm_words(setting, nearest), left
     return None

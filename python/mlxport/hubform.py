@@ -32,6 +32,9 @@ _PER_TYPE: dict[str, dict[str, Any]] = {
     "cohere2": {"sliding_window_pattern": lambda c: pattern(c, 4)},
     "apertus": {"mlp_bias": lambda c: False, "post_norm": lambda c: False, "qk_norm": lambda c: True},
     "exaone_moe": {"is_moe_layer": lambda c: [kind == "sparse" for kind in c["mlp_layer_types"]]},
+    "gemma4_text": {
+        "global_head_dim": lambda c: in_some_layer(c, "head_dim"),
+    },
     "glm_moe_dsa": {
         "topk_method": lambda c: "noaux_tc",
         "scoring_func": lambda c: "sigmoid",
@@ -68,7 +71,7 @@ _PER_TYPE: dict[str, dict[str, Any]] = {
         "layernorm_epsilon": lambda c: c["rms_norm_eps"],
         "swa_rope_theta": lambda c: c["rope_parameters"]["sliding_attention"]["rope_theta"],
         "swa_num_attention_heads": lambda c: c["num_attention_heads"],
-        "swa_num_key_value_heads": lambda c: c["num_key_value_heads"],
+        "swa_num_key_value_heads": lambda c: 2 * c["num_key_value_heads"],
         "swa_head_dim": lambda c: c["head_dim"],
         "swa_v_head_dim": lambda c: c["v_head_dim"],
         "n_shared_experts": lambda c: None,
@@ -107,6 +110,20 @@ _PER_TYPE: dict[str, dict[str, Any]] = {
     },
     "granitemoehybrid": {"position_embedding_type": lambda c: c.get("position_embedding_type") or "nope"},
 }
+# What every config class of transformers holds and no release writes into a nested part.
+_GENERIC = (
+    "_name_or_path",
+    "architectures",
+    "chunk_size_feed_forward",
+    "id2label",
+    "is_encoder_decoder",
+    "label2id",
+    "output_attentions",
+    "output_hidden_states",
+    "problem_type",
+    "return_dict",
+    "transformers_version",
+)
 _MOVED = ("rope_theta", "partial_rotary_factor")
 _LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E", "linear_attention": "M", "full_attention": "*"}
 
@@ -116,6 +133,12 @@ def rope(config: dict[str, Any]) -> dict[str, Any]:
     found = config.get("rope_parameters") or {}
     nested = found.get("full_attention")
     return nested if isinstance(nested, dict) else found
+
+
+def in_some_layer(config: dict[str, Any], name: str) -> Any:
+    """A field's value in the layers that have another than the rest."""
+    layers = (config.get("per_layer_config") or {}).values()
+    return next((held[name] for held in layers if name in held), config[name])
 
 
 def pattern(config: dict[str, Any], default: int) -> int:
@@ -129,7 +152,7 @@ def hub_form(config: dict[str, Any]) -> dict[str, Any]:
     made = dict(config)
     for name in ("text_config", "vision_config", "audio_config"):
         if isinstance(made.get(name), dict):
-            made[name] = hub_form(made[name])
+            made[name] = hub_form({key: value for key, value in made[name].items() if key not in _GENERIC})
     _rope_to_top(config, made)
     kind = config.get("model_type", "")
     for name, value in _PER_TYPE.get(kind, {}).items():

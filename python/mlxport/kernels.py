@@ -157,6 +157,8 @@ def rms_norm(module: torch.nn.Module, args: tuple, made: Any) -> Any:
 def rotary(module: torch.nn.Module, args: tuple, made: Any) -> Any:
     """Cosines and sines as MLX's fused rotation computes them, where `module` returns a table of default positions."""
     frequencies = getattr(module, "inv_freq", None)
+    if isinstance(made, torch.Tensor) and made.is_complex() and isinstance(frequencies, torch.Tensor):
+        return _complex_table(frequencies, made)
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(frequencies, torch.Tensor)):
         return made
     cos, sin = made
@@ -171,3 +173,17 @@ def rotary(module: torch.nn.Module, args: tuple, made: Any) -> Any:
     table = to_torch(turned)[0] * scaling
     ours = [torch.cat([part, part], -1) for part in (table[..., :half], table[..., half:])]
     return tuple(ours) if alike(ours[0], cos) and alike(ours[1], sin) else made
+
+
+def _complex_table(frequencies: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """Unit turns as complex numbers, as MLX's fused rotation computes them, where `made` is a table of default positions."""
+    half, length = frequencies.shape[-1], made.shape[-2]
+    if made.shape[-1] != half or made.dtype != torch.complex64:
+        return made
+    unit = mx.concatenate([mx.ones((1, 1, length, half)), mx.zeros((1, 1, length, half))], axis=-1)
+    turned = mx.fast.rope(
+        unit, 2 * half, traditional=False, base=None, scale=1.0, offset=0, freqs=1.0 / to_mlx(frequencies.float())
+    )
+    table = to_torch(turned)[0]
+    ours = torch.complex(table[..., :half].contiguous(), table[..., half:].contiguous()).reshape(made.shape)
+    return ours if alike(ours.real, made.real) and alike(ours.imag, made.imag) else made

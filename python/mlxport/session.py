@@ -59,6 +59,7 @@ def prepare_random(model_type: str, port: str, work: Path, seed: int, *, as_save
     install_attention()
     pictures = model_type in vision.TYPES and port != "mlx-lm"
     config = vision.config(model_type) if pictures else small.config(model_type)
+    small.require_small(model_type, maker(config))
     reference = build(maker(config), lambda model: small.fill(model, seed))
     whole_type = model_type if config.model_type != model_type and not pictures else None
     return _session(reference, port, work, None, as_saved=as_saved, whole_type=whole_type)
@@ -98,9 +99,10 @@ def _session(
     """`whole_type`: the model is the text part of that type, and the port is given it as such."""
     directory = work / "model"
     model: Any = reference.model
-    model.save_pretrained(directory)
-    hub_type = whole_type or reference.config.model_type
-    name_as_hub(directory, hub_type)
+    # Names as hub releases have them, where they are not transformers' own.
+    own_type = reference.config.model_type
+    hub_type = whole_type or (f"{own_type} with pictures" if own_type in small.TEXT_PARTS else own_type)
+    save_as_hub(model, directory, hub_type)
     saved = own or json.loads((directory / "config.json").read_text())
     hub = hubform.hub_form(
         {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
@@ -128,14 +130,35 @@ _NAMES: dict[str, list[tuple[str, str | None]]] = {
     "qwen3_5_moe": [(r"^model\.", "model.language_model.")],
     "qwen3_vl": [(r"^model\.", "model.language_model.")],
     "qwen3_vl_moe": [(r"^model\.", "model.language_model.")],
+    "gemma3 with pictures": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
+    "llava": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
 }
 
 
-def name_as_hub(directory: Path, model_type: str) -> None:
-    """The checkpoint's tensors under the names that hub releases have, where transformers saves others."""
-    rules = _NAMES.get(model_type, [])
-    for shard in directory.glob("model*.safetensors") if rules else ():
+# Hub releases of these types hold the tensors as transformers has them in memory, not as it writes them.
+_AS_IN_MEMORY = ("qwen3_5_moe",)
+
+
+# Hub releases of these types hold these matrices with their last two axes exchanged.
+_TRANSPOSED = {"qwen3_vl_moe with pictures": r"experts\.(gate_up_proj|down_proj)$"}
+
+
+def save_as_hub(model: Any, directory: Path, model_type: str) -> None:
+    """Saves a model with the tensors and names that hub releases of its type have, where transformers saves others."""
+    model.save_pretrained(
+        directory, **({"save_original_format": False} if model_type.split(" ")[0] in _AS_IN_MEMORY else {})
+    )
+    rules = list(_NAMES.get(model_type, []))
+    zero = getattr(model.config, "zero_expert_num", None)
+    if zero:
+        # transformers also writes a matrix for each expert that passes its input on; releases have none.
+        numbers = range(model.config.n_routed_experts, model.config.n_routed_experts + zero)
+        rules.append((rf"mlp\.experts\.({'|'.join(map(str, numbers))})\.", None))
+    turned = _TRANSPOSED.get(model_type)
+    for shard in directory.glob("model*.safetensors") if rules or turned else ():
         tensors = load_file(shard)
+        if turned:
+            tensors = {n: t.mT.contiguous() if re.search(turned, n) else t for n, t in tensors.items()}
         for pattern, replacement in rules:
             tensors = {
                 re.sub(pattern, replacement or "", name): tensor
@@ -165,8 +188,7 @@ def _trace(
     tagged: Any = copy.deepcopy(reference.model)
     tags = trace.tag(tagged)
     place = work / "tagged"
-    tagged.save_pretrained(place)
-    name_as_hub(place, hub_type)
+    save_as_hub(tagged, place, hub_type)
     del tagged
     shutil.copy(directory / "config.json", place / "config.json")
     read = trace.read(ports.load(port, place), max(tags.values()) + 1)

@@ -6,6 +6,7 @@ values, as released checkpoints do; norms and biases are not trivial, so a lost 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,6 +58,9 @@ SIZES: dict[str, Any] = {
     "eos_token_id": 2,
 }
 
+# A small model has at most so many parameters.
+LARGEST = 5_000_000
+
 # A routed choice closer than this, relative, hangs on rounding.
 SMALLEST_GAP = 1e-4
 
@@ -78,6 +82,16 @@ def config(model_type: str) -> Any:
     if getattr(made, "n_shared_experts", None):
         made.n_shared_experts = 1
     return made
+
+
+def require_small(model_type: str, make: Callable[[], torch.nn.Module]) -> None:
+    """A ValueError where a type's config has parts that no size here reaches, so that the model would not be small."""
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in make().parameters())
+    if count > LARGEST:
+        raise ValueError(
+            f"no small form of {model_type} is known: it would have {count:,} parameters (at most {LARGEST:,})"
+        )
 
 
 def _knows(default: Any, name: str) -> bool:

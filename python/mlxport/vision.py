@@ -104,7 +104,8 @@ _GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "glm4v": (_GLM_TEXT, _GLM_VISION),
     "glm_ocr": (_GLM_TEXT, _GLM_VISION),
     "paddleocr_vl": (
-        {**_TEXT, "head_dim": 16, "use_bias": False, **_rope([4, 2, 2])},
+        # mlx-vlm's projector is 1,024 wide whatever the config says.
+        {**_TEXT, "hidden_size": 1024, "head_dim": 16, "use_bias": False, **_rope([4, 2, 2])},
         {
             "hidden_size": 32,
             "num_hidden_layers": 2,
@@ -130,7 +131,7 @@ _SQUARE_TYPES: dict[str, tuple[dict[str, Any], int]] = {
     "gemma3": (
         {
             "text_config": {**_TEXT, "head_dim": 16, "num_hidden_layers": 6, "sliding_window": 8},
-            "vision_config": {**_SIGLIP, "image_size": 64},
+            "vision_config": {**_SIGLIP, "image_size": 64, "vision_use_head": False},
             "mm_tokens_per_image": 64,
             "image_token_index": IMAGE,
             "boi_token_index": START,
@@ -168,6 +169,25 @@ _SQUARE_TYPES: dict[str, tuple[dict[str, Any], int]] = {
         4,
     ),
 }
+_GLM_OCR_TEXT = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "eos_token_id",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "head_dim",
+    "rms_norm_eps",
+    "attention_bias",
+    "hidden_act",
+    "rope_parameters",
+    "pad_token_id",
+    "tie_word_embeddings",
+)
+_GLM_OCR_VISION = (*_GLM_VISION, "model_type", "rms_norm_eps", "attention_bias", "hidden_act")
 TYPES = (*_GRID_TYPES, *_SQUARE_TYPES)
 
 
@@ -177,11 +197,12 @@ def config(model_type: str) -> Any:
 
     kind: Any = transformers.CONFIG_MAPPING[model_type]
     if model_type in _SQUARE_TYPES:
-        return kind(**copy.deepcopy(_SQUARE_TYPES[model_type][0]), tie_word_embeddings=False)
+        # Gemma 3's head is its embedding in every release.
+        return kind(**copy.deepcopy(_SQUARE_TYPES[model_type][0]), tie_word_embeddings=model_type == "gemma3")
     text, vision = _GRID_TYPES[model_type]
     marks = {"image": IMAGE, "video": VIDEO, "vision_start": START, "vision_end": END}
     return kind(
-        text_config=copy.deepcopy(text),
+        text_config={**copy.deepcopy(text), "tie_word_embeddings": False},
         vision_config=dict(vision),
         **{f"{name}_token_id": token for name, token in marks.items()},
         **({"image_start_token_id": START, "image_end_token_id": END} if model_type.startswith("glm") else {}),
@@ -265,6 +286,12 @@ def hub_form(made: dict[str, Any]) -> dict[str, Any]:
     channels = made["vision_config"].get("in_channels") or made["vision_config"].get("in_chans") or 3
     made["vision_config"].update(in_channels=channels, in_chans=channels)
     made["text_config"] = {**text, "model_type": kind, "rope_scaling": made.get("rope_scaling")}
+    if kind == "glm_ocr":
+        # Its loader takes the fields of its releases and no others.
+        made["text_config"] = {name: value for name, value in made["text_config"].items() if name in _GLM_OCR_TEXT}
+        made["vision_config"] = {
+            name: value for name, value in made["vision_config"].items() if name in _GLM_OCR_VISION
+        }
     made["image_token_index"] = made.get("image_token_id")
     made["video_token_index"] = made.get("video_token_id")
     made["tie_word_embeddings"] = bool(made.get("tie_word_embeddings"))

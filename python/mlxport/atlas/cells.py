@@ -198,7 +198,6 @@ def line(result: dict[str, Any]) -> str:
     held = result["coverage"]
     first = result["first"] or {}
     failed = [scenario for scenario, verdict in result["scenarios"].items() if verdict not in ("pass", "not_run")]
-    tail = (
-        f"{', '.join(failed)}; first {first.get('point')}: {first.get('cause') or 'no cause found'}" if failed else ""
-    )
-    return f"{name}  {result['verdict']:10} {held['compared']}/{held['recorded']}  {tail}"
+    why = first.get("cause") or "no cause found"
+    tail = f"{', '.join(failed)}; first {first['point']}: {why}" if first.get("point") else ", ".join(failed)
+    return f"{name}  {result['verdict']:10} {held['compared']}/{held['recorded']}  {' '.join(tail.split())[:300]}"
