@@ -260,10 +260,15 @@ def _judge(found: Aligned, sides: Sides, at: int) -> str | None:
 
 
 def _next_agreeing(found: Aligned, at: int) -> str | None:
-    """The first point after this one, of another module, if it agrees; the first may be the enclosing module's output."""
+    """The first point after this one, of another module, if it agrees; the first may be the enclosing module's output.
+
+    A point with a differing boundary of its own (a second embedding, scaled outside, too) tells nothing: the one after it does.
+    """
     here = found.pairs[at]
     for pair in found.pairs[at + 1 :]:
         if pair.point == here.point or pair.point.startswith(here.point + "."):
+            continue
+        if pair.fails() and undo(pair, found) is not None:
             continue
         return None if pair.fails() else pair.name
     return None

@@ -242,14 +242,15 @@ def norm(module: torch.nn.Module, x: np.ndarray, pair: Pair) -> tuple[str, float
         for rms in (rooted, not rooted)
         for lost in (False, True)
     ]
-    apart = relative_rms(pair.theirs, pair.truth)
-    limit = min(EXPLAINED, apart / 4)
-    right = {s for s in settings if relative_rms(_normed(x, w, b, s), pair.truth) < limit}
-    for setting in settings:
-        left = relative_rms(_normed(x, w, b, setting), pair.theirs)
-        if left < limit and right and setting not in right:
-            nearest = min(right, key=lambda s: sum(a != b for a, b in zip(s, setting, strict=True)))
-            return _norm_words(setting, nearest), left
+    off = {s: [relative_rms(_normed(x, w, b, s), side) for side in (pair.theirs, pair.truth)] for s in settings}
+    port = min(settings, key=lambda s: off[s][0])
+    least = min(off[s][1] for s in settings)
+    # Settings that come to the same (a bias that is not there, lost) tie: the one nearest to the port's is told.
+    tied = [s for s in settings if off[s][1] <= 1.01 * least]
+    right = min(tied, key=lambda s: sum(a != b for a, b in zip(s, port, strict=True)))
+    told_apart = off[right][0] > 2.5 * off[port][0] and off[port][1] > 2.5 * off[right][1]
+    if off[port][0] < EXPLAINED and off[right][1] < EXPLAINED and told_apart:
+        return _norm_words(port, right), off[port][0]
     return None
 
 

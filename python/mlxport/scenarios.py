@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,6 +80,9 @@ def pieces(port: Port, ids: np.ndarray, lengths: list[int], after_first: Callabl
 def _saved_and_read(cache: list) -> list:
     from mlx_lm.models.cache import load_prompt_cache, save_prompt_cache
 
+    foreign = [type(part) for part in cache if not type(part).__module__.startswith("mlx_lm.")]
+    if foreign:
+        raise CannotRun(f"nothing saves the port's caches ({foreign[0].__module__}.{foreign[0].__name__})")
     with tempfile.TemporaryDirectory() as place:
         file = str(Path(place) / "cache.safetensors")
         save_prompt_cache(file, cache)
@@ -100,20 +104,19 @@ def batch(port: Port, rows: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _batched(part: Any, pads: list[int]) -> Any:
-    """The batched form of one of mlx-lm's caches."""
-    from mlx_lm.models import cache as kinds
-
-    if type(part) is kinds.KVCache:
+    """The batched form of one of the port's caches: mlx-lm's and mlx-vlm's own have one beside them."""
+    kind, kinds = type(part).__name__, sys.modules[type(part).__module__]
+    if kind == "KVCache" and hasattr(kinds, "BatchKVCache"):
         return kinds.BatchKVCache(pads)
-    if type(part) is kinds.RotatingKVCache:
+    if kind == "RotatingKVCache" and hasattr(kinds, "BatchRotatingKVCache"):
         if part.keep:
             raise CannotRun("a rotating cache that keeps its first tokens has no batched form")
         return kinds.BatchRotatingKVCache(part.max_size, pads)
-    if type(part) is kinds.ArraysCache:
-        return kinds.ArraysCache(len(part.cache), left_padding=pads)
-    if type(part) is kinds.CacheList:
-        return kinds.CacheList(*(_batched(inner, pads) for inner in part.caches))
-    raise CannotRun(f"the port's cache ({type(part).__name__}) has no batched form")
+    if kind == "ArraysCache":
+        return type(part)(len(part.cache), left_padding=pads)
+    if kind == "CacheList":
+        return type(part)(*(_batched(inner, pads) for inner in part.caches))
+    raise CannotRun(f"the port's cache ({kind}) has no batched form")
 
 
 def _note(run: Run, logits: mx.array) -> None:

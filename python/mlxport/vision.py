@@ -233,7 +233,7 @@ def _squares(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np
     for _ in range(2):
         ids += [START, *[image] * count, END, *text(3)]
     pixels = drawn.standard_normal((2, 3, size, size)).astype(np.float32)
-    fed = {"input_ids": np.array([ids], np.int64)}
+    fed: dict[str, np.ndarray] = {"input_ids": np.array([ids], np.int64)}
     fed["pixel_values"] = pixels[None] if kind in ("idefics3", "smolvlm") else pixels
     if kind == "gemma3":
         fed["token_type_ids"] = (fed["input_ids"] == image).astype(np.int64)
