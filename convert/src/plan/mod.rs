@@ -122,6 +122,8 @@ pub struct Dropped {
     pub row: usize,
     /// Why it may be left out.
     pub reason: String,
+    /// It and the tensor that it must equal element by element, where that is why.
+    pub same_as: Option<(PlannedSource, PlannedSource)>,
 }
 
 /// Everything a conversion will do.

@@ -136,7 +136,7 @@ impl<'a> Planner<'a> {
         let Some(action) = row.actions.get(self.layout) else {
             return;
         };
-        if let (true, Op::Drop { reason }) = (row.unseen, &action.op) {
+        if let (true, Op::Drop { reason, .. }) = (row.unseen, &action.op) {
             return self.drop_unseen(row, reason);
         }
         let names: Vec<&str> = row.sources[0].0.indices().collect();
@@ -194,7 +194,7 @@ impl<'a> Planner<'a> {
         }
         for key in keys {
             if self.claims(row, &key) {
-                self.dropped.push(Dropped { key, row: row.number, reason: reason.to_owned() });
+                self.dropped.push(Dropped { key, row: row.number, reason: reason.to_owned(), same_as: None });
             }
         }
     }
@@ -323,10 +323,11 @@ impl<'a> Planner<'a> {
 
     /// Adds what the action makes of the sources.
     fn output(&mut self, row: &Row, action: &Action, numbers: &Numbers<'_>, sources: Vec<PlannedSource>) {
-        if let Op::Drop { reason } = &action.op {
-            let dropped =
-                sources.into_iter().map(|source| Dropped { key: source.key, row: row.number, reason: reason.clone() });
-            self.dropped.extend(dropped);
+        if let Op::Drop { reason, same_as } = &action.op {
+            for source in sources {
+                let same_as = same_as.as_ref().and_then(|twin| self.twin(row, &source, &twin.key(numbers)));
+                self.dropped.push(Dropped { key: source.key, row: row.number, reason: reason.clone(), same_as });
+            }
             return;
         }
         let (Some(first), Some(dtype)) = (sources.first().cloned(), self.common_dtype(row, &sources)) else {
@@ -352,6 +353,21 @@ impl<'a> Planner<'a> {
                 self.violations.push(violation.by(row.label()));
             }
         }
+    }
+
+    /// The tensor that a dropped one must equal. That it has the same shape and dtype is seen here, its bytes when the plan is carried out.
+    fn twin(&mut self, row: &Row, source: &PlannedSource, twin: &str) -> Option<(PlannedSource, PlannedSource)> {
+        let found = match self.tensors.get(twin) {
+            Some(info) if info.shape == source.shape && info.dtype == source.dtype => {
+                return Some((source.clone(), PlannedSource::stored(twin, info)));
+            }
+            Some(info) => format!("{} {:?} there", info.dtype, info.shape),
+            None if self.unreadable.covers(twin) => return None,
+            None => "no such tensor".to_owned(),
+        };
+        let expected = format!("{twin} with the same {} {:?}, so that it may be left out", source.dtype, source.shape);
+        self.violations.push(Violation::new(ViolationKind::WrongShape, &source.key, expected, found).by(row.label()));
+        None
     }
 
     /// The dtype that all sources are written in; tensors that are joined must not end up in different ones.
