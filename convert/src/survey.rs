@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::checkpoint::form::stands_for;
-use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN, TensorInfo, TensorSource, Unreadable};
+use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN, Scan, TensorInfo, TensorSource, Unreadable};
 use crate::dtype::DtypeChoice;
 use crate::error::{ConvertError, Violation, ViolationKind};
 use crate::files::read_bounded;
@@ -70,12 +70,7 @@ pub struct Prepared {
 pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
     let mut scan = Checkpoint::scan_named(&request.source, request.state_dict.as_deref())?;
-    if let Some(prefix) = &request.strip_prefix {
-        match prefix::strip_named(&mut scan.checkpoint, prefix) {
-            Ok(note) => scan.notes.push(note),
-            Err(violation) => scan.violations.push(violation),
-        }
-    }
+    strip_as_told(request, &mut scan);
     let mut survey = Survey { source: Opened::plain(scan.checkpoint), plan: None, violations: scan.violations };
     let opened = config_of(survey.source.checkpoint(), named.is_some(), &mut scan.notes)
         .map_err(|violation| vec![violation])
@@ -101,17 +96,17 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     survey.pack(request, &mut plan, recipe.as_ref().or(named.as_ref()), &opening, recipe.is_some());
     opening.record(&mut plan, &survey.source);
     survey.plan = Some(plan);
-    if survey.violations.is_empty() && !scan.unreadable.is_empty() {
-        // What cannot be read always has a reason on the list; if ever it has not, it must still not pass for a whole checkpoint.
-        let place = survey.checkpoint().root().display().to_string();
-        survey.violations.push(Violation::new(
-            ViolationKind::MissingFile,
-            place,
-            "every file readable",
-            "one that is not",
-        ));
-    }
+    survey.refuse_unreadable(&scan.unreadable);
     Ok(survey)
+}
+
+/// Takes off the prefix that a person named.
+fn strip_as_told(request: &Request, scan: &mut Scan) {
+    let Some(prefix) = &request.strip_prefix else { return };
+    match prefix::strip_named(&mut scan.checkpoint, prefix) {
+        Ok(note) => scan.notes.push(note),
+        Err(violation) => scan.violations.push(violation),
+    }
 }
 
 /// The config; an empty one, which a note tells, where there is none and a person named the recipe.
@@ -228,6 +223,15 @@ impl Survey {
         }
         if request.keep_quantized && self.violations.is_empty() {
             self.violations.extend(repack(made, &mut self.source, request.dtype));
+        }
+    }
+
+    /// What cannot be read always has a reason on the list; if ever it has not, it must still not pass for a whole checkpoint.
+    fn refuse_unreadable(&mut self, unreadable: &Unreadable) {
+        if self.violations.is_empty() && !unreadable.is_empty() {
+            let place = self.checkpoint().root().display().to_string();
+            let (expected, found) = ("every file readable", "one that is not");
+            self.violations.push(Violation::new(ViolationKind::MissingFile, place, expected, found));
         }
     }
 

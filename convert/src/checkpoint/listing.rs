@@ -206,7 +206,7 @@ fn choose_pickles(root: &Path, names: &[String]) -> Chosen {
         (None, false, []) => {
             let expected = format!("*.safetensors files or {}", index::SAFETENSORS.file_name);
             let found = "none, and no file that torch.save wrote either (.bin, .pt, .pth, .ckpt)";
-            nothing(ViolationKind::MissingFile, &expected, found.into())
+            nothing(ViolationKind::MissingFile, &expected, format!("{found}{}", of_others(root)))
         }
         (None, false, _) => {
             let expected = "one PyTorch file, or those of a release (give the file itself)";
@@ -231,6 +231,17 @@ fn choose_pickles(root: &Path, names: &[String]) -> Chosen {
             nothing(ViolationKind::MissingFile, &expected, found.join(", "))
         }
     }
+}
+
+/// Weights of other frameworks that lie in a directory, for a message.
+fn of_others(root: &Path) -> String {
+    const ENDINGS: [&str; 8] = [".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".ot", ".mlmodel", ".tflite"];
+    let mut names: Vec<String> = names(root).unwrap_or_default().into_iter().collect();
+    names.retain(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)));
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; {} is of another framework (take the PyTorch release that it was made from)", shortened(&names))
 }
 
 /// Number and count of `pytorch_model-00001-of-00002.bin`.

@@ -1,5 +1,6 @@
 //! Rows against headers: claims every source key once, checks shape and dtype, and lays out the outputs.
 
+mod twin;
 mod zeros;
 
 use std::collections::BTreeMap;
@@ -353,21 +354,6 @@ impl<'a> Planner<'a> {
                 self.violations.push(violation.by(row.label()));
             }
         }
-    }
-
-    /// The tensor that a dropped one must equal. That it has the same shape and dtype is seen here, its bytes when the plan is carried out.
-    fn twin(&mut self, row: &Row, source: &PlannedSource, twin: &str) -> Option<(PlannedSource, PlannedSource)> {
-        let found = match self.tensors.get(twin) {
-            Some(info) if info.shape == source.shape && info.dtype == source.dtype => {
-                return Some((source.clone(), PlannedSource::stored(twin, info)));
-            }
-            Some(info) => format!("{} {:?} there", info.dtype, info.shape),
-            None if self.unreadable.covers(twin) => return None,
-            None => "no such tensor".to_owned(),
-        };
-        let expected = format!("{twin} with the same {} {:?}, so that it may be left out", source.dtype, source.shape);
-        self.violations.push(Violation::new(ViolationKind::WrongShape, &source.key, expected, found).by(row.label()));
-        None
     }
 
     /// The dtype that all sources are written in; tensors that are joined must not end up in different ones.

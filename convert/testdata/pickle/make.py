@@ -140,6 +140,8 @@ def met():
         return OrderedDict((prefix + key, tensor) for key, tensor in plain.items())
 
     save("met/legacy.bin", stored_toy(), _use_new_zipfile_serialization=False)
+    for protocol in [1, 4]:
+        save(f"met/legacy_protocol{protocol}.bin", stored_toy(), _use_new_zipfile_serialization=False, pickle_protocol=protocol)
     save("met/protocol4.bin", plain, pickle_protocol=4)
     save("met/protocol5.bin", plain, pickle_protocol=5)
     save("met/last.ckpt", {"state_dict": prefixed("net."), "epoch": 3, "hyper_parameters": {"rate": 1e-3}, "callbacks": {}})

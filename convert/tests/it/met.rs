@@ -24,6 +24,8 @@ fn every_file_that_holds_the_model_converts_to_the_same_bytes() {
     let expected = expected(home.path());
     for (name, called, note) in [
         ("legacy.bin", "pytorch_model.bin", ""),
+        ("legacy_protocol1.bin", "pytorch_model.bin", ""),
+        ("legacy_protocol4.bin", "pytorch_model.bin", ""),
         ("protocol4.bin", "pytorch_model.bin", ""),
         ("protocol5.bin", "pytorch_model.bin", ""),
         ("last.ckpt", "last.ckpt", "all keys begin with net."),

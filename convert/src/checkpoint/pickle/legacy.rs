@@ -20,8 +20,12 @@ use super::object::{Heap, Id, Value};
 use super::opcodes::{Flaw, flaw};
 use super::tensors::{StorageName, storage_name};
 
-/// The first pickle's integer, little-endian.
-const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// The first pickle's integer: its opcode, how many bytes it has, and those bytes, little-endian.
+const MAGIC: [u8; 12] = [0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// The same integer as protocols 0 and 1 write it.
+const MAGIC_AS_TEXT: &[u8] = b"L119547037146038801333356L\n";
+/// Bytes of the length of a frame, which protocols from 4 on put first.
+const FRAME_BYTE_LEN: usize = 8;
 /// The second's.
 const PROTOCOL_VERSION: i64 = 1001;
 /// How much of the file is read at first.
@@ -42,7 +46,11 @@ pub struct Legacy {
 
 /// Whether a file that begins like this is of this format.
 pub fn begins(head: &[u8]) -> bool {
-    matches!(head, [0x80, _, 0x8a, 10, rest @ ..] if rest.starts_with(&MAGIC))
+    match head {
+        [0x80, _, 0x95, rest @ ..] => rest.get(FRAME_BYTE_LEN..).is_some_and(|rest| rest.starts_with(&MAGIC)),
+        [0x80, _, rest @ ..] => rest.starts_with(&MAGIC),
+        _ => head.starts_with(MAGIC_AS_TEXT),
+    }
 }
 
 /// Reads the pickles and finds the storages.
