@@ -82,7 +82,10 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let (opening, config, recipe) = match opened {
         Ok(opened) => opened,
         Err(violations) => {
-            survey.violations.extend(violations);
+            // Where there is no checkpoint at all, a config beside it is not what is missing.
+            let is_said = survey.checkpoint().files().is_empty() && !survey.violations.is_empty();
+            let is_news = |violation: &Violation| !is_said || violation.kind != ViolationKind::MissingFile;
+            survey.violations.extend(violations.into_iter().filter(is_news));
             return Ok(survey);
         }
     };

@@ -1,6 +1,6 @@
 //! Rows against headers: claims every source key once, checks shape and dtype, and lays out the outputs.
 
-mod twin;
+pub(super) mod left_out;
 mod zeros;
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use crate::recipe::expr::{Dims, EvalError, Expr};
 use crate::recipe::{Action, Op, Recipe, Row};
 use crate::transforms::Assembly;
 
+use self::left_out::{COUNTER, is_counter};
 use super::expand::{Combinations, MAX_KEYS_PER_ROW, combinations, index_sets};
 use super::operate::results;
 use super::{Dropped, Making, OutputTensor, PlannedSource};
@@ -99,6 +100,11 @@ impl<'a> Planner<'a> {
             let fits = |row: &&Row| row.sources.iter().any(|(pattern, _)| pattern.captures(key).is_some());
             let near = self.recipe.rows.iter().find(fits);
             if self.blind && near.is_some() {
+                continue;
+            }
+            if near.is_none() && is_counter(key, &self.tensors[key]) {
+                let reason = COUNTER.to_owned();
+                self.dropped.push(Dropped { key: key.clone(), row: 0, reason, same_as: None });
                 continue;
             }
             let violation = Violation::new(ViolationKind::ExtraKey, key, "a row of the recipe to claim it", "none");

@@ -100,7 +100,7 @@ fn the_stream_is_bounded_before_it_is_run() {
     refuse(stream(b""), "an object on the stack");
     refuse(vec![0x80, 2], "more bytes of the pickle");
     refuse(stream(b"N.N"), "nothing after");
-    refuse(stream(b"NNs"), "a dict, list or object to fill");
+    refuse(stream(b"NNs"), "an object on the stack");
     refuse(stream(b"NNNs"), "a dict, list or object to fill");
     refuse(stream(b"}(Nu"), "as many values as keys");
     refuse(stream(b"X\x01\0\0\0aQ"), "a bare storage");

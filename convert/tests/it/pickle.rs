@@ -270,7 +270,7 @@ fn shards_and_index_must_agree() {
     let several = [("toy.bin", "a.pt"), ("toy.bin", "b.pt")];
     assert_told(&told("several", &several, None), ViolationKind::Unsupported, "", "a.pt, b.pt");
     let twice = [(SHARDS[0], SHARDS[0]), (SHARDS[0], SHARDS[1])];
-    assert!(has(&told("twice", &twice, None), ViolationKind::DuplicateKey, "conv"));
+    assert!(has(&told("twice", &twice, None), ViolationKind::DuplicateKey, SHARDS[1]));
 }
 
 #[test]

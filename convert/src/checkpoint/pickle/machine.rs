@@ -121,6 +121,7 @@ impl Machine {
     /// An object that the instruction itself spells out.
     fn atom(&mut self, at: usize, arg: Arg<'_>, code: u8) -> Result<(), Flaw> {
         let value = match arg {
+            Arg::Flag(value) => return self.push(at, self.constants[1 + usize::from(value)]),
             Arg::Int(value) => Value::Int(value),
             Arg::Large => Value::Large,
             Arg::Float(value) => Value::Float(value),

@@ -22,6 +22,8 @@ pub enum Arg<'a> {
     Plain,
     /// A place in the memo.
     Slot(u32),
+    /// True or false, as protocols 0 and 1 write it.
+    Flag(bool),
     /// An integer.
     Int(i64),
     /// An integer beyond 64 bits.
@@ -72,7 +74,8 @@ pub fn read(stream: &[u8], at: usize) -> Result<Instruction<'_>, Flaw> {
         b'q' | b'h' => Arg::Slot(cursor.unsigned(1)? as u32),
         b'r' | b'j' => Arg::Slot(cursor.unsigned(4)? as u32),
         b'p' | b'g' => cursor.number()?,
-        b'I' | b'L' => cursor.integer()?,
+        b'I' => cursor.integer_or_flag()?,
+        b'L' => cursor.integer()?,
         b'F' => Arg::Float(cursor.parsed("a number")?),
         b'S' => Arg::Bytes(cursor.quoted()?),
         b'V' => Arg::Text(cursor.line()?),
@@ -188,6 +191,16 @@ impl<'a> Cursor<'a> {
     }
 
     /// Protocol 0 writes True as 01, and Python 2 an `L` behind long integers.
+    fn integer_or_flag(&mut self) -> Result<Arg<'a>, Flaw> {
+        let begin = self.at;
+        match self.line()? {
+            "00" => return Ok(Arg::Flag(false)),
+            "01" => return Ok(Arg::Flag(true)),
+            _ => self.at = begin,
+        }
+        self.integer()
+    }
+
     fn integer(&mut self) -> Result<Arg<'a>, Flaw> {
         let line = self.line()?;
         let digits = line.trim().trim_end_matches('L');

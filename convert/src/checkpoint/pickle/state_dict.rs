@@ -84,7 +84,9 @@ fn best(all: &[Candidate], root: Id) -> Option<Id> {
     }
     for choice in [usual, plain, averaged] {
         match choice.as_slice() {
-            [only] if only.tensors >= top => return Some(only.id),
+            // Under any other name, as many tensors as lie beside it are no state dict.
+            [only] if only.tensors > top || USUAL_NAMES.contains(&only.name.as_str()) => return Some(only.id),
+            [_] if top > 0 => return Some(root),
             [] => {}
             _ => return None,
         }
