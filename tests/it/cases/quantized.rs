@@ -13,8 +13,8 @@ use crate::support::tensors;
 fn ct_pack() {
     let case = Case::empty();
     let source = data("cases/ct-pack/release");
-    refused(&source, &case.target(), &[], &["compressed-tensors", "config_groups"]);
-    refused(&source, &case.target(), &["--dequantize"], &["compressed-tensors", "config_groups"]);
+    refused(&source, &case.target(), &[], &["num_bits", "quantization_config.config_groups"]);
+    refused(&source, &case.target(), &["--dequantize"], &["num_bits", "quantization_config.config_groups"]);
 }
 
 /// Every element of the float8 weights times their blocks' scales.
