@@ -55,6 +55,10 @@ pub fn compare(request: &Request) -> Result<Run> {
             Err(reason) => not_compared.push(left_out(point, reason)),
             Ok(found) => {
                 mapped += 1;
+                if point.numel() == 0 && found.shape == point.shape {
+                    not_compared.push(left_out(point, "empty: it has no element"));
+                    continue;
+                }
                 match judge.judge(point, found)? {
                     Outcome::Judged(tap) => taps.push(*tap),
                     Outcome::NotCompared(reason) => not_compared.push(left_out(point, reason)),

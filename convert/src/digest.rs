@@ -50,8 +50,8 @@ pub fn count(violations: &[Violation]) -> String {
     format!("{total} violation{} ({})", if total == 1 { "" } else { "s" }, parts.join(", "))
 }
 
-/// The first `shown` forms, a line each with two blanks before it, and a line on what is not shown.
-pub fn lines(violations: &[Violation], shown: usize) -> String {
+/// The first `shown` forms, a line each with two blanks before it, and a line on what is not shown; `how` is the flag that shows it.
+pub fn lines(violations: &[Violation], shown: usize, how: &str) -> String {
     let forms = forms(violations);
     let mut out = String::new();
     for form in forms.iter().take(shown) {
@@ -63,7 +63,7 @@ pub fn lines(violations: &[Violation], shown: usize) -> String {
     }
     let rest: usize = forms.iter().skip(shown).map(|form| form.count).sum();
     if rest > 0 {
-        out.push_str(&format!("  and {rest} more (--json lists all)\n"));
+        out.push_str(&format!("  and {rest} more ({how} lists all)\n"));
     }
     out
 }
@@ -83,7 +83,7 @@ mod tests {
         let list = [missing("l.0.w", "[2]"), extra, missing("l.11.w", "[2]"), missing("l.2.w", "[3]")];
         assert_eq!(count(&list), "4 violations (3 missing key, 1 extra key)");
         assert_eq!(
-            lines(&list, 2),
+            lines(&list, 2, "--json"),
             "  missing key: l.0.w: expected [2], found nothing (row 3) [and 1 more of l.{n}.w]\n  \
              extra key: z: expected a row, found none\n  and 1 more (--json lists all)\n"
         );

@@ -182,6 +182,18 @@ pub enum ConvertError {
     /// The target is there already and was not to be replaced.
     #[error("target {} exists already; --force replaces it", .0.display())]
     TargetExists(PathBuf),
+    /// Files lie in the target that no conversion wrote.
+    #[error(
+        "target {}: mlxport did not write what lies there ({names}), and replaces only what it wrote; give another directory, or move these \
+         files away",
+        path.display()
+    )]
+    TargetForeign {
+        /// The target.
+        path: PathBuf,
+        /// Some of the files.
+        names: String,
+    },
     /// The target cannot be used at all.
     #[error("target {}: {reason}", path.display())]
     BadTarget {

@@ -36,6 +36,8 @@ pub struct Inspection {
     pub recipes: Vec<Verdict>,
     /// What is wrong with the files themselves.
     pub violations: Vec<Violation>,
+    /// What a person may want to know of the files.
+    pub notes: Vec<String>,
 }
 
 /// Keys that differ only in their numbers, with one shape and dtype.
@@ -87,7 +89,19 @@ pub fn inspect_with(path: &Path, state_dict: Option<&str>, more: &[String]) -> R
     let mut scan = Checkpoint::scan_named(path, state_dict)?;
     let converted = scan.checkpoint.root().join(MANIFEST_FILE).is_file();
     let (mut recipes, mut model_type) = (Vec::new(), None);
-    let config = read_config(&scan.checkpoint).map_err(|violation| scan.violations.push(violation)).ok();
+    let is_lone = path.is_file() && !scan.checkpoint.root().join("config.json").exists();
+    let config = match read_config(&scan.checkpoint) {
+        Ok(config) => Some(config),
+        // A file by itself is listed; which recipe it fits is not asked.
+        Err(_) if is_lone => {
+            scan.notes.push("there is no config.json beside it: only recipes that were named are asked".to_owned());
+            None
+        }
+        Err(violation) => {
+            scan.violations.push(violation);
+            None
+        }
+    };
     if let Some(config) = &config {
         model_type = config.get("model_type").and_then(Value::as_str).map(str::to_owned);
         for (recipe, fit) in verdicts(config)? {
@@ -97,8 +111,10 @@ pub fn inspect_with(path: &Path, state_dict: Option<&str>, more: &[String]) -> R
             }
         }
     }
+    let nothing = Value::Object(serde_json::Map::new());
+    let asked = if is_lone { Some(&nothing) } else { config.as_ref() };
     for name in more {
-        recipes.extend(named(&scan, config.as_ref(), name)?);
+        recipes.extend(named(&scan, asked, name)?);
     }
     for verdict in &mut recipes {
         verdict.fits &= scan.violations.is_empty() && !converted;
@@ -132,7 +148,7 @@ impl Verdict {
             out.push_str(&format!(": {}\n", digest::count(&self.violations)));
             // What is missing from another model is no news.
             if self.reason.is_none() || broken {
-                out.push_str(&digest::lines(&self.violations, shown));
+                out.push_str(&digest::lines(&self.violations, shown, "--json"));
             }
         } else if self.reason.is_none() {
             out.push_str(": the files themselves are wrong\n");
@@ -184,6 +200,7 @@ fn found(scan: Scan, converted: bool, model_type: Option<String>, recipes: Vec<V
         converted,
         recipes,
         violations: scan.violations,
+        notes: scan.notes,
     }
 }
 

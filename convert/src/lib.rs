@@ -17,14 +17,16 @@ compile_error!("mlxport reads with pread, which only Unix has");
 
 pub mod checkpoint;
 pub mod digest;
-mod digits;
 pub mod dtype;
 pub mod error;
 pub mod files;
 pub mod inspect;
+pub mod json;
 pub mod manifest;
 mod opening;
+pub mod origin;
 pub mod plan;
+mod prefix;
 pub mod prequantized;
 pub mod progress;
 pub mod quantize;

@@ -14,7 +14,7 @@ pub const MANIFEST_FILE: &str = "mlxport.manifest.json";
 /// The schema this build writes and reads.
 pub const SCHEMA: u32 = 2;
 /// The longest manifest that is read, in bytes.
-const MAX_BYTE_LEN: u64 = 256 << 20;
+pub const MAX_BYTE_LEN: u64 = 256 << 20;
 
 /// The whole manifest. It has no time and no path in it: two conversions of one checkpoint have the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -108,7 +108,8 @@ fn released(
     notes.extend(reasons.into_iter().map(|(reason, count)| format!("{count} tensors are left out: {reason}")));
     source.open(weights, dropped.iter().map(|(key, _)| key.as_str()));
     remove_sections(config);
-    let dropped = dropped.into_iter().map(|(key, reason)| Dropped { key, row: 0, reason: reason.to_owned() }).collect();
+    let left_out = |(key, reason): (String, &str)| Dropped { key, row: 0, reason: reason.to_owned(), same_as: None };
+    let dropped = dropped.into_iter().map(left_out).collect();
     Ok(Opening { dropped, notes, ..Opening::default() })
 }
 

@@ -1,10 +1,12 @@
 //! The first half of a conversion: open the checkpoint, choose the recipe, read the config, make the plan, collect everything wrong.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN, TensorSource};
+use crate::checkpoint::form::stands_for;
+use crate::checkpoint::{Checkpoint, MAX_JSON_BYTE_LEN, Scan, TensorInfo, TensorSource, Unreadable};
 use crate::dtype::DtypeChoice;
 use crate::error::{ConvertError, Violation, ViolationKind};
 use crate::files::read_bounded;
@@ -13,6 +15,7 @@ use crate::opening::{self, Opening};
 use crate::plan::copy::copy;
 use crate::plan::pack::pack;
 use crate::plan::{Plan, check_dtypes, complete_config, plan};
+use crate::prefix;
 use crate::prequantized::{Opened, repack};
 use crate::progress::{Progress, Silent};
 use crate::recipe::Recipe;
@@ -38,6 +41,8 @@ pub struct Request {
     pub keep_quantized: bool,
     /// Which dict of a PyTorch file is the state dict, dotted where it is in another (`a.b`); `None` takes the one there is.
     pub state_dict: Option<String>,
+    /// What every key begins with and the recipe's keys do not; `None` takes off what all keys carry where the recipe then fits.
+    pub strip_prefix: Option<String>,
 }
 
 /// A checkpoint with its plan as far as one could be made, and everything that is wrong.
@@ -64,9 +69,10 @@ pub struct Prepared {
 /// What keeps any plan from being made: no such source, no such recipe or layout, a recipe that is wrong itself.
 pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
-    let scan = Checkpoint::scan_named(&request.source, request.state_dict.as_deref())?;
+    let mut scan = Checkpoint::scan_named(&request.source, request.state_dict.as_deref())?;
+    strip_as_told(request, &mut scan);
     let mut survey = Survey { source: Opened::plain(scan.checkpoint), plan: None, violations: scan.violations };
-    let opened = read_config(survey.source.checkpoint())
+    let opened = config_of(survey.source.checkpoint(), named.is_some(), &mut scan.notes)
         .map_err(|violation| vec![violation])
         .and_then(|mut config| Ok((opening::open(request, &mut survey.source, &mut config)?, config)))
         .and_then(|(opening, config)| {
@@ -76,47 +82,43 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let (opening, config, recipe) = match opened {
         Ok(opened) => opened,
         Err(violations) => {
-            survey.violations.extend(violations);
+            // Where there is no checkpoint at all, a config beside it is not what is missing.
+            let is_said = survey.checkpoint().files().is_empty() && !survey.violations.is_empty();
+            let is_news = |violation: &Violation| !is_said || violation.kind != ViolationKind::MissingFile;
+            survey.violations.extend(violations.into_iter().filter(is_news));
             return Ok(survey);
         }
     };
-    let tensors = survey.source.tensors();
     let (mut plan, violations) = match &recipe {
-        Some(recipe) => {
-            let layout = recipe.layout(request.layout.as_deref())?;
-            let normalized = recipe.config.normalize(&config);
-            plan(recipe, &layout, request.dtype, normalized, tensors, &scan.unreadable)
-        }
+        Some(recipe) => survey.by_recipe(request, recipe, &config, &scan.unreadable, &mut scan.notes)?,
         None => copied(&config, &survey.source, request),
     };
     plan.notes.extend(scan.notes);
     survey.violations.extend(violations);
-    if let Some(wish) = &request.quantize
-        && survey.violations.is_empty()
-    {
-        // Rules speak of the finished plan's modules; on a broken one they would only add noise.
-        let rules = match &recipe {
-            Some(recipe) => recipe.packing.clone(),
-            None => opening.packing(named.as_ref(), &survey.source),
-        };
-        survey.violations.extend(pack(&mut plan, &rules, wish));
-    }
-    if request.keep_quantized && survey.violations.is_empty() {
-        survey.violations.extend(repack(&mut plan, &mut survey.source, request.dtype));
-    }
+    survey.violations.extend(survey.companions()?);
+    survey.pack(request, &mut plan, recipe.as_ref().or(named.as_ref()), &opening, recipe.is_some());
     opening.record(&mut plan, &survey.source);
     survey.plan = Some(plan);
-    if survey.violations.is_empty() && !scan.unreadable.is_empty() {
-        // What cannot be read always has a reason on the list; if ever it has not, it must still not pass for a whole checkpoint.
-        let place = survey.checkpoint().root().display().to_string();
-        survey.violations.push(Violation::new(
-            ViolationKind::MissingFile,
-            place,
-            "every file readable",
-            "one that is not",
-        ));
-    }
+    survey.refuse_unreadable(&scan.unreadable);
     Ok(survey)
+}
+
+/// Takes off the prefix that a person named.
+fn strip_as_told(request: &Request, scan: &mut Scan) {
+    let Some(prefix) = &request.strip_prefix else { return };
+    match prefix::strip_named(&mut scan.checkpoint, prefix) {
+        Ok(note) => scan.notes.push(note),
+        Err(violation) => scan.violations.push(violation),
+    }
+}
+
+/// The config; an empty one, which a note tells, where there is none and a person named the recipe.
+fn config_of(checkpoint: &Checkpoint, may_miss: bool, notes: &mut Vec<String>) -> Result<Value, Violation> {
+    if may_miss && !checkpoint.root().join("config.json").exists() {
+        notes.push("there is no config.json: the recipe's defaults stand for it".to_owned());
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    read_config(checkpoint)
 }
 
 /// The recipe that takes part: the named one, else the built-in one that fits. `None`: names and layouts are MLX's already, or a quantized
@@ -178,6 +180,71 @@ impl Survey {
         }
     }
 
+    /// The plan that a recipe makes. A prefix that all keys carry comes off where the recipe then fits.
+    fn by_recipe(
+        &mut self,
+        request: &Request,
+        recipe: &Recipe,
+        config: &Value,
+        unreadable: &Unreadable,
+        notes: &mut Vec<String>,
+    ) -> Result<(Plan, Vec<Violation>), ConvertError> {
+        let layout = recipe.layout(request.layout.as_deref())?;
+        let normalized = recipe.config.normalize(config);
+        let planned = |tensors: &BTreeMap<String, TensorInfo>| {
+            plan(recipe, &layout, request.dtype, normalized.clone(), tensors, unreadable)
+        };
+        let (made, violations) = planned(self.source.tensors());
+        let is_told = request.strip_prefix.is_some() || !unreadable.is_empty() || !has_wrong_keys(&violations);
+        if is_told || !self.source.is_plain() {
+            return Ok((made, violations));
+        }
+        for prefix in prefix::shared(self.source.tensors()) {
+            let mut stripped = self.checkpoint().keys_alone();
+            stripped.strip_prefix(&prefix);
+            let (other, fewer) = planned(stripped.tensors());
+            // Half of what was wrong gone is no chance: what is left is then what is wrong.
+            if fewer.len() * 2 <= violations.len() {
+                self.source.strip_prefix(&prefix);
+                notes.push(prefix::note(&prefix));
+                return Ok((other, fewer));
+            }
+        }
+        Ok((made, violations))
+    }
+
+    /// Packs what the plan makes, where that was asked for and nothing is wrong: on a broken plan rules would only add noise.
+    fn pack(&mut self, request: &Request, made: &mut Plan, named: Option<&Recipe>, opening: &Opening, by_recipe: bool) {
+        if let Some(wish) = &request.quantize
+            && self.violations.is_empty()
+        {
+            let rules = match named {
+                Some(recipe) if by_recipe => recipe.packing.clone(),
+                named => opening.packing(named, &self.source),
+            };
+            self.violations.extend(pack(made, &rules, wish));
+        }
+        if request.keep_quantized && self.violations.is_empty() {
+            self.violations.extend(repack(made, &mut self.source, request.dtype));
+        }
+    }
+
+    /// What cannot be read always has a reason on the list; if ever it has not, it must still not pass for a whole checkpoint.
+    fn refuse_unreadable(&mut self, unreadable: &Unreadable) {
+        if self.violations.is_empty() && !unreadable.is_empty() {
+            let place = self.checkpoint().root().display().to_string();
+            let (expected, found) = ("every file readable", "one that is not");
+            self.violations.push(Violation::new(ViolationKind::MissingFile, place, expected, found));
+        }
+    }
+
+    /// What is wrong with the files that will come along.
+    fn companions(&self) -> Result<Vec<Violation>, ConvertError> {
+        let checkpoint = self.checkpoint();
+        let weights = checkpoint.files().iter().map(|file| file.name.as_str()).collect();
+        Ok(writer::beside(checkpoint.root(), &weights)?.violations(checkpoint.root()))
+    }
+
     /// The checkpoint, as far as it could be read.
     pub fn checkpoint(&self) -> &Checkpoint {
         self.source.checkpoint()
@@ -210,8 +277,15 @@ pub(crate) fn read_config(checkpoint: &Checkpoint) -> Result<Value, Violation> {
         let kind = ViolationKind::MissingFile;
         Violation::new(kind, "config.json", "a config beside the weights", error.to_string())
     })?;
-    crate::digits::parse(&bytes)
-        .map_err(|error| Violation::new(ViolationKind::Config, "config.json", "JSON", error.to_string()))
+    if let Some(what) = stands_for(&bytes) {
+        return Err(Violation::new(ViolationKind::Config, "config.json", "JSON", what));
+    }
+    crate::json::parse(&bytes).map_err(|error| Violation::new(ViolationKind::Config, "config.json", "JSON", error))
+}
+
+/// Whether keys are missing or without a row: what a prefix would make of a checkpoint that fits.
+fn has_wrong_keys(violations: &[Violation]) -> bool {
+    violations.iter().any(|violation| matches!(violation.kind, ViolationKind::MissingKey | ViolationKind::ExtraKey))
 }
 
 /// `Ok`, or why a recipe is not for a config.

@@ -16,6 +16,7 @@ pub const TARGETS: &[Target] = &[
     ("header", targets::header::run),
     ("index", targets::index::run),
     ("pickle", targets::pickle::run),
+    ("legacy", targets::legacy::run),
     ("recipe", targets::recipe::run),
     ("expression", targets::expression::run),
     ("config", targets::config::run),

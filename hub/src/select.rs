@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use mlxport_convert::checkpoint::index::{IndexForm, PICKLES, SAFETENSORS};
 use mlxport_convert::files::is_plain_name;
-use mlxport_convert::writer::COMPANIONS;
+use mlxport_convert::writer::is_companion;
 
 use crate::HubError;
 
 /// What every release has.
 pub const CONFIG_FILE: &str = "config.json";
 
-/// Top-level names of the repository; folders' files are left out.
+/// Top-level names of the repository, and templates in a folder of their own; other folders' files are left out.
 ///
 /// # Errors
 /// When the server names anything that no repository can hold (`..`, absolute, empty parts).
@@ -21,7 +21,7 @@ pub fn top_level(names: impl IntoIterator<Item = String>) -> Result<BTreeSet<Str
     for name in names {
         if !name.split('/').all(is_plain_name) {
             bad.push(format!("{name:?}"));
-        } else if !name.contains('/') {
+        } else if !name.contains('/') || is_companion(&name) {
             top.insert(name);
         }
     }
@@ -33,8 +33,8 @@ pub fn top_level(names: impl IntoIterator<Item = String>) -> Result<BTreeSet<Str
 
 /// The small files: config, whichever index counts, and what a conversion copies.
 pub fn small(top: &BTreeSet<String>) -> Vec<String> {
-    let names = [CONFIG_FILE, index_form(top).file_name].into_iter().chain(COMPANIONS.iter().copied());
-    names.filter(|name| top.contains(*name)).map(str::to_owned).collect()
+    let named = [CONFIG_FILE, index_form(top).file_name];
+    top.iter().filter(|name| named.contains(&name.as_str()) || is_companion(name)).cloned().collect()
 }
 
 /// The index that counts: safetensors win over pickles.

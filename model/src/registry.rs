@@ -69,6 +69,6 @@ fn family(dir: &Path) -> Result<&'static Family> {
 
 fn unknown(dir: &Path, model_type: &str) -> Error {
     let known: Vec<&str> = FAMILIES.iter().flat_map(|family| family.model_types.iter().copied()).collect();
-    let expected = format!("one of {}", known.join(", "));
+    let expected = format!("one of {} (`mlxport check` judges any other MLX model, in Python)", known.join(", "));
     Error::input(&format!("{}: model_type", dir.join("config.json").display()), expected, model_type)
 }

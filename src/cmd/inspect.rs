@@ -19,7 +19,7 @@ const SHOWN: usize = 8;
 /// Show what a checkpoint holds and which recipe fits.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, one .safetensors, .bin, .pt or .pth file, or a hub id (owner/name[@revision]).
+    /// Checkpoint directory, one file (safetensors, or any that torch.save wrote), or a hub id (owner/name[@revision]).
     path: String,
     /// Which dict of a PyTorch file is the state dict (a.b: b in a); without it, the one there is.
     #[arg(long, value_name = "NAME")]
@@ -89,6 +89,9 @@ fn text(inspection: &Inspection) -> String {
     let width = inspection.groups.iter().map(|group| group.pattern.len()).max().unwrap_or(0);
     for group in &inspection.groups {
         out.push_str(&format!("{:>6} x  {:width$}  {:5} {:?}\n", group.count, group.pattern, group.dtype, group.shape));
+    }
+    for note in &inspection.notes {
+        out.push_str(&format!("note: {note}\n"));
     }
     inspection.recipes.iter().for_each(|verdict| out.push_str(&verdict.text(SHOWN)));
     out

@@ -2,11 +2,13 @@
 
 mod bad_input;
 mod bf16;
+mod cases;
 mod check;
 mod compare;
 mod decode;
 mod demo;
 mod faults;
+mod files;
 mod hub;
 mod interrupted;
 mod lock;

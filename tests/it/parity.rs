@@ -173,3 +173,43 @@ fn a_near_tie_is_excused_and_hides_nothing_that_follows() {
     let far = near_ties(1.0 + 1e-3);
     assert_eq!(far.0, 1, "what rounding does not explain is not excused");
 }
+
+/// A model of other numbers than the recording's is told before any tap, and judged all the same.
+#[test]
+fn another_checkpoint_than_the_recording_s_is_told_first() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let source = home.path().join("release");
+    crate::support::checkpoint_copy("tiny-small", &source);
+    let file = source.join("model.safetensors");
+    let mut all = tensors::read(&file);
+    let changed = "model.layers.1.post_attention_layernorm.weight";
+    all.get_mut(changed).expect("it is there").bytes[3] ^= 0x01;
+    tensors::write(&file, &all);
+    for dtype in ["keep", "f32"] {
+        let model = home.path().join(dtype);
+        let output =
+            mlxport(["convert".as_ref(), source.as_os_str(), model.as_os_str(), "--dtype".as_ref(), dtype.as_ref()]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let output = parity(&model, &fixture("tiny-small"), &["--mode", "cumulative", "--steps", "plain"]);
+        let said = stderr(&output);
+        assert_eq!(code(&output), 1, "{said}");
+        assert!(
+            said.starts_with("warning: ") && said.contains("another checkpoint") && said.contains(changed),
+            "{said}"
+        );
+    }
+    let own = converted("tiny-small", "split");
+    let output = parity(&own.path().join("model"), &fixture("tiny-small"), &["--mode", "cumulative"]);
+    assert!(!stderr(&output).contains("another checkpoint"), "{}", stderr(&output));
+}
+
+/// What does not run here is told with what does, and with the way that is left.
+#[test]
+fn a_model_of_another_family_is_told_which_run_here() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(home.path().join("config.json"), r#"{"model_type": "llama"}"#).expect("written");
+    let output = parity(home.path(), &fixture("tiny-small"), &[]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 2, "{said}");
+    assert!(said.contains("llama") && said.contains("DeepseekOCR") && said.contains("mlxport check"), "{said}");
+}

@@ -8,8 +8,10 @@ use std::time::SystemTime;
 
 use crate::error::{ConvertError, Violation, ViolationKind, Violations};
 
+use super::form::{self, Form};
 use super::index::{self, Index, IndexForm};
 use super::listing::{self, Chosen};
+use super::together::{ONE_FILE, join_repeated, stale, them};
 use super::{Scan, SourceFile, TensorInfo, TensorSource, Unreadable, header, pickle};
 
 /// An open checkpoint. Files stay open, so that a rename of the directory under us changes nothing.
@@ -23,6 +25,8 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, TensorInfo>,
     /// Whether every file says that MLX tools wrote it.
     is_mlx: bool,
+    /// Whether any file is one of `torch.save`.
+    has_pickles: bool,
 }
 
 impl Checkpoint {
@@ -46,18 +50,44 @@ impl Checkpoint {
         }
         let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if !meta.is_file() || !(listing::is_safetensors(&name) || listing::is_pickle(&name)) {
+        if !meta.is_file() {
             return Err(ConvertError::Violations(Violations(vec![Violation::new(
                 ViolationKind::Unsupported,
                 path.display().to_string(),
-                "a directory, a .safetensors file, or a .bin, .pt or .pth file of PyTorch",
-                "something else",
+                "a directory, a .safetensors file, or one that torch.save wrote",
+                "something that is neither a file nor a directory",
             )])));
         }
         let mut scan = empty(root);
         add_file(&mut scan, &name, state_dict);
         refuse_unused_name(&mut scan, state_dict);
         Ok(scan)
+    }
+
+    /// Takes a prefix off every key that begins with it; a key that would then be there twice keeps its name.
+    pub fn strip_prefix(&mut self, prefix: &str) {
+        let all = std::mem::take(&mut self.tensors);
+        let (with, without): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.into_iter().partition(|(key, _)| key.len() > prefix.len() && key.starts_with(prefix));
+        self.tensors = without;
+        for (key, info) in with {
+            let short = key[prefix.len()..].to_owned();
+            let key = if self.tensors.contains_key(&short) { key } else { short };
+            self.tensors.insert(key, info);
+        }
+    }
+
+    /// The keys with what the headers say of them, without the files: to be planned with, not read.
+    pub(crate) fn keys_alone(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            handles: Vec::new(),
+            stamps: Vec::new(),
+            files: self.files.clone(),
+            tensors: self.tensors.clone(),
+            is_mlx: self.is_mlx,
+            has_pickles: self.has_pickles,
+        }
     }
 
     /// The directory that holds the files (for a single file, its parent): where `config.json` and the tokenizer lie.
@@ -122,6 +152,7 @@ fn empty(root: &Path) -> Scan {
             files: Vec::new(),
             tensors: BTreeMap::new(),
             is_mlx: true,
+            has_pickles: false,
         },
         violations: Vec::new(),
         unreadable: Unreadable::default(),
@@ -132,10 +163,13 @@ fn empty(root: &Path) -> Scan {
 fn scan_directory(root: &Path, state_dict: Option<&str>) -> Result<Scan, ConvertError> {
     let mut scan = empty(root);
     let listing = listing::choose(root)?;
-    scan.notes.extend(listing.note);
+    scan.notes.extend(listing.notes);
     match listing.chosen {
         Chosen::Indexed(form) => scan_indexed(&mut scan, form, state_dict),
-        Chosen::Files(names) => names.iter().for_each(|name| add_file(&mut scan, name, state_dict)),
+        Chosen::Files(names) => {
+            names.iter().for_each(|name| add_file(&mut scan, name, state_dict));
+            join_repeated(&mut scan.violations);
+        }
         Chosen::Nothing(violations) => {
             scan.unreadable.any = true;
             scan.violations.extend(violations);
@@ -147,10 +181,9 @@ fn scan_directory(root: &Path, state_dict: Option<&str>) -> Result<Scan, Convert
 
 /// A state dict's name says nothing about safetensors; whoever gave one expects it to be heeded.
 fn refuse_unused_name(scan: &mut Scan, state_dict: Option<&str>) {
-    let files = &scan.checkpoint.files;
     if let Some(name) = state_dict
-        && !files.is_empty()
-        && files.iter().all(|file| listing::is_safetensors(&file.name))
+        && !scan.checkpoint.files.is_empty()
+        && !scan.checkpoint.has_pickles
     {
         let expected = "a PyTorch pickle, of which --state-dict chooses a part";
         let found = format!("safetensors, which have no {name}");
@@ -167,8 +200,18 @@ fn scan_indexed(scan: &mut Scan, form: IndexForm, state_dict: Option<&str>) {
     }
     scan.violations.extend(violations);
     let nothing_known = index.weight_map.is_empty();
-    let names: BTreeSet<&String> = index.weight_map.values().collect();
-    for name in names {
+    let named: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
+    let (present, absent): (Vec<&str>, Vec<&str>) =
+        named.iter().partition(|name| scan.checkpoint.root.join(name).symlink_metadata().is_ok());
+    let unnamed = listing::unnamed(&scan.checkpoint.root, form.ending, &named);
+    if !absent.is_empty() {
+        scan.unreadable.any = true;
+        scan.violations.push(stale(form.file_name, &absent, &unnamed));
+    } else if !unnamed.is_empty() {
+        let (index, names) = (form.file_name, unnamed.join(", "));
+        scan.notes.push(format!("{names}: not read, because {index} does not name {}", them(unnamed.len())));
+    }
+    for name in present {
         add_file(scan, name, state_dict);
     }
     // A shard that cannot be read hides just the keys that the index puts there.
@@ -222,6 +265,32 @@ struct Contents {
     hash: blake3::Hash,
     violations: Vec<Violation>,
     is_mlx: bool,
+    notes: Vec<String>,
+    is_pickle: bool,
+}
+
+/// Reads what a file is by its bytes says it holds; its name decides only where the bytes are no file of weights.
+fn contents_of(
+    at: usize,
+    (file, name, byte_len): (&File, &str, u64),
+    state_dict: Option<&str>,
+) -> Result<Contents, Vec<Violation>> {
+    let form = form::of_file(file, byte_len);
+    match form {
+        Form::Archive => Ok(pickled(at, pickle::read_archive(file, name, byte_len, state_dict)?)),
+        Form::Legacy => Ok(pickled(at, pickle::read_legacy(file, name, byte_len, state_dict)?)),
+        // A broken header is told as one.
+        Form::Safetensors | Form::Empty | Form::Other if listing::is_safetensors(name) => {
+            safetensors(at, file, name, byte_len)
+        }
+        Form::Safetensors => safetensors(at, file, name, byte_len),
+        other => Err(other.refusal(name).into_iter().collect()),
+    }
+}
+
+fn safetensors(at: usize, file: &File, name: &str, byte_len: u64) -> Result<Contents, Vec<Violation>> {
+    let (header, violations) = header::read(file, name, byte_len)?;
+    Ok(headed(at, header, violations))
 }
 
 /// Opens one file and adds its tensors, or says why it cannot.
@@ -233,12 +302,7 @@ fn add_file(scan: &mut Scan, name: &str, state_dict: Option<&str>) {
         .and_then(|(file, byte_len)| {
             // Before anything is read, so that no write goes unseen.
             let stamp = stamp(&file).ok();
-            let contents = if listing::is_pickle(name) {
-                pickled(at, pickle::read(&file, name, byte_len, state_dict)?)
-            } else {
-                let (header, violations) = header::read(&file, name, byte_len)?;
-                headed(at, header, violations)
-            };
+            let contents = contents_of(at, (&file, name, byte_len), state_dict)?;
             Ok((file, stamp, byte_len, contents))
         });
     let (handle, stamp, byte_len, contents) = match opened {
@@ -251,7 +315,9 @@ fn add_file(scan: &mut Scan, name: &str, state_dict: Option<&str>) {
     };
     scan.checkpoint.is_mlx &= contents.is_mlx;
     scan.violations.extend(contents.violations);
+    scan.notes.extend(contents.notes);
     scan.unreadable.keys.extend(contents.broken);
+    scan.checkpoint.has_pickles |= contents.is_pickle;
     scan.checkpoint.stamps.push(stamp);
     scan.checkpoint.handles.push(handle);
     scan.checkpoint.files.push(SourceFile {
@@ -271,7 +337,15 @@ fn headed(file: usize, header: header::Header, violations: Vec<Violation>) -> Co
         (entry.key, TensorInfo::row_major(entry.info.dtype, shape, file, byte_offset))
     };
     let tensors = header.sound.into_iter().map(tensor).collect();
-    Contents { tensors, broken: header.broken, hash: header.hash, violations, is_mlx: header.is_mlx }
+    Contents {
+        tensors,
+        broken: header.broken,
+        hash: header.hash,
+        violations,
+        notes: Vec::new(),
+        is_pickle: false,
+        is_mlx: header.is_mlx,
+    }
 }
 
 fn pickled(file: usize, pickled: pickle::Pickled) -> Contents {
@@ -279,8 +353,9 @@ fn pickled(file: usize, pickled: pickle::Pickled) -> Contents {
         let pickle::PickledTensor { key, dtype, shape, strides, byte_offset } = tensor;
         (key, TensorInfo { dtype, shape, file, byte_offset, strides })
     };
-    let pickle::Tensors { sound, broken, violations } = pickled.tensors;
-    Contents { tensors: sound.into_iter().map(tensor).collect(), broken, hash: pickled.hash, violations, is_mlx: false }
+    let pickle::Tensors { sound, broken, violations, notes } = pickled.tensors;
+    let tensors = sound.into_iter().map(tensor).collect();
+    Contents { tensors, broken, hash: pickled.hash, violations, notes, is_pickle: true, is_mlx: false }
 }
 
 /// Enters a tensor in the table; a key that another file has already is a violation, and the first one stays.
@@ -290,7 +365,7 @@ fn add_tensor(scan: &mut Scan, key: String, info: TensorInfo) {
         scan.violations.push(Violation::new(
             ViolationKind::DuplicateKey,
             key,
-            "each key in one file",
+            ONE_FILE,
             format!("it in {} and {}", files[first.file].name, files[info.file].name),
         ));
     } else {

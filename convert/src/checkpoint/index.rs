@@ -12,6 +12,7 @@ use crate::error::{Violation, ViolationKind};
 use crate::files::{is_plain_name, read_bounded};
 
 use super::MAX_JSON_BYTE_LEN;
+use super::form::stands_for;
 
 /// One of the two kinds of index; they differ in names only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,10 @@ pub struct Index {
 /// Reads the index at `path`.
 pub fn read(path: &Path, form: IndexForm) -> (Index, Vec<Violation>) {
     match read_bounded(path, MAX_JSON_BYTE_LEN) {
-        Ok(bytes) => parse(&bytes, form),
+        Ok(bytes) => match stands_for(&bytes) {
+            Some(what) => (Index::default(), vec![unusable(form, what.to_owned())]),
+            None => parse(crate::json::without_bom(&bytes), form),
+        },
         Err(error) => (Index::default(), vec![unusable(form, error.to_string())]),
     }
 }

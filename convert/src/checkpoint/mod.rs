@@ -4,10 +4,12 @@
 //! bytes of one tensor. [`Checkpoint`] is the implementation: a directory, or one file, of safetensors or of PyTorch's pickles. Nothing here reads a tensor's bytes until it is asked for a range of them.
 
 mod directory;
+pub mod form;
 pub mod header;
 pub mod index;
 mod listing;
 mod pickle;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 

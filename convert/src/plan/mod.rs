@@ -122,6 +122,8 @@ pub struct Dropped {
     pub row: usize,
     /// Why it may be left out.
     pub reason: String,
+    /// It and the tensor that it must equal element by element, where that is why.
+    pub same_as: Option<(PlannedSource, PlannedSource)>,
 }
 
 /// Everything a conversion will do.
@@ -191,6 +193,8 @@ pub fn plan(
             recipe.rows.iter().find(|row| row.number == tensor.row).and_then(|row| row.zeros_if_missing.as_deref());
         notes.push(format!("{}: the release has none, zeros are written ({})", tensor.name, why.unwrap_or_default()));
     }
+    let counters = dropped.iter().filter(|dropped| dropped.row == 0);
+    notes.extend(counters.map(|dropped| format!("{} was left out: {}", dropped.key, dropped.reason)));
     let mut plan = Plan {
         recipe: recipe.name.clone(),
         recipe_hash: recipe.hash.clone(),

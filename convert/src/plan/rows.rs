@@ -1,5 +1,6 @@
 //! Rows against headers: claims every source key once, checks shape and dtype, and lays out the outputs.
 
+pub(super) mod left_out;
 mod zeros;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use crate::recipe::expr::{Dims, EvalError, Expr};
 use crate::recipe::{Action, Op, Recipe, Row};
 use crate::transforms::Assembly;
 
+use self::left_out::{COUNTER, is_counter};
 use super::expand::{Combinations, MAX_KEYS_PER_ROW, combinations, index_sets};
 use super::operate::results;
 use super::{Dropped, Making, OutputTensor, PlannedSource};
@@ -100,6 +102,11 @@ impl<'a> Planner<'a> {
             if self.blind && near.is_some() {
                 continue;
             }
+            if near.is_none() && is_counter(key, &self.tensors[key]) {
+                let reason = COUNTER.to_owned();
+                self.dropped.push(Dropped { key: key.clone(), row: 0, reason, same_as: None });
+                continue;
+            }
             let violation = Violation::new(ViolationKind::ExtraKey, key, "a row of the recipe to claim it", "none");
             self.violations.push(match near {
                 Some(row) => {
@@ -136,7 +143,7 @@ impl<'a> Planner<'a> {
         let Some(action) = row.actions.get(self.layout) else {
             return;
         };
-        if let (true, Op::Drop { reason }) = (row.unseen, &action.op) {
+        if let (true, Op::Drop { reason, .. }) = (row.unseen, &action.op) {
             return self.drop_unseen(row, reason);
         }
         let names: Vec<&str> = row.sources[0].0.indices().collect();
@@ -194,7 +201,7 @@ impl<'a> Planner<'a> {
         }
         for key in keys {
             if self.claims(row, &key) {
-                self.dropped.push(Dropped { key, row: row.number, reason: reason.to_owned() });
+                self.dropped.push(Dropped { key, row: row.number, reason: reason.to_owned(), same_as: None });
             }
         }
     }
@@ -323,10 +330,11 @@ impl<'a> Planner<'a> {
 
     /// Adds what the action makes of the sources.
     fn output(&mut self, row: &Row, action: &Action, numbers: &Numbers<'_>, sources: Vec<PlannedSource>) {
-        if let Op::Drop { reason } = &action.op {
-            let dropped =
-                sources.into_iter().map(|source| Dropped { key: source.key, row: row.number, reason: reason.clone() });
-            self.dropped.extend(dropped);
+        if let Op::Drop { reason, same_as } = &action.op {
+            for source in sources {
+                let same_as = same_as.as_ref().and_then(|twin| self.twin(row, &source, &twin.key(numbers)));
+                self.dropped.push(Dropped { key: source.key, row: row.number, reason: reason.clone(), same_as });
+            }
             return;
         }
         let (Some(first), Some(dtype)) = (sources.first().cloned(), self.common_dtype(row, &sources)) else {

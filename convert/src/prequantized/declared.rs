@@ -131,7 +131,7 @@ pub fn pair(value: &Value) -> Option<(u64, u64)> {
 }
 
 fn beside(root: &Path, name: &str) -> Option<Value> {
-    serde_json::from_slice(&read_bounded(&root.join(name), MAX_JSON_BYTE_LEN).ok()?).ok()
+    crate::json::parse(&read_bounded(&root.join(name), MAX_JSON_BYTE_LEN).ok()?).ok()
 }
 
 /// Every section of a config with its dotted path.

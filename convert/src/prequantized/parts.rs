@@ -50,7 +50,7 @@ pub fn scale_key(key: &str, tensors: &BTreeMap<String, TensorInfo>) -> Option<St
 
 /// A method that is not read, told by keys alone.
 pub fn unread_method(tensors: &BTreeMap<String, TensorInfo>) -> Option<(&'static str, &String)> {
-    const SIGNS: [(&str, &str); 12] = [
+    const SIGNS: [(&str, &str); 16] = [
         (".quant_state.bitsandbytes__nf4", "bitsandbytes nf4"),
         (".quant_state.bitsandbytes__fp4", "bitsandbytes fp4"),
         (".absmax", "bitsandbytes 4 bit"),
@@ -63,6 +63,10 @@ pub fn unread_method(tensors: &BTreeMap<String, TensorInfo>) -> Option<(&'static
         (".W_q", "HQQ"),
         (".weight_packed._data", "quanto"),
         (".Qidxs", "QuIP#"),
+        (".q_weight", "EXL2"),
+        (".trellis", "EXL3"),
+        (".weight._data", "quanto"),
+        (".weight_scales", "EETQ"),
     ];
     let sign = |(key, info): (&'_ String, &TensorInfo), end: &str| {
         key.ends_with(end) && (end != "_blocks" || info.dtype == Dtype::U8)

@@ -82,7 +82,12 @@ struct Finder<'a> {
 
 impl<'a> Finder<'a> {
     fn complain(&mut self, kind: ViolationKind, place: &str, expected: impl Into<String>, found: impl Into<String>) {
-        self.violations.push(Violation::new(kind, place, expected, found));
+        let violation = Violation::new(kind, place, expected, found);
+        // What the config does not say is missing for every weight; once is enough.
+        let is_again = |other: &Violation| other.place == place && other.expected == violation.expected;
+        if kind != ViolationKind::Config || !self.violations.iter().any(is_again) {
+            self.violations.push(violation);
+        }
     }
 
     /// A method that is not read, by its name: the config's where the tensors bear it out, else the one that keys tell.

@@ -53,6 +53,16 @@ impl Opened {
         self.weights.get(key)
     }
 
+    /// Whether nothing was opened: what is read is what is stored.
+    pub fn is_plain(&self) -> bool {
+        self.table.is_none()
+    }
+
+    /// Takes a prefix off every key, as [`Checkpoint::strip_prefix`] does; before anything is opened.
+    pub fn strip_prefix(&mut self, prefix: &str) {
+        self.checkpoint.strip_prefix(prefix);
+    }
+
     /// The checkpoint as it is stored.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint

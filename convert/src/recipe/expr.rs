@@ -1,7 +1,9 @@
 //! The small integer expressions of a recipe: `3*clip_width`, `2*sam_grid-1`, `i >= first_dense && i % moe_every == 0`, `i in globals`.
 //!
 //! Values are integers; truth is 1 and 0; `/` is PyTorch's `//` (floor); every step is checked for overflow. A name is a dim of the
-//! recipe, `name[2]` or `name[i]` an item of one of its lists, from 0, `sum(name)` their sum. Nothing else can be said, on purpose: a recipe is a table, not a program.
+//! recipe, `name[2]` or `name[i]` an item of one of its lists, from 0, `sum(name)` their sum; `index_of(list, value)` is the first place
+//! of a value in a list and `count_of(list, value)` how often it is there. Nothing else can be said, on purpose: a recipe is a table, not a
+//! program.
 //!
 //! Precedence, loosest first: `||`, `&&`, comparisons and `in`, `+ -`, `* / %`, unary `! -`.
 
@@ -55,7 +57,30 @@ enum Node {
     Two(Op, Box<Node>, Box<Node>),
     In(Box<Node>, String),
     Sum(String),
+    Search(Search, String, Box<Node>),
 }
+
+/// A function of a list and a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// The first place of the value in the list, from 0.
+    IndexOf,
+    /// How often the value is in the list.
+    CountOf,
+}
+
+impl Search {
+    /// What it finds; `None` where the value has no place in the list.
+    fn of(self, value: i128, list: &[i128]) -> Option<i128> {
+        match self {
+            Self::CountOf => Some(list.iter().filter(|&&item| item == value).count() as i128),
+            Self::IndexOf => list.iter().position(|&item| item == value).map(|at| at as i128),
+        }
+    }
+}
+
+/// The functions by name.
+const SEARCHES: [(&str, Search); 2] = [("index_of", Search::IndexOf), ("count_of", Search::CountOf)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Op {
@@ -137,7 +162,7 @@ fn collect<'a>(node: &'a Node, names: &mut Vec<(&'a str, bool)>) {
             collect(left, names);
             collect(right, names);
         }
-        Node::In(inner, list) => {
+        Node::In(inner, list) | Node::Search(_, list, inner) => {
             collect(inner, names);
             names.push((list, true));
         }
@@ -167,6 +192,12 @@ fn eval(node: &Node, dims: &Dims, bound: Option<i128>) -> Result<i128, EvalError
         Node::Sum(name) => {
             let mut items = list_of(name, dims)?.iter();
             items.try_fold(0_i128, |sum, &item| sum.checked_add(item)).ok_or_else(overflow)
+        }
+        Node::Search(search, name, inner) => {
+            let value = eval(inner, dims, bound)?;
+            let list = list_of(name, dims)?;
+            let none = || EvalError::Bad(format!("no {value} in {name}, a list of {}", list.len()));
+            search.of(value, list).ok_or_else(none)
         }
         Node::Two(op, left, right) => {
             let left = eval(left, dims, bound)?;
@@ -276,11 +307,27 @@ impl<'a> Parser<'a> {
             let list = self.word()?;
             return if self.eat(")") { Ok(Node::Sum(list)) } else { Err(self.complaint("a closing parenthesis")) };
         }
+        if let Some((_, search)) = SEARCHES.iter().find(|(known, _)| *known == name)
+            && self.eat("(")
+        {
+            return self.search(*search);
+        }
         if !self.eat("[") {
             return Ok(Node::Name(name));
         }
         let at = self.level(0)?;
         if self.eat("]") { Ok(Node::Item(name, Box::new(at))) } else { Err(self.complaint("a closing bracket")) }
+    }
+
+    /// The rest of `index_of(list, value)` behind its parenthesis.
+    fn search(&mut self, search: Search) -> Result<Node, String> {
+        let list = self.word()?;
+        if !self.eat(",") {
+            return Err(self.complaint("a comma between the list and the value"));
+        }
+        let value = self.level(0)?;
+        let node = Node::Search(search, list, Box::new(value));
+        if self.eat(")") { Ok(node) } else { Err(self.complaint("a closing parenthesis")) }
     }
 
     fn integer(&mut self) -> Result<i128, String> {
@@ -308,59 +355,4 @@ impl<'a> Parser<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn dims() -> Dims {
-        let mut dims = Dims::default();
-        dims.ints.insert("w".into(), Some(64));
-        dims.ints.insert("broken".into(), None);
-        dims.lists.insert("globals".into(), Some(vec![2, 5]));
-        dims
-    }
-
-    fn value(text: &str) -> Result<i128, EvalError> {
-        Expr::parse(text).expect(text).eval(&dims(), Some(5))
-    }
-
-    #[test]
-    fn arithmetic_binds_as_usual() {
-        for (text, expected) in [
-            ("2*w-1", 127),
-            ("1 + 2 * 3", 7),
-            ("(1+2)*3", 9),
-            ("7/2", 3),
-            ("-7/2", -4),
-            ("7 % 4 == 3", 1),
-            ("!0 && w > 63", 1),
-            ("i in globals", 1),
-            ("3 in globals || i >= 6", 0),
-            ("globals[1]", 5),
-            ("globals[i - 5]", 2),
-            ("i - 1 in globals", 0),
-            ("0 && 1/0", 0),
-            ("w - sum(globals)", 57),
-        ] {
-            assert_eq!(value(text), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_has_no_value_says_why() {
-        assert_eq!(value("broken + 1"), Err(EvalError::Unset));
-        for text in ["1/0", "globals[2]", "globals[-1]", "99999999999999999999999999999999999999*9"] {
-            assert!(matches!(value(text), Err(EvalError::Bad(_))), "{text}");
-        }
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        let long = "(".repeat(1000);
-        for text in
-            ["", "1 +", "(1", "1 2", "a b", "w[", "w[]", "w[1", "sum(w", "sum()", "sum(1)", "1..2", "é", "in", &long]
-        {
-            let parsed = Expr::parse(text);
-            assert!(parsed.is_err() || text == "in", "{text}");
-        }
-    }
-}
+mod tests;

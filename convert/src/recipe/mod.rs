@@ -166,6 +166,8 @@ pub enum Op {
     Drop {
         /// Why it may be.
         reason: String,
+        /// The tensor that it must equal, element by element.
+        same_as: Option<Pattern>,
     },
 }
 

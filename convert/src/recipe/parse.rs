@@ -179,6 +179,10 @@ impl Checker {
         if open_ended && (!drops || row.shape.is_some()) {
             self.complain(place, "'*' only in drop rows without a shape", sources[0].0.to_string());
         }
+        let has_twin = |action: &Action| matches!(action.op, Op::Drop { same_as: Some(_), .. });
+        if row.shape.is_none() && actions.values().any(has_twin) {
+            self.complain(place, "a shape with same_as", "none");
+        }
         if row.shape.is_none() && row.dtype.is_some() {
             self.complain(place, "no dtype where no shape is checked", "it");
         }
@@ -222,7 +226,7 @@ impl Checker {
             .to
             .as_ref()
             .map_or(Vec::new(), |to| to.list().into_iter().map(|text| self.pattern(text, place, recipe)).collect());
-        let op = self.op(raw, targets.len(), place)?;
+        let op = self.op(raw, targets.len(), place, recipe)?;
         let wanted = match &op {
             Op::SplitQkv => 3,
             // Without sizes there are as many equal parts as targets.
@@ -264,7 +268,7 @@ impl Checker {
         }
     }
 
-    fn op(&mut self, raw: &RawAction, targets: usize, place: &str) -> Option<Op> {
+    fn op(&mut self, raw: &RawAction, targets: usize, place: &str, recipe: &RawRecipe) -> Option<Op> {
         let name = raw.op.unwrap_or(OpName::Copy);
         let needs = [
             ("over", raw.over.is_some(), name == OpName::Stack),
@@ -280,6 +284,9 @@ impl Checker {
                 self.complain(place, &format!("{not}{field} for {name}"), found);
             }
         }
+        if raw.same_as.is_some() && name != OpName::Drop {
+            self.complain(place, &format!("no same_as for {name}"), "it");
+        }
         self.check_fields(raw, name, place);
         Some(match name {
             OpName::Copy => Op::Copy,
@@ -290,7 +297,10 @@ impl Checker {
             OpName::SplitQkv => Op::SplitQkv,
             OpName::Stack => Op::Stack { over: raw.over.clone()? },
             OpName::Concat => Op::Concat { axis: raw.axis? },
-            OpName::Drop => Op::Drop { reason: raw.reason.clone()? },
+            OpName::Drop => {
+                let same_as = raw.same_as.as_ref().map(|text| self.pattern(text, place, recipe));
+                Op::Drop { reason: raw.reason.clone()?, same_as }
+            }
             OpName::PermuteUnfold => {
                 let [height, width] = raw.kernel.as_ref()?;
                 Op::PermuteUnfold {
@@ -320,6 +330,13 @@ impl Checker {
             if recipe.indices.get(over).is_some_and(|set| set.filter.is_some()) {
                 self.complain(place, "to stack over a whole range", format!("{over} has a filter"));
             }
+        }
+        let twin = match op {
+            Op::Drop { same_as, .. } => same_as.as_ref(),
+            _ => None,
+        };
+        if twin.is_some_and(|twin| twin.is_open_ended() || set(twin) != first) {
+            self.complain(place, "same_as as a whole key with the indices of from", "another");
         }
         let agree = sources.iter().all(|(p, _)| set(p) == first) && targets.iter().all(|target| set(target) == wanted);
         if !agree {

@@ -223,6 +223,7 @@ pub struct RawRow {
     pub order: Option<RawOrder>,
     pub result: Option<RawShape>,
     pub reason: Option<String>,
+    pub same_as: Option<String>,
     #[serde(default, deserialize_with = "distinct")]
     pub layouts: BTreeMap<String, RawAction>,
 }
@@ -241,6 +242,7 @@ pub struct RawAction {
     pub order: Option<RawOrder>,
     pub result: Option<RawShape>,
     pub reason: Option<String>,
+    pub same_as: Option<String>,
 }
 
 impl RawRow {
@@ -257,6 +259,7 @@ impl RawRow {
             order: self.order.clone(),
             result: self.result.clone(),
             reason: self.reason.clone(),
+            same_as: self.same_as.clone(),
         }
     }
 }

@@ -4,11 +4,14 @@
 //! a time through bounded buffers and written where they belong; hashes are taken on the way.
 
 mod companions;
+mod same;
 mod shards;
 mod stage;
 mod stream;
+mod target;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,7 +25,7 @@ use crate::plan::{Making, Plan};
 use crate::progress::Progress;
 use crate::quantize::Quantization;
 
-pub use companions::NAMES as COMPANIONS;
+pub use companions::{Beside, beside, is_companion};
 pub use shards::DEFAULT_MAX_SHARD_BYTE_LEN;
 use shards::Shard;
 use stage::Stage;
@@ -64,6 +67,7 @@ pub fn write(
     options: &WriteOptions,
     progress: &dyn Progress,
 ) -> Result<Manifest, ConvertError> {
+    same::check(plan, source)?;
     let shards = shards::arrange(plan, options.max_shard_byte_len);
     let byte_len = shards.iter().map(|shard| shard.byte_len).sum();
     let stage = Stage::open(&options.target, options.force, companions, byte_len)?;
@@ -77,12 +81,17 @@ pub fn write(
     files.flush()?;
     let (tensors, mut files) = (tensor_records(plan, &shards, &hashes), weight_files(&shards));
     files.push(text_file(&stage, "model.safetensors.index.json", &index_json(plan, &shards))?);
-    let config = format!("{}\n", crate::digits::print(&plan.config));
+    let config = format!("{}\n", crate::json::to_text(&plan.config));
     files.push(text_file(&stage, "config.json", &config)?);
+    let mut left = None;
     if let Some(root) = companions {
-        files.extend(companions::copy(root, stage.path())?);
+        let weights: BTreeSet<&str> = source.files().iter().map(|file| file.name.as_str()).collect();
+        let beside = beside(root, &weights)?;
+        files.extend(beside.copy(root, stage.path())?);
+        left = beside.note();
     }
-    let manifest = manifest(plan, source, tensors, files);
+    let mut manifest = manifest(plan, source, tensors, files);
+    manifest.notes.extend(left);
     let text = manifest.to_text().map_err(|error| ConvertError::io("write", stage.path())(error.into()))?;
     text_file(&stage, MANIFEST_FILE, &text)?;
     stage.commit()?;

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::error::ConvertError;
 
+use super::target::{Lying, behind_links, lying};
+
 /// How often a stage is made anew when someone clears it away between its creation and its lock.
 const ATTEMPTS: usize = 5;
 
@@ -20,6 +22,9 @@ const ATTEMPTS: usize = 5;
 #[derive(Debug)]
 pub struct Stage {
     target: PathBuf,
+    /// The target as it was given: perhaps a link to it.
+    asked: PathBuf,
+    force: bool,
     parent: PathBuf,
     // Dropped before `made_parents`, so that the parents are empty when their turn comes.
     dir: TempDir,
@@ -33,10 +38,12 @@ impl Stage {
     /// written at least.
     ///
     /// # Errors
-    /// [`ConvertError::TargetExists`] without `force`; [`ConvertError::BadTarget`] for a target that has no name or holds the source;
+    /// [`ConvertError::TargetExists`] without `force`; [`ConvertError::TargetForeign`] where anyone else's files lie; [`ConvertError::BadTarget`] for a target that has no name or holds the source;
     /// [`ConvertError::NoRoom`] when it cannot fit; [`ConvertError::Io`] when the system refuses.
     pub fn open(target: &Path, force: bool, source: Option<&Path>, byte_len: u64) -> Result<Self, ConvertError> {
-        let bad = |reason: &str| ConvertError::BadTarget { path: target.to_owned(), reason: reason.to_owned() };
+        let asked = target;
+        let target = &behind_links(asked)?;
+        let bad = |reason: &str| ConvertError::BadTarget { path: asked.to_owned(), reason: reason.to_owned() };
         let name = target.file_name().ok_or_else(|| bad("not the name of a directory to make"))?;
         let parent = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -45,19 +52,17 @@ impl Stage {
         let name = name.to_string_lossy();
         clear_stale(&parent, target, &name);
         if fs::symlink_metadata(target).is_ok() {
-            if !force {
-                return Err(ConvertError::TargetExists(target.to_owned()));
-            }
             if let (Some(Ok(source)), Ok(target)) = (source.map(fs::canonicalize), fs::canonicalize(target))
                 && source.starts_with(&target)
             {
                 return Err(bad("the source lies in it; replacing it would destroy the source"));
             }
+            check_free(target, asked, force)?;
         }
         let made_parents = MadeParents::make(&parent)?;
         check_room(&parent, byte_len)?;
         let (dir, lock) = locked_beside(&parent, &name)?;
-        Ok(Self { target: target.to_owned(), parent, dir, made_parents, _lock: lock })
+        Ok(Self { target: target.to_owned(), asked: asked.to_owned(), force, parent, dir, made_parents, _lock: lock })
     }
 
     /// Where to write.
@@ -71,6 +76,8 @@ impl Stage {
     /// [`ConvertError::Io`] when the system refuses; the target is then what it was.
     pub fn commit(mut self) -> Result<(), ConvertError> {
         sync(self.dir.path())?;
+        // Hours may have gone by: what has come there since is nobody's to remove.
+        check_free(&self.target, &self.asked, self.force)?;
         if fs::symlink_metadata(&self.target).is_err() {
             fs::rename(self.dir.path(), &self.target).map_err(ConvertError::io("rename into place", &self.target))?;
             self.dir.disable_cleanup(true);
@@ -102,6 +109,16 @@ impl Stage {
         self.dir.disable_cleanup(true);
         sync(&self.parent)?;
         remove(&old)
+    }
+}
+
+/// Refuses a target where anything lies that a conversion did not write, and one that it did unless that is to be replaced.
+fn check_free(target: &Path, asked: &Path, force: bool) -> Result<(), ConvertError> {
+    match lying(target)? {
+        Lying::Nothing | Lying::Empty => Ok(()),
+        Lying::Ours if force => Ok(()),
+        Lying::Ours => Err(ConvertError::TargetExists(asked.to_owned())),
+        Lying::Foreign(names) => Err(ConvertError::TargetForeign { path: asked.to_owned(), names }),
     }
 }
 

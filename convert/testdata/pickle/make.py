@@ -5,14 +5,18 @@
 
 Every value is a function of its place, so the files come out with the same tensors each time (the archives' serialization ids may
 differ). views.pt holds every dtype and every kind of view; toy.bin and the shards hold a made-up model for the recipe in
-tests/it/pickle.rs; the others are training checkpoints and what must be refused.
+tests/it/pickle.rs; met/ holds it as people's training leaves it; the others are training checkpoints and what must be refused.
 """
 
 import argparse
+import datetime
+import fractions
 import json
 import os
 import pickle
 import struct
+import sys
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 
@@ -105,6 +109,57 @@ class Evil:
         return os.system, ("touch mlxport-was-here",)
 
 
+class Node(torch.nn.Module):
+    """The made-up model as a module: a class that only this file has."""
+
+    def __init__(self, tensors=None):
+        super().__init__()
+        for key, tensor in (tensors or {}).items():
+            if tensor.is_floating_point():
+                self.register_parameter(key, torch.nn.Parameter(tensor))
+            else:
+                self.register_buffer(key, tensor)
+        self.register_buffer("mask", torch.ones(2), persistent=False)
+        self.register_parameter("absent", None)
+
+
+def whole():
+    """The made-up model as people build it, and pickle it whole."""
+    tensors = toy()
+    root = Node({key: tensor for key, tensor in tensors.items() if "." not in key})
+    root.e = torch.nn.ModuleList([Node({"w": tensors["e.0.w"]}), Node({"w": tensors["e.1.w"]})])
+    return root
+
+
+def met():
+    """Files as they are met: what people's training leaves. All hold the made-up model."""
+    (HERE / "met").mkdir(exist_ok=True)
+    plain = toy()
+
+    def prefixed(prefix):
+        return OrderedDict((prefix + key, tensor) for key, tensor in plain.items())
+
+    save("met/legacy.bin", stored_toy(), _use_new_zipfile_serialization=False)
+    for protocol in [1, 4]:
+        save(f"met/legacy_protocol{protocol}.bin", stored_toy(), _use_new_zipfile_serialization=False, pickle_protocol=protocol)
+    save("met/protocol4.bin", plain, pickle_protocol=4)
+    save("met/protocol5.bin", plain, pickle_protocol=5)
+    save("met/last.ckpt", {"state_dict": prefixed("net."), "epoch": 3, "hyper_parameters": {"rate": 1e-3}, "callbacks": {}})
+    save("met/ddp.bin", prefixed("module."))
+    save("met/compiled.bin", prefixed("module._orig_mod."))
+    save("met/ints.bin", {**plain, "height": 192, "use_stereo": True, "name": "mono", "nothing": None})
+    save("met/loss.pth", {"epoch": 3, "loss": torch.tensor(0.5), "model_state_dict": plain, "optimizer_state_dict": {"state": {0: {"exp_avg": ramp(4)}}}})
+    save("met/rng.pth", {"state_dict": plain, "rng": torch.get_rng_state()[:16].clone()})
+    save("met/ema.pth", {"model": plain, "ema": OrderedDict((key, tensor + 1) for key, tensor in plain.items())})
+    save("met/paths.pth", {"model": plain, "args": argparse.Namespace(out=Path("runs/1")), "when": datetime.datetime(2024, 1, 2), "fraction": fractions.Fraction(1, 3)})
+    save("met/whole.pt", whole())
+    save("met/whole_legacy.pt", whole(), _use_new_zipfile_serialization=False)
+    save("met/weights.tar", plain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save("met/quantized.bin", {**plain, "packed": torch.quantize_per_tensor(ramp(4), 0.1, 0, torch.qint8)})
+
+
 def save(name, what, **options):
     torch.save(what, HERE / name, **options)
 
@@ -153,4 +208,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    # `python make.py met` makes the files of met/ alone.
+    if sys.argv[1:] != ["met"]:
+        main()
+    met()

@@ -218,25 +218,45 @@ fn an_existing_target_is_replaced_only_by_force_and_never_with_its_source() {
     fs::write(target.join("mine"), "keep").expect("a file");
     let ready = prepare(&request(&source)).expect("plans");
     let refused = ready.write(&WriteOptions::to(&target));
-    assert!(matches!(refused, Err(ConvertError::TargetExists(_))), "{refused:?}");
-    assert_eq!(names_in(&target), ["mine"]);
+    assert!(matches!(refused, Err(ConvertError::TargetForeign { .. })), "{refused:?}");
     let force = |target: &Path| WriteOptions { force: true, ..WriteOptions::to(target) };
-    ready.write(&force(&target)).expect("replaces");
-    assert!(!names_in(&target).contains(&"mine".to_owned()));
+    let refused = ready.write(&force(&target)).expect_err("someone's file lies there");
+    assert!(refused.to_string().contains("(mine)"), "{refused}");
+    assert_eq!(names_in(&target), ["mine"]);
+    // An empty directory is free; what was written there is replaced by force, but not with a file that came there since.
+    fs::remove_file(target.join("mine")).expect("removes");
+    ready.write(&WriteOptions::to(&target)).expect("an empty directory is free");
+    let refused = ready.write(&WriteOptions::to(&target));
+    assert!(matches!(refused, Err(ConvertError::TargetExists(_))), "{refused:?}");
+    ready.write(&force(&target)).expect("replaces what it wrote");
+    fs::create_dir(target.join("notes")).expect("a directory");
+    let refused = ready.write(&force(&target)).expect_err("a folder lies there");
+    assert!(refused.to_string().contains("(notes/)"), "{refused}");
+    fs::write(target.join("notes/thesis.txt"), "keep").expect("a file");
+    let refused = ready.write(&force(&target)).expect_err("someone's file lies there");
+    assert!(refused.to_string().contains("(notes/thesis.txt)"), "{refused}");
+    assert_eq!(fs::read_to_string(target.join("notes/thesis.txt")).expect("there"), "keep");
     for bad in [source.as_path(), home.path()] {
         let refused = ready.write(&force(bad));
         assert!(matches!(refused, Err(ConvertError::BadTarget { .. })), "{refused:?}");
     }
-    // A link is replaced, not what it points to.
+    // A link is written through, never replaced.
     let link = home.path().join("link");
     std::os::unix::fs::symlink(&source, &link).expect("a link");
     let refused = ready.write(&force(&link));
     assert!(matches!(refused, Err(ConvertError::BadTarget { .. })), "{refused:?}");
     let file = home.path().join("file");
     fs::write(&file, "old").expect("a file");
-    ready.write(&force(&file)).expect("replaces a file");
-    assert!(verify(&file).expect("verifies").differences.is_empty());
-    assert_eq!(names_in(home.path()), ["file", "link", "out", "release"]);
+    let refused = ready.write(&force(&file));
+    assert!(matches!(refused, Err(ConvertError::TargetForeign { .. })), "{refused:?}");
+    assert_eq!(fs::read_to_string(&file).expect("there"), "old");
+    let through = home.path().join("through");
+    std::os::unix::fs::symlink("elsewhere", &through).expect("a link");
+    ready.write(&WriteOptions::to(&through)).expect("writes behind the link");
+    ready.write(&force(&through)).expect("replaces behind the link");
+    assert!(fs::symlink_metadata(&through).expect("there").is_symlink());
+    assert!(verify(&home.path().join("elsewhere")).expect("verifies").differences.is_empty());
+    assert_eq!(names_in(home.path()), ["elsewhere", "file", "link", "out", "release", "through"]);
 }
 
 #[test]

@@ -79,14 +79,16 @@ fn the_stream_is_bounded_before_it_is_run() {
         told(&checkpoint(&stream, &[]), ViolationKind::Unsupported, what);
     };
     let stream = |inner: &[u8]| [&[0x80, 2], inner, b"."].concat();
-    refuse(stream(&[&b"N"[..], &[0x85].repeat(100_000)].concat()), "nested at most");
-    refuse(stream(&[b"]".repeat(100_000), b"a".repeat(99_999)].concat()), "nested at most");
-    refuse(stream(&[b"}".repeat(1000), b"b".repeat(999)].concat()), "nested at most");
-    // Doubling what the memo holds, forty times.
+    // However deep, and however often an object is named: references are numbers.
+    refuse(stream(&[&b"N"[..], &[0x85].repeat(100_000)].concat()), "no tensor in it");
+    refuse(stream(&[b"]".repeat(100_000), b"a".repeat(99_999)].concat()), "no tensor in it");
+    refuse(stream(&[b"}".repeat(1000), b"b".repeat(999)].concat()), "no tensor in it");
     let double: Vec<u8> = (0..40_u8).flat_map(|k| [b'h', k, b'h', k, 0x86, b'q', k + 1]).collect();
-    refuse(stream(&[&b"Nq\0"[..], &double].concat()), "bytes together");
+    refuse(stream(&[&b"Nq\0"[..], &double].concat()), "one object left");
+    refuse(stream(b"]q\0h\0a"), "no tensor in it");
     // Millions of small objects.
-    refuse(stream(&[b"(".to_vec(), b"N".repeat(3_000_000), b"t".to_vec()].concat()), "bytes together");
+    refuse(stream(&[b"(".to_vec(), b"]".repeat(3_000_000), b"t".to_vec()].concat()), "bytes together");
+    refuse(stream(&[b"(".to_vec(), b"N".repeat(17_000_000), b"t".to_vec()].concat()), "bytes together");
     refuse(stream(&[b"X\xff\xff\xff\xff".to_vec(), b"abc".to_vec()].concat()), "more bytes");
     refuse(stream(b"]h\x07a"), "memo place 7");
     refuse(stream(b"]r\xff\xff\xff\xff"), "a memo of at most");
@@ -98,40 +100,48 @@ fn the_stream_is_bounded_before_it_is_run() {
     refuse(stream(b""), "an object on the stack");
     refuse(vec![0x80, 2], "more bytes of the pickle");
     refuse(stream(b"N.N"), "nothing after");
-    refuse(stream(b"NNs"), "a dict, list or object to fill");
+    refuse(stream(b"NNs"), "an object on the stack");
     refuse(stream(b"NNNs"), "a dict, list or object to fill");
     refuse(stream(b"}(Nu"), "as many values as keys");
-    refuse(stream(b"]q\0h\0a"), "contains itself");
-    refuse(stream(b"X\x01\0\0\0aQ"), "a tuple that names a storage");
-    refuse(stream(b"}0"), "POP");
-    refuse(stream(b"(S'ls'\nios\nsystem\n"), "STRING");
-    refuse(stream(&[b"c".to_vec(), b"a".repeat(1000)].concat()), "a name of at most");
-    refuse(stream(b"ccollections\nOrderedDict\n]\x85R"), "from arguments");
-    refuse([&[0x80, 5][..], b"}."].concat(), "protocol 2");
+    refuse(stream(b"X\x01\0\0\0aQ"), "a bare storage");
+    refuse(stream(b"}0"), "an object on the stack");
+    refuse(stream(b"(S'ls'\nios\nsystem\n"), "os.system");
+    refuse(stream(b"X\x02\0\0\0os\x8c\x06system\x93"), "os.system");
+    refuse(stream(&[b"c".to_vec(), b"a".repeat(10_000)].concat()), "a name of at most");
+    refuse(stream(b"ccollections\nOrderedDict\n]\x85R"), "no tensor in it");
+    refuse(stream(b"\x82\x01"), "EXT");
+    refuse(stream(b"\x97"), "a buffer outside");
+    refuse(stream(b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff"), "more bytes");
+    refuse([&[0x80, 6][..], b"}."].concat(), "a pickle protocol up to 5");
 }
 
-/// Integers that candle's reader would shift out of a machine word, and byte strings it does not know.
+/// Integers beyond a machine word, and bytes.
 #[test]
-fn what_the_reader_cannot_hold_is_no_tensor() {
+fn what_is_no_tensor_is_passed_over_with_a_note() {
     let long = [vec![0x8a, 255], vec![0xff; 255]].concat();
     let short_negative = vec![0x8a, 5, 0, 0, 0, 0, 0x80];
     let bytes = b"U\x03abc".to_vec();
     let entries =
         [("long", long), ("negative", short_negative), ("bytes", bytes), ("fine", tensor("0", 4, 0, &[4], &[1]))];
     let scan = scan(&object(dict(&entries)));
-    assert_eq!(scan.violations.len(), 3, "{:#?}", scan.violations);
+    assert_eq!(scan.violations, []);
+    assert!(
+        scan.notes[0].contains("long (an integer beyond 64 bits), negative (the integer -549755813888)"),
+        "{:?}",
+        scan.notes
+    );
     assert_eq!(scan.checkpoint.tensors().len(), 1);
 }
 
 /// A list that is shared and filled later is one object in Python; a copy would be another.
 #[test]
-fn a_shared_object_that_changed_is_not_read_as_it_was() {
+fn a_shared_object_that_changed_is_one_object() {
     let inner = [dict(&[]), b"q\x01".to_vec()].concat();
     let late = [b"}q\x01(".to_vec(), text("w"), tensor("0", 4, 0, &[4], &[1]), b"u".to_vec()].concat();
-    let again = dict(&[("model", late), ("state_dict", b"h\x01".to_vec())]);
-    assert_eq!(scan(&object(again)).violations, []);
-    let fill_borrowed = [dict(&[("a", inner)]), b"0".to_vec()].concat();
-    told(&object(fill_borrowed), ViolationKind::Unsupported, "POP");
+    let again = scan(&object(dict(&[("model", late), ("state_dict", b"h\x01".to_vec())])));
+    assert_eq!((again.violations.len(), again.checkpoint.tensors().len()), (0, 1));
+    let fill_borrowed = [inner, b"h\x01".to_vec(), text("w"), tensor("0", 4, 0, &[4], &[1]), b"s0".to_vec()].concat();
+    assert_eq!(scan(&object(fill_borrowed)).checkpoint.tensors().len(), 1, "one dict, however it is named");
 }
 
 #[test]
@@ -144,7 +154,8 @@ fn wrong_wrappings_are_no_tensors() {
         ("storage", tuple(&[text("storage")])),
     ];
     let scan = scan(&object(dict(&wrong)));
-    assert_eq!(scan.violations.len(), wrong.len(), "{:#?}", scan.violations);
+    // The last one has no form of a tensor: it is passed over.
+    assert_eq!(scan.violations.len(), wrong.len() - 1, "{:#?}", scan.violations);
     let twice = dict(&[("w", tensor("0", 4, 0, &[4], &[1])), ("w", tensor("0", 4, 0, &[1], &[1]))]);
     told(&object(twice), ViolationKind::DuplicateKey, "the key again");
 }

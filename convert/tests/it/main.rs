@@ -1,8 +1,10 @@
 //! Whole conversions, and the parts of them that are seen from outside. One program, for the time that linking each would take.
 
+mod candle;
 mod directory;
 mod hostile_pickle;
 mod interrupted;
+mod met;
 mod packing;
 mod pickle;
 mod prequantized;

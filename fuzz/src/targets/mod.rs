@@ -8,6 +8,7 @@ pub mod grounding;
 pub mod header;
 pub mod index;
 pub mod ledger;
+pub mod legacy;
 pub mod lock;
 pub mod manifest;
 pub mod page;

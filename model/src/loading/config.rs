@@ -81,6 +81,8 @@ pub enum ConfigError {
 pub fn read<C: DeserializeOwned>(dir: &Path, edits: &[ConfigEdit]) -> Result<C, ConfigError> {
     let path = dir.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+    // As the converter reads it: Python writes numbers that JSON does not have.
+    let text = mlxport_convert::json::to_strict(&text).into_owned();
     let parse = || {
         if edits.is_empty() {
             // From the text, so that an error has its line.

@@ -22,11 +22,13 @@ use crate::progress::Bar;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.convert/1";
+/// How many forms of violations are shown to a person.
+const SHOWN: usize = 36;
 
 /// Convert a PyTorch checkpoint to MLX-ready safetensors.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, one weight file (.safetensors, .bin, .pt, .pth) with config.json beside it, or a hub id
+    /// Checkpoint directory, one weight file (safetensors, or any that torch.save wrote) with config.json beside it, or a hub id
     /// (owner/name[@revision]).
     source: String,
     /// Directory to make.
@@ -40,9 +42,12 @@ pub struct Args {
     /// What float tensors become: keep, bf16, f16 or f32.
     #[arg(long, value_name = "DTYPE", default_value = "keep")]
     dtype: DtypeChoice,
-    /// Which dict of a PyTorch file is the state dict (a.b: b in a); without it, the one there is.
+    /// Which dict of a PyTorch file is the state dict (a.b: b in a; .: the top level); without it, the one there is.
     #[arg(long, value_name = "NAME")]
     state_dict: Option<String>,
+    /// Take this off the keys that begin with it (module., say); without it, what all keys carry is taken off where the recipe then fits.
+    #[arg(long, value_name = "PREFIX", conflicts_with = "dequantize")]
+    strip_prefix: Option<String>,
     /// Pack weights: affine, mxfp4, mxfp8 or nvfp4. The recipe says which; --dry-run shows them.
     #[arg(long, value_name = "MODE")]
     quantize: Option<Mode>,
@@ -70,9 +75,12 @@ pub struct Args {
     /// Print the plan and everything wrong with the input; write nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Replace the target if it exists.
+    /// Replace what an earlier conversion wrote to the target; anyone else's files are never replaced.
     #[arg(long)]
     force: bool,
+    /// Print every violation, not only the first of each form.
+    #[arg(long)]
+    all: bool,
     /// Print one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -93,7 +101,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             (report::written(&manifest, seconds), ExitCode::SUCCESS)
         }
         Err(error) => {
-            writeln!(std::io::stderr(), "error: {error}")?;
+            match violations(&error) {
+                [] => writeln!(std::io::stderr(), "error: {error}")?,
+                list => write!(std::io::stderr(), "error: {}", listed(list, args.all))?,
+            }
             let object = json!({ "error": error.to_string(), "violations": violations(&error) });
             (object, exit::code_of(&error))
         }
@@ -112,6 +123,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         to_stdout(&format!("{object}\n"))?;
     }
     Ok(code)
+}
+
+/// Violations for a person: one line for each form, or all of them.
+fn listed(violations: &[Violation], all: bool) -> String {
+    let count = digest::count(violations);
+    if all {
+        let lines: String = violations.iter().map(|violation| format!("  {violation}\n")).collect();
+        return format!("{count}\n{lines}");
+    }
+    format!("{count}\n{}", digest::lines(violations, SHOWN, "--all"))
 }
 
 /// What is wrong with the input, where the error is of that kind.
@@ -135,6 +156,7 @@ fn attempt(args: &Args) -> anyhow::Result<Outcome> {
         dequantize: args.dequantize,
         keep_quantized: args.keep_quantized,
         state_dict: args.state_dict.clone(),
+        strip_prefix: args.strip_prefix.clone(),
     })?;
     if args.dry_run {
         return Ok(Outcome::Planned(Box::new(survey)));
@@ -167,10 +189,6 @@ fn planned(args: &Args, survey: &Survey) -> std::io::Result<(Value, ExitCode)> {
     if survey.violations.is_empty() {
         return Ok((object, ExitCode::SUCCESS));
     }
-    let mut stderr = std::io::stderr();
-    writeln!(stderr, "{}", digest::count(&survey.violations))?;
-    for violation in &survey.violations {
-        writeln!(stderr, "  {violation}")?;
-    }
+    write!(std::io::stderr(), "{}", listed(&survey.violations, args.all))?;
     Ok((object, ExitCode::from(exit::INPUT)))
 }

@@ -65,6 +65,15 @@ pub fn open(file: &File, name: &str, file_byte_len: u64) -> Result<Archive, Vec<
     Ok(Archive { pickle, storages: entries.into_iter().filter_map(storage).collect() })
 }
 
+/// Whether a zip archive has what every archive of `torch.save` has. Anything wrong with it counts as no.
+pub fn is_checkpoint(file: &File, name: &str, file_byte_len: u64) -> bool {
+    let Ok(directory_byte_len) = directory_end::check(file, name, file_byte_len) else { return false };
+    let reader = Bounded { file, allowance: Rc::new(Cell::new(directory_byte_len + (1 << 20))) };
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let opened = ZipArchive::with_config(config, BufReader::with_capacity(BUFFER_BYTE_LEN, reader));
+    opened.is_ok_and(|zip| zip.file_names_raw().any(|entry| entry == b"data.pkl" || entry.ends_with(b"/data.pkl")))
+}
+
 /// The folder of the archive that everything lies in, with its slash.
 fn prefix(zip: &ZipArchive<Reader<'_>>, name: &str) -> Result<String, Vec<Violation>> {
     let mut violations = Vec::new();
@@ -91,7 +100,7 @@ fn prefix(zip: &ZipArchive<Reader<'_>>, name: &str) -> Result<String, Vec<Violat
         is_script |= rest == "constants.pkl" || rest.starts_with("code/");
     }
     if is_script {
-        let found = "a TorchScript archive (save the state dict with torch.save)";
+        let found = "a TorchScript archive, which is a program (in PyTorch: torch.save(torch.jit.load(FILE).state_dict(), NEW))";
         violations.push(Violation::new(ViolationKind::Unsupported, name, "weights saved by torch.save", found));
     }
     if prefixes.len() != 1 && !is_script {

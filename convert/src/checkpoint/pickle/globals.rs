@@ -1,58 +1,52 @@
-//! The names a pickle may mention, and what the storage and dtype classes among them say.
+//! What the names in a pickle say: which storages and dtypes they are, and which of them no checkpoint has.
 //!
-//! Nothing is ever imported or called: a name is a label on an object. The list is there because a name outside it means that the file
-//! is not a plain checkpoint, and PyTorch itself (`weights_only=True`) would refuse most such files too.
+//! Nothing is ever imported or called: a name is a label on an object.
 
 use safetensors::Dtype;
 
-/// Whether a pickle may mention the name.
-pub fn is_allowed(module: &str, name: &str) -> bool {
+/// Modules whose names only a file made to do harm mentions.
+const HARMFUL_MODULES: &[&str] = &[
+    "commands",
+    "ctypes",
+    "importlib",
+    "nt",
+    "os",
+    "os.path",
+    "pip",
+    "posix",
+    "pty",
+    "pydoc",
+    "runpy",
+    "shutil",
+    "socket",
+    "subprocess",
+    "sys",
+    "timeit",
+    "webbrowser",
+];
+/// Harmful names of Python's own.
+const HARMFUL_BUILTINS: &[&str] = &["__import__", "apply", "breakpoint", "compile", "eval", "exec", "execfile", "open"];
+
+/// Whether only a file made to do harm names it: whoever loaded such a file with Python would run it. Here it runs no more than any
+/// other name does, but its weights deserve no trust.
+pub fn is_harmful(module: &str, name: &str) -> bool {
     match module {
-        "collections" => matches!(name, "OrderedDict" | "defaultdict" | "Counter"),
-        "torch" => storage(name).is_some() || dtype(name).is_some() || TORCH.contains(&name),
-        "torch.storage" => matches!(name, "UntypedStorage" | "TypedStorage"),
-        "torch._utils" => REBUILDERS.contains(&name),
-        "torch._tensor" => name == "_rebuild_from_type_v2",
-        "torch.nn.parameter" => matches!(name, "Parameter" | "Buffer"),
-        "torch.serialization" => name == "_get_layout",
-        "builtins" | "__builtin__" => BUILTINS.contains(&name),
-        "_codecs" => name == "encode",
-        "numpy.core.multiarray" | "numpy._core.multiarray" => matches!(name, "scalar" | "_reconstruct"),
-        "numpy" => matches!(name, "dtype" | "ndarray"),
-        "argparse" => name == "Namespace",
-        _ => false,
+        "builtins" | "__builtin__" => HARMFUL_BUILTINS.contains(&name),
+        "torch" => matches!(name, "load" | "hub.load"),
+        "torch.hub" | "torch.serialization" => matches!(name, "load" | "load_state_dict_from_url"),
+        _ => HARMFUL_MODULES.contains(&module),
     }
 }
 
-const TORCH: &[&str] = &[
-    "Size",
-    "Tensor",
-    "complex128",
-    "complex32",
-    "device",
-    "per_channel_affine",
-    "per_tensor_affine",
-    "qint32",
-    "qint8",
-    "quint8",
-    "ComplexDoubleStorage",
-    "QInt32Storage",
-    "QInt8Storage",
-    "QUInt8Storage",
-];
-const REBUILDERS: &[&str] = &[
-    "_rebuild_meta_tensor_no_storage",
-    "_rebuild_parameter",
-    "_rebuild_parameter_with_state",
-    "_rebuild_qtensor",
-    "_rebuild_sparse_tensor",
-    "_rebuild_tensor",
-    "_rebuild_tensor_v2",
-    "_rebuild_tensor_v3",
-    "_rebuild_wrapper_subclass",
-];
-const BUILTINS: &[&str] =
-    &["bool", "bytearray", "complex", "dict", "float", "frozenset", "int", "list", "set", "slice", "str", "tuple"];
+/// Bytes of an element of a typed storage class of `torch`; of an untyped one, 1.
+pub fn storage_element_byte_len(name: &str) -> Option<u64> {
+    Some(match name {
+        "UntypedStorage" | "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => 1,
+        "QInt32Storage" => 4,
+        "ComplexDoubleStorage" => 16,
+        _ => storage(name)?.bitsize() as u64 / 8,
+    })
+}
 
 /// The element type of a typed storage class of `torch`.
 pub fn storage(name: &str) -> Option<Dtype> {

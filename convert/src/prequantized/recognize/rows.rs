@@ -10,6 +10,9 @@ use crate::prequantized::{Form, Packed};
 
 use super::{FLOATS, Finder, WORDS, stored};
 
+/// Where compressed-tensors says how weights are packed.
+const GROUPS: &str = "config.json: quantization_config.config_groups";
+
 impl Finder<'_> {
     /// A module's packed words with what belongs to them.
     pub(super) fn rows(&mut self, module: &str, info: &TensorInfo) {
@@ -86,10 +89,13 @@ impl Finder<'_> {
         match bits {
             Some(bits @ 1..=8) => Some(bits),
             other => {
-                let found =
-                    other.map_or("nothing: no group of config_groups covers it".into(), |bits| bits.to_string());
-                let expected = format!("num_bits of {module}'s weights, from 1 to 8");
-                self.complain(ViolationKind::Config, "config.json: quantization_config.config_groups", expected, found);
+                // Where one is not covered the others are not, either: once is enough.
+                if other.is_some() || !self.violations.iter().any(|violation| violation.place == GROUPS) {
+                    let found =
+                        other.map_or("nothing: no group of config_groups covers it".into(), |bits| bits.to_string());
+                    let expected = format!("num_bits of {module}'s weights, from 1 to 8");
+                    self.complain(ViolationKind::Config, GROUPS, expected, found);
+                }
                 None
             }
         }
