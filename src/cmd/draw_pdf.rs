@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! stdin:  the password, a line; then a page's number, counted from 0, a line each
-//! stdout: N pages (u32) · per page P width (u32) height (u32) bytes, or E length (u32) text      (little-endian)
+//! stdout: N pages (u32) · per page any number of L length (u32) text, what it loses, then P width (u32) height (u32) bytes,
+//!         or E length (u32) text                                                                (little-endian)
 //! ```
 
 use std::{
@@ -25,6 +26,8 @@ pub const MEMORY_GIB: u64 = 4;
 pub const COUNT: u8 = b'N';
 /// Tag of a page.
 pub const PAGE: u8 = b'P';
+/// Tag of something that a page loses.
+pub const LOSS: u8 = b'L';
 /// Tag of an error.
 pub const ERROR: u8 = b'E';
 
@@ -40,6 +43,8 @@ pub struct Args {
     dpi: u16,
     #[arg(long)]
     page_seconds: u64,
+    #[arg(long)]
+    fonts: Vec<PathBuf>,
 }
 
 /// Draws what stdin asks for until it ends.
@@ -59,14 +64,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     to.write_all(&[COUNT])?;
     to.write_all(&u32::try_from(document.page_count())?.to_le_bytes())?;
     to.flush()?;
-    let mut drawer = document.drawer();
+    let mut drawer = document.drawer_with(args.fonts.clone());
     loop {
         SECONDS.store(IDLE, Ordering::Relaxed);
         let Some(line) = lines.next() else { break };
         let index: usize = line?.parse()?;
         SECONDS.store(0, Ordering::Relaxed);
         match drawer.draw(index, args.dpi) {
-            Ok(page) => send(&mut to, &page)?,
+            Ok(drawn) => {
+                for note in &drawn.notes {
+                    text(&mut to, LOSS, note)?;
+                }
+                send(&mut to, &drawn.page)?;
+            }
             Err(error) => say(&mut to, &error)?,
         }
     }
@@ -83,11 +93,14 @@ fn send(to: &mut impl Write, page: &Page) -> anyhow::Result<()> {
 }
 
 fn say(to: &mut impl Write, error: &OcrError) -> anyhow::Result<()> {
-    let text = error.to_string();
-    to.write_all(&[ERROR])?;
-    to.write_all(&u32::try_from(text.len())?.to_le_bytes())?;
-    to.write_all(text.as_bytes())?;
+    text(to, ERROR, &error.to_string())?;
     Ok(to.flush()?)
+}
+
+fn text(to: &mut impl Write, tag: u8, text: &str) -> anyhow::Result<()> {
+    to.write_all(&[tag])?;
+    to.write_all(&u32::try_from(text.len())?.to_le_bytes())?;
+    Ok(to.write_all(text.as_bytes())?)
 }
 
 /// Ends the process when the document takes longer to open, or a page to draw, than it may.

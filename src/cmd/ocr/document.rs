@@ -2,9 +2,10 @@
 //! it), the pictures as `images/PAGE_N.jpg`, and `NAME_layouts.pdf`, the pages with their boxes drawn.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::BufWriter,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::Context;
@@ -16,17 +17,23 @@ use super::{
     write::{BOXES, IMAGES, RECORD, WRITTEN, file, page_folder},
 };
 
-/// Puts together what pages of the document `name` are there, in order.
+/// Puts together what pages of the document `name` are there, in order; those of `missing`, with why, are named in their place.
 ///
 /// # Errors
 /// When a page's results cannot be read, or the document not be written.
-pub fn join(out: &Path, name: &str, skip_unfinished: bool) -> anyhow::Result<()> {
+pub fn join(out: &Path, name: &str, missing: &BTreeMap<usize, String>, skip_unfinished: bool) -> anyhow::Result<()> {
     let folder = out.join(name);
-    let joined = all_of(&folder, stem(name), skip_unfinished);
+    let joined = all_of(&folder, stem(name), missing, skip_unfinished);
     joined.with_context(|| format!("putting the pages of {} together", folder.display()))
 }
 
-fn all_of(folder: &Path, stem: &str, skip_unfinished: bool) -> anyhow::Result<()> {
+/// What stands in a document's text for a page that could not be read.
+pub fn missing_page(number: usize, why: &str) -> String {
+    let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("[Page {number} is missing: {why}]{}", formats::PAGE_SPLIT)
+}
+
+fn all_of(folder: &Path, stem: &str, missing: &BTreeMap<usize, String>, skip_unfinished: bool) -> anyhow::Result<()> {
     let images = folder.join(IMAGES);
     if images.exists() {
         fs::remove_dir_all(&images)?;
@@ -36,7 +43,15 @@ fn all_of(folder: &Path, stem: &str, skip_unfinished: bool) -> anyhow::Result<()
     let stage = tempfile::Builder::new().prefix(".mlxport-").tempfile_in(folder)?;
     let mut layouts = Layouts::new(BufWriter::new(stage))?;
     let mut number = 0;
-    for page in pages(folder)? {
+    let there = pages(folder)?;
+    let numbers: BTreeSet<usize> = there.iter().chain(missing.keys()).copied().collect();
+    for at in numbers {
+        let page = folder.join(page_folder(at));
+        if let Some(why) = missing.get(&at).filter(|_| !there.contains(&at)) {
+            written.push_str(&missing_page(at, why));
+            text.push_str(&missing_page(at, why));
+            continue;
+        }
         let said = fs::read_to_string(page.join(WRITTEN))?;
         if skip_unfinished && !formats::ended(&said) {
             continue;
@@ -61,16 +76,15 @@ pub fn is_joined(out: &Path, name: &str) -> bool {
     out.join(name).join(format!("{}.mmd", stem(name))).exists()
 }
 
-/// The folders of the pages that are there, in order.
-fn pages(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut numbers = Vec::new();
+/// The pages that are there.
+fn pages(folder: &Path) -> anyhow::Result<BTreeSet<usize>> {
+    let mut numbers = BTreeSet::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let number = name.strip_prefix("page-").and_then(|number| number.parse::<usize>().ok());
         numbers.extend(number.filter(|&number| page_folder(number) == name));
     }
-    numbers.sort_unstable();
-    Ok(numbers.into_iter().map(|number| folder.join(page_folder(number))).collect())
+    Ok(numbers)
 }
 
 /// A page's pictures under their names in the document; they are one file with two names where the disk can do that.
