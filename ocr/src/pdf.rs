@@ -7,6 +7,9 @@
 mod annotations;
 mod fonts;
 mod look;
+mod marks;
+mod overlay;
+mod values;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -202,12 +205,13 @@ impl<'a> Drawer<'a> {
                 notes.push(format!("{unreadable} of the {parts} parts of its contents cannot be read and are missing"));
             }
         }
-        notes.extend(catch_unwind(AssertUnwindSafe(|| annotations::undrawn(page))).unwrap_or_default());
+        let undrawn = catch_unwind(AssertUnwindSafe(|| annotations::undrawn(page))).unwrap_or_default();
+        notes.extend(undrawn.notes);
         // What breaks the search breaks the drawing, too, and is told there.
         let missing = catch_unwind(AssertUnwindSafe(|| self.find_fonts(page))).unwrap_or_default();
         notes.extend(told_of(&missing));
         let warned = Arc::new(Mutex::new(BTreeSet::new()));
-        let drawn = catch_unwind(AssertUnwindSafe(|| self.pixels(index, sides, &warned)));
+        let drawn = catch_unwind(AssertUnwindSafe(|| self.pixels(index, sides, undrawn.overlay, &warned)));
         notes.extend(
             warned
                 .lock()
@@ -251,6 +255,7 @@ impl<'a> Drawer<'a> {
         &self,
         index: usize,
         (width, height, scale): (u16, u16, f32),
+        overlay: Option<Vec<u8>>,
         warned: &Arc<Mutex<BTreeSet<&'static str>>>,
     ) -> Option<Page> {
         let page = self.document.pdf.pages().get(index)?;
@@ -265,6 +270,11 @@ impl<'a> Drawer<'a> {
             }
         });
         render_into(page, &self.cache, &settings, &how, &mut context, transform);
+        if let Some(overlay) = overlay.and_then(|bytes| Pdf::new(bytes).ok()) {
+            let above = overlay.pages().first()?;
+            let usual = InterpreterSettings::default();
+            render_into(above, &RenderCache::new(), &usual, &how, &mut context, transform);
+        }
         context.flush();
         let mut pixmap = Pixmap::new(width, height);
         let on_white = RasterizerSettings { target_init: TargetInit::Clear(WHITE), ..Default::default() };
@@ -323,7 +333,6 @@ fn contents(page: &PdfPage<'_>) -> Contents {
 
 #[cfg(test)]
 #[path = "../testdata/pdf.rs"]
-#[allow(dead_code, reason = "the binary's tests use the rest")]
 mod written;
 
 #[cfg(test)]

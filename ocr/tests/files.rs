@@ -51,7 +51,7 @@ fn what_the_release_makes_unreadable_is_told_and_can_be_mended() {
     assert!(scaled.notes.is_empty() && dark(&scaled) > dark(&plain), "the letters are there");
     let plain = first("rgba_clear.png", Decoding::default()).expect("decoded");
     assert!(plain.notes[0].contains("--flatten white"), "{:?}", plain.notes);
-    assert_eq!(light(&plain), 0, "black on black, as in the release");
+    assert!(10 * light(&plain) < dark(&plain), "black on black, but for the letters' edges, as in the release");
     let flat = first("rgba_clear.png", Decoding { flatten_white: true, ..Decoding::default() }).expect("decoded");
     assert!(flat.notes.is_empty() && light(&flat) > dark(&flat) && dark(&flat) > 100);
     let animation = first("gif-anim.gif", Decoding::default()).expect("decoded");
@@ -86,12 +86,36 @@ fn drawn(name: &str, fonts: Vec<PathBuf>) -> Result<Decoded, OcrError> {
 }
 
 #[test]
+fn form_values_and_annotations_without_an_appearance_are_drawn_where_pymupdf_draws_them() {
+    // Left, top, right, bottom in pixels, and the fewest dark values: a third of those that PyMuPDF 2.0 has there. The pages have none
+    // without them, but under the highlight, 3633.
+    let form = [
+        ("Ada Lovelace", [240, 60, 640, 120], 1346),
+        ("a tick", [240, 160, 300, 220], 428),
+        ("Japan", [240, 260, 640, 320], 621),
+    ];
+    let marks = [
+        ("free text", [60, 120, 600, 200], 2293),
+        ("a stamp", [400, 222, 760, 318], 5531),
+        ("ink", [46, 346, 274, 454], 376),
+        ("a highlight", [60, 50, 260, 90], 5900),
+        ("a square", [298, 358, 442, 462], 640),
+    ];
+    for (name, places) in [("form_noap.pdf", &form[..]), ("form_noap_need.pdf", &form), ("annots_noap.pdf", &marks)] {
+        let drawn = drawn(name, Vec::new()).expect("drawn");
+        assert!(drawn.notes.is_empty(), "{name}: {:?}", drawn.notes);
+        for (what, [left, top, right, bottom], least) in places {
+            let part = drawn.page.part(*left, *top, right - left, bottom - top);
+            let dark = part.rgb().iter().filter(|value| **value < 128).count();
+            assert!(dark >= *least, "{name}: {what}: {dark} dark values, expected at least {least}");
+        }
+    }
+    let own = drawn("form_evince.pdf", Vec::new()).expect("drawn");
+    assert!(own.notes.is_empty(), "{:?}", own.notes);
+}
+
+#[test]
 fn a_page_of_a_document_says_what_it_loses() {
-    let notes = |name: &str| drawn(name, Vec::new()).expect("drawn").notes.join("\n");
-    let values = notes("form_noap_need.pdf");
-    assert!(values.contains("form values") && values.contains("Ada Lovelace"), "{values}");
-    let marks = notes("annots_noap.pdf");
-    assert!(marks.contains("annotations") && marks.contains("FreeText"), "{marks}");
     let error = drawn("trunc.pdf", Vec::new()).map(|page| page.notes);
     let told = error.map_or_else(|error| error.to_string(), |notes| notes.join("\n"));
     assert!(told.contains("cut off") || told.contains("end of the file is missing"), "{told}");
@@ -109,6 +133,8 @@ fn text_without_its_font_is_drawn_with_one_that_is_named_or_told() {
     let with = drawn("cjk_mupdf.pdf", vec![data("fonts")]).expect("drawn");
     assert!(with.notes.is_empty(), "{:?}", with.notes);
     assert!(dark(&with) > 5000, "{} dark values", dark(&with));
+    let with = drawn("cjk_noembed.pdf", vec![data("fonts")]).expect("drawn");
+    assert!(dark(&with) > 5000 || !with.notes.is_empty(), "{} dark values, {:?}", dark(&with), with.notes);
     let with = drawn("simsun_gbk_noembed.pdf", vec![data("fonts")]).expect("drawn");
     assert!(with.notes.is_empty(), "{:?}", with.notes);
 }

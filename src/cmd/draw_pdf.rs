@@ -31,6 +31,11 @@ pub const LOSS: u8 = b'L';
 /// Tag of an error.
 pub const ERROR: u8 = b'E';
 
+/// The most losses of a page that are told one by one.
+pub const MOST_NOTES: usize = 64;
+/// The longest text, in bytes: a longer one is cut.
+pub const LONGEST_TEXT: usize = 64 << 10;
+
 /// Seconds that the present page has taken, counted up by a thread of its own; [`IDLE`] while none is asked for.
 static SECONDS: AtomicU64 = AtomicU64::new(0);
 const IDLE: u64 = u64::MAX;
@@ -72,8 +77,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         SECONDS.store(0, Ordering::Relaxed);
         match drawer.draw(index, args.dpi) {
             Ok(drawn) => {
-                for note in &drawn.notes {
-                    text(&mut to, LOSS, note)?;
+                for note in told(drawn.notes) {
+                    text(&mut to, LOSS, &note)?;
                 }
                 send(&mut to, &drawn.page)?;
             }
@@ -81,6 +86,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a page loses, at most [`MOST_NOTES`] texts; the last one says how many more there are.
+fn told(mut notes: Vec<String>) -> Vec<String> {
+    let more = notes.len().saturating_sub(MOST_NOTES);
+    if more > 0 {
+        notes.truncate(MOST_NOTES - 1);
+        notes.push(format!("{} more losses, which are not named", more + 1));
+    }
+    notes
 }
 
 fn send(to: &mut impl Write, page: &Page) -> anyhow::Result<()> {
@@ -98,6 +113,7 @@ fn say(to: &mut impl Write, error: &OcrError) -> anyhow::Result<()> {
 }
 
 fn text(to: &mut impl Write, tag: u8, text: &str) -> anyhow::Result<()> {
+    let text = &text[..text.floor_char_boundary(LONGEST_TEXT)];
     to.write_all(&[tag])?;
     to.write_all(&u32::try_from(text.len())?.to_le_bytes())?;
     Ok(to.write_all(text.as_bytes())?)
@@ -129,3 +145,20 @@ fn limit_memory() {
 
 #[cfg(not(unix))]
 fn limit_memory() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_losses_and_long_texts_are_cut_and_counted() {
+        let notes = |count: usize| told((0..count).map(|at| at.to_string()).collect());
+        assert_eq!(notes(MOST_NOTES).len(), MOST_NOTES);
+        let many = notes(100);
+        assert_eq!((many.len(), many[63].as_str()), (MOST_NOTES, "37 more losses, which are not named"));
+        let mut to = Vec::new();
+        text(&mut to, LOSS, &"ä".repeat(LONGEST_TEXT)).expect("written");
+        assert_eq!(to.len(), 5 + LONGEST_TEXT);
+        assert!(std::str::from_utf8(&to[5..]).is_ok(), "no character is cut in two");
+    }
+}

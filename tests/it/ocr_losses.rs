@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::ocr::{object, ocr, pdf};
+use super::ocr::{object, ocr, pdf, pdf_with};
 use crate::support::{code, schemas, stderr, vocabulary::data};
 
 fn files(name: &str) -> PathBuf {
@@ -83,7 +83,7 @@ fn results_are_done_again_unless_all_they_are_made_of_is_the_same() {
 #[test]
 fn one_page_that_cannot_be_read_or_written_is_one_page() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let long = dir.path().join("a_long.bmp");
+    let long = dir.path().join("a_long.tif");
     image_of(&long, 400, 65_536);
     fs::copy(data("pages/small.png"), dir.path().join("b.png")).expect("copied");
     let out = dir.path().join("out");
@@ -99,18 +99,30 @@ fn one_page_that_cannot_be_read_or_written_is_one_page() {
     assert_eq!(names(&told, "pages"), ["b.png"]);
 }
 
-/// A white bitmap of one bit a pixel.
+/// A white TIFF of one bit a pixel.
 fn image_of(path: &Path, width: u32, height: u32) {
-    let row = width.div_ceil(32) * 4;
-    let mut file = b"BM".to_vec();
-    for word in [62 + row * height, 0, 62, 40, width, height] {
-        file.extend(word.to_le_bytes());
+    let byte_len = width.div_ceil(8) * height;
+    // Tag and value: sides, bits, no compression, 0 is black, where the strip is, samples, rows and bytes of the strip.
+    let entries = [
+        (256_u16, width),
+        (257, height),
+        (258, 1),
+        (259, 1),
+        (262, 1),
+        (273, 122),
+        (277, 1),
+        (278, height),
+        (279, byte_len),
+    ];
+    let mut file = b"II*\0\x08\0\0\0\x09\0".to_vec();
+    for (tag, value) in entries {
+        file.extend(tag.to_le_bytes());
+        file.extend([4, 0, 1, 0, 0, 0]);
+        file.extend(value.to_le_bytes());
     }
-    file.extend([1, 0, 1, 0]);
-    for word in [0_u32, row * height, 0, 0, 2, 0, 0, 0x00FF_FFFF] {
-        file.extend(word.to_le_bytes());
-    }
-    file.resize(file.len() + (row * height) as usize, 0xFF);
+    file.extend([0; 4]);
+    assert_eq!(file.len(), 122);
+    file.resize(file.len() + byte_len as usize, 0xFF);
     fs::write(path, file).expect("written");
 }
 
@@ -120,8 +132,9 @@ fn a_document_names_its_missing_pages() {
     let (document, out) = (dir.path().join("mixed.pdf"), dir.path().join("out"));
     let pages = ["0 0 9 9 re f", "0 0 50 9 re f", "0 0 9 50 re f"];
     let text = String::from_utf8(pdf(&pages)).expect("text");
-    // The second page's contents cannot be decoded.
-    let broken = text.replacen("<</Length 13>>", "<</Filter/FlateDecode/Length 13>>", 1);
+    // The second page's sides cannot be meant.
+    let broken = text.replacen("[0 0 100 100]/Contents 6", "[0 0 900000 900000]/Contents 6", 1);
+    assert_ne!(broken, text);
     fs::write(&document, broken).expect("written");
     let (code, told, said) = run(&[&document], &out, &[]);
     assert_eq!((code, names(&told, "failed")), (2, vec!["mixed.pdf/page-0002".to_owned()]), "{said}");
@@ -161,17 +174,89 @@ fn what_is_not_read_of_a_directory_is_told_and_tiff_pages_are_pages() {
 #[test]
 fn a_page_that_lost_something_says_so_and_strict_makes_it_a_failure() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let form = files("form_noap_need.pdf");
-    let (status, told, said) = run(&[&form], dir.path(), &[]);
+    let (form, out) = (dir.path().join("form.pdf"), dir.path().join("out"));
+    // No standard font has these two characters.
+    let field = "/Annots[<</Subtype/Widget/FT/Tx/T(a)/V<FEFF65E5672C>/Rect[10 10 90 30]>>]";
+    fs::write(&form, pdf_with(&["0 0 9 9 re f"], field)).expect("written");
+    let (status, told, said) = run(&[&form], &out, &[]);
     assert_eq!(status, 0, "{said}");
-    assert_eq!(names(&told, "degraded"), ["form_noap_need.pdf/page-0001"]);
-    assert!(said.contains("degraded: 3 form values") && said.contains("1 degraded"), "{said}");
-    let record = fs::read(dir.path().join("form_noap_need.pdf/page-0001/page.json")).expect("read");
+    assert_eq!(names(&told, "degraded"), ["form.pdf/page-0001"]);
+    assert!(said.contains("degraded: 1 form values") && said.contains("1 degraded"), "{said}");
+    let record = fs::read(out.join("form.pdf/page-0001/page.json")).expect("read");
     let record: Value = serde_json::from_slice(&record).expect("JSON");
-    assert!(record["degraded"][0].as_str().is_some_and(|reason| reason.contains("Ada Lovelace")), "{record:#}");
+    assert!(record["degraded"][0].as_str().is_some_and(|reason| reason.contains("日本")), "{record:#}");
+    let (status, told, said) = run(&[&form], &out, &[]);
+    assert_eq!((status, names(&told, "done_before").len()), (0, 1), "{said}");
+    let (status, told, said) = run(&[&form], &out, &["--strict"]);
+    assert_eq!((status, names(&told, "failed").len()), (2, 1), "read before, and no less degraded: {said}");
     let output = ocr(&[&form, &files("grey16.png")], &["--json", "--strict"]);
     assert_eq!(code(&output), 2);
     assert_eq!(object(&output)["failed"].as_array().map(Vec::len), Some(2), "{}", stderr(&output));
     let mended = ocr(&[&files("grey16.png")], &["--json", "--strict", "--scale-16bit"]);
     assert_eq!(code(&mended), 0, "{}", stderr(&mended));
+}
+
+#[test]
+fn a_document_that_was_replaced_is_never_mixed_with_the_old_one() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (document, out) = (dir.path().join("book.pdf"), dir.path().join("out"));
+    fs::write(&document, pdf(&["0 0 9 9 re f", "0 0 50 9 re f", "0 0 9 50 re f"])).expect("written");
+    let (_, told, said) = run(&[&document], &out, &[]);
+    assert_eq!(names(&told, "pages").len(), 3, "{said}");
+    fs::write(&document, pdf(&["0 0 19 9 re f", "0 0 51 9 re f"])).expect("replaced");
+    let (status, told, said) = run(&[&document], &out, &["--pages", "1"]);
+    assert_eq!((status, names(&told, "pages")), (0, vec!["book.pdf/page-0001".to_owned()]), "{said}");
+    let text = fs::read_to_string(out.join("book.pdf/book.mmd")).expect("joined");
+    assert_eq!(text.matches("<--- Page Split --->").count(), 2, "two pages, not three: {text}");
+    assert!(text.contains("[Page 2 is missing: its results are of another source]"), "{text}");
+    assert!(
+        said.contains("page-0002 is of another source") && said.contains("page-0003 is of another document"),
+        "{said}"
+    );
+    let (_, _, said) = run(&[&document], &out, &["--pages", "2", "--max-tokens", "5"]);
+    assert!(said.contains("page-0001 was read before with another --max-tokens"), "{said}");
+    let text = fs::read_to_string(out.join("book.pdf/book.mmd")).expect("joined");
+    assert!(!text.contains("missing"), "{text}");
+}
+
+#[test]
+fn a_page_whose_results_cannot_be_written_is_one_page() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (long, good) = (dir.path().join(format!("{}.png", "n".repeat(250))), dir.path().join("z.png"));
+    for page in [&long, &good] {
+        fs::copy(data("pages/small.png"), page).expect("copied");
+    }
+    let out = dir.path().join("out");
+    // With `_det.md` the name is longer than a file's may be.
+    let (status, told, said) = run(&[&long, &good], &out, &["--format", "eval"]);
+    assert_eq!((status, names(&told, "pages")), (2, vec!["z.png".to_owned()]), "{said}");
+    assert_eq!(names(&told, "failed").len(), 1, "{said}");
+    // A file lies where a page's folder would go: it is nobody's result.
+    let out = dir.path().join("other");
+    fs::create_dir(&out).expect("made");
+    fs::write(out.join("z.png"), "mine").expect("written");
+    let small = dir.path().join("a.png");
+    fs::copy(data("pages/small.png"), &small).expect("copied");
+    let (status, told, said) = run(&[&good, &small], &out, &[]);
+    assert_eq!(
+        (status, names(&told, "failed"), names(&told, "pages")),
+        (2, vec!["z.png".into()], vec!["a.png".into()]),
+        "{said}"
+    );
+    assert_eq!(fs::read(out.join("z.png")).expect("there"), b"mine");
+}
+
+#[test]
+fn pages_of_one_name_in_two_folders_have_results_of_their_own() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for (folder, page) in [("a", "pages/small.png"), ("b", "pages/gray.png")] {
+        fs::create_dir(dir.path().join(folder)).expect("made");
+        fs::copy(data(page), dir.path().join(folder).join("page1.png")).expect("copied");
+    }
+    let out = dir.path().join("out");
+    let (status, told, said) = run(&[&dir.path().join("a"), &dir.path().join("b")], &out, &[]);
+    assert_eq!((status, names(&told, "pages")), (0, vec!["a/page1.png".into(), "b/page1.png".into()]), "{said}");
+    assert!(out.join("a/page1.png/result.mmd").exists() && out.join("b/page1.png/result.mmd").exists());
+    let (_, told, _) = run(&[&dir.path().join("a"), &dir.path().join("b")], &out, &[]);
+    assert_eq!(names(&told, "done_before").len(), 2);
 }

@@ -40,6 +40,16 @@ pub fn jpeg_is_whole(bytes: &[u8]) -> bool {
     false
 }
 
+/// Whether a WebP is as long as it says; other files are.
+#[must_use]
+pub fn webp_is_whole(bytes: &[u8]) -> bool {
+    let Some(([b'R', b'I', b'F', b'F', length @ ..], [b'W', b'E', b'B', b'P', ..])) = bytes.split_at_checked(8) else {
+        return true;
+    };
+    let length = <[u8; 4]>::try_from(length).map_or(0, u32::from_le_bytes);
+    bytes.len() as u64 >= u64::from(length) + 8
+}
+
 /// The next byte after one or several 0xFF; `at` is left behind it.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     let rest = bytes.get(*at..)?;
@@ -70,11 +80,13 @@ fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
     })
 }
 
-/// A PNG whose end is missing, with an end: what there is of its picture data and nothing that is cut off besides. `None` where
-/// nothing is missing. Whether there is enough of the picture is the decoder's to say.
+/// A PNG whose end is missing, with an end: what there is of its picture data and nothing that is cut off besides; and with right
+/// checksums of its picture data, of which Pillow checks only what is inside. `None` where nothing is to be mended. Whether there is
+/// enough of the picture is the decoder's to say.
 #[must_use]
 pub fn with_end(bytes: &[u8]) -> Option<Vec<u8>> {
-    if chunks(bytes).any(|chunk| chunk.name == b"IEND") {
+    let is_whole = chunks(bytes).any(|chunk| chunk.name == b"IEND");
+    if is_whole && chunks(bytes).all(|chunk| chunk.name != b"IDAT" || chunk.is_sound()) {
         return None;
     }
     let mut whole = PNG_MAGIC.to_vec();
@@ -85,17 +97,31 @@ pub fn with_end(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(whole)
 }
 
-fn put(file: &mut Vec<u8>, chunk: &Chunk<'_>) {
-    let computed = || {
+/// Whether the chunks before the picture data have right checksums, as Pillow demands of them.
+#[must_use]
+pub fn heads_are_sound(bytes: &[u8]) -> bool {
+    chunks(bytes).take_while(|chunk| chunk.name != b"IDAT").all(|chunk| chunk.checksum.is_none() || chunk.is_sound())
+}
+
+impl Chunk<'_> {
+    fn computed(&self) -> [u8; 4] {
         let mut crc = flate2::Crc::new();
-        crc.update(chunk.name);
-        crc.update(chunk.contents);
+        crc.update(self.name);
+        crc.update(self.contents);
         crc.sum().to_be_bytes()
-    };
+    }
+
+    fn is_sound(&self) -> bool {
+        self.checksum == Some(self.computed())
+    }
+}
+
+fn put(file: &mut Vec<u8>, chunk: &Chunk<'_>) {
     file.extend(u32::try_from(chunk.contents.len()).unwrap_or(u32::MAX).to_be_bytes());
     file.extend(chunk.name);
     file.extend(chunk.contents);
-    file.extend(chunk.checksum.unwrap_or_else(computed));
+    let checksum = chunk.checksum.filter(|_| chunk.name != b"IDAT");
+    file.extend(checksum.unwrap_or_else(|| chunk.computed()));
 }
 
 /// What a PNG says of how it is turned, before its picture data or behind it.

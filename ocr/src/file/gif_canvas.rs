@@ -13,6 +13,11 @@ use super::{
 /// # Errors
 /// When there is no picture, it has more than `limit` pixels, or it is broken.
 pub fn canvas(bytes: &[u8], decoding: Decoding, limit: u64) -> Result<([u32; 2], Colours, bool), String> {
+    if !is_whole(bytes) {
+        return Err("truncated: the end of its picture is missing".to_owned());
+    }
+    let with_greys = with_greys(bytes);
+    let bytes = with_greys.as_deref().unwrap_or(bytes);
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     options.set_memory_limit(std::num::NonZeroU64::new(limit).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes));
@@ -42,4 +47,45 @@ pub fn canvas(bytes: &[u8], decoding: Decoding, limit: u64) -> Result<([u32; 2],
         None => (Kind::Grey { is_white_zero: false }, Vec::new()),
     };
     Ok((sides.map(|side| side as u32), colours(&samples, 2, kind, Alpha::Plain, &map, decoding), more))
+}
+
+/// The length of a colour map that a flag byte tells of, in bytes.
+fn map_length(flags: u8) -> usize {
+    if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) }
+}
+
+/// Whether the first picture's blocks are whole; that nothing follows them, not even the block that ends them, is none of Pillow's concern.
+fn is_whole(bytes: &[u8]) -> bool {
+    // Where the blocks end; `None` where one is cut off.
+    let end_of_blocks = |mut at: usize| {
+        while let Some(length) = bytes.get(at) {
+            at += 1 + usize::from(*length);
+            if *length == 0 {
+                break;
+            }
+        }
+        (at <= bytes.len()).then_some(at)
+    };
+    let mut at = 13 + bytes.get(10).map_or(0, |flags| map_length(*flags));
+    while bytes.get(at) == Some(&0x21) {
+        let Some(next) = end_of_blocks(at + 2) else { return false };
+        at = next;
+    }
+    match bytes.get(at) {
+        Some(0x2C) => {
+            let map = bytes.get(at + 9).map_or(0, |flags| map_length(*flags));
+            end_of_blocks(at + 11 + map).is_some()
+        }
+        // What else there is, the decoder judges.
+        other => other.is_some(),
+    }
+}
+
+/// A file without a colour map, with one of 256 greys: Pillow takes the places of such a picture for grey.
+fn with_greys(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (head, rest) = bytes.split_at_checked(13).filter(|(head, _)| head[10] & 0x80 == 0)?;
+    let greys = (0..=u8::MAX).flat_map(|grey| [grey; 3]);
+    let mut whole: Vec<u8> = head.iter().copied().chain(greys).chain(rest.iter().copied()).collect();
+    whole[10] |= 0x87;
+    Some(whole)
 }

@@ -34,6 +34,12 @@ struct Entry {
 }
 
 impl Layout {
+    /// Whether a number's highest byte comes first.
+    #[must_use]
+    pub fn is_big_endian(self) -> bool {
+        self.big_endian
+    }
+
     /// Reads the header: the layout, and where the first directory starts. `None` where `bytes` are no TIFF.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<(Self, u64)> {
@@ -76,17 +82,15 @@ impl Layout {
         let _ = self.put(bytes, at, width, offset);
     }
 
-    /// Reads the directory at `offset`. `None` where it is cut off.
+    /// Reads the directory at `offset`; of one that is cut off, what is there. `None` where it does not even begin.
     #[must_use]
     pub fn directory(self, bytes: &[u8], offset: u64) -> Option<Directory> {
         let (count_width, value_width) = if self.is_big_tiff { (8, 8) } else { (2, 4) };
         let count = self.number(bytes, offset, count_width)?;
         let length = 4 + 2 * value_width as u64;
         let first = offset.checked_add(count_width as u64)?;
+        let count = count.min((bytes.len() as u64).saturating_sub(first) / length);
         let end = first.checked_add(count.checked_mul(length)?)?;
-        if end > bytes.len() as u64 {
-            return None;
-        }
         let entry = |at: u64| {
             let at = first + at * length;
             let (tag, kind) = (self.number(bytes, at, 2)? as u16, self.number(bytes, at + 2, 2)? as u16);
@@ -126,9 +130,9 @@ fn width_of(kind: u16) -> Option<usize> {
 }
 
 impl Directory {
-    /// The last entry of a tag: later ones replace earlier ones, as in Pillow.
+    /// The first entry of a tag: later ones are not looked at, as in Pillow.
     fn entry(&self, tag: u16) -> Option<&Entry> {
-        self.entries.iter().rfind(|entry| entry.tag == tag)
+        self.entries.iter().find(|entry| entry.tag == tag)
     }
 
     /// Whether the tag is there.

@@ -7,6 +7,7 @@ mod ifd;
 mod orientation;
 mod samples;
 mod tiff;
+mod tiles;
 
 use std::{fs::File, io::Cursor, io::Read as _, path::Path};
 
@@ -152,6 +153,12 @@ impl ImageFile {
         if chunks::is_jpeg(&self.bytes) && !chunks::jpeg_is_whole(&self.bytes) {
             return Err(broken("truncated: the end of the image is missing".to_owned()));
         }
+        if !chunks::webp_is_whole(&self.bytes) {
+            return Err(broken("truncated: it is shorter than it says".to_owned()));
+        }
+        if chunks::is_png(&self.bytes) && !chunks::heads_are_sound(&self.bytes) {
+            return Err(broken("the checksum of a chunk before its picture is wrong".to_owned()));
+        }
         if self.bytes.starts_with(b"GIF8") {
             let (sides, colours, is_animated) = gif_canvas::canvas(&self.bytes, decoding, limit).map_err(broken)?;
             return Ok(Raw { sides, colours, orientation: Orientation::NoTransforms, is_animated });
@@ -183,8 +190,26 @@ impl ImageFile {
         let sides = [image.width(), image.height()];
         // Grey of 16 bits with one value for "transparent" is 16-bit grey to Pillow; grey with opacity is not.
         let is_wide_grey = is_png && bytes.get(24..26) == Some(&[16, 0]);
-        Ok(Raw { sides, colours: of_image(image, is_wide_grey, decoding), orientation, is_animated })
+        let mut colours = of_image(image, is_wide_grey, decoding);
+        if let Some(bits) = five_bits(&self.bytes) {
+            let scaled = |value: u8, bits: u32| {
+                let most = (1 << bits) - 1;
+                ((u32::from(value) * most + 127) / 255 * 255 / most) as u8
+            };
+            for pixel in colours.rgb.chunks_exact_mut(3) {
+                pixel.iter_mut().zip(bits).for_each(|(value, bits)| *value = scaled(*value, bits));
+            }
+        }
+        Ok(Raw { sides, colours, orientation, is_animated })
     }
+}
+
+/// Bits of red, green and blue in a bitmap of 16 bits a pixel, which Pillow scales downwards and others to the nearest.
+fn five_bits(bytes: &[u8]) -> Option<[u32; 3]> {
+    let word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+    let is_wide = bytes.starts_with(b"BM") && word(14)? >= 40 && bytes.get(28..30)? == [16, 0];
+    let has_masks = word(30)? == 3;
+    is_wide.then_some(if has_masks && word(58)? == 0x07E0 { [5, 6, 5] } else { [5; 3] })
 }
 
 /// A page as it lies in its file.

@@ -12,6 +12,7 @@ use super::{
     Decoding,
     ifd::{Directory, Layout},
     samples::{Alpha, Colours, Kind, Samples, colours},
+    tiles::{self, Grid},
 };
 
 const SUBFILE: u16 = 254;
@@ -31,6 +32,7 @@ const TILE_OFFSETS: u16 = 324;
 const TILE_BYTE_COUNTS: u16 = 325;
 const COLOUR_MAP: u16 = 320;
 const EXTRA_SAMPLES: u16 = 338;
+const SAMPLE_FORMAT: u16 = 339;
 const XMP: u16 = 700;
 
 /// JPEG inside TIFF, which its decoder turns into RGB.
@@ -184,7 +186,13 @@ fn turn_bits(directory: &Directory, bytes: &mut [u8]) {
 
 /// Samples as they lie in the file.
 fn read(layout: Layout, directory: &Directory, bytes: &mut [u8], shape: &Shape) -> Result<Samples, String> {
-    if !JPEG.contains(&shape.compression) {
+    if directory.has(TILE_OFFSETS) && tiles::READ.contains(&shape.compression) {
+        return tiled(layout, directory, bytes, shape);
+    }
+    if directory.has(TILE_OFFSETS) && directory.number(bytes, PLANAR) == Some(2) {
+        return Err("expected the samples of a pixel side by side in its JPEG tiles, found planes".to_owned());
+    }
+    if !JPEG.contains(&shape.compression) || [0, 3].contains(&shape.photometric) {
         // Grey of several samples: nothing is turned round, and nothing refused.
         directory.set(bytes, PHOTOMETRIC, 1);
     }
@@ -216,6 +224,33 @@ fn read(layout: Layout, directory: &Directory, bytes: &mut [u8], shape: &Shape) 
         _ => return Err(format!("expected at most 32 bits a sample, found {}", shape.bits)),
     };
     Ok(if planes > 1 { interleaved(samples, planes, pixels) } else { samples })
+}
+
+/// Samples that lie in tiles.
+fn tiled(layout: Layout, directory: &Directory, bytes: &[u8], shape: &Shape) -> Result<Samples, String> {
+    let planes = if directory.number(bytes, PLANAR) == Some(2) { shape.per_pixel } else { 1 };
+    let (width, height, bits) = (shape.width as usize, shape.height as usize, shape.bits as usize);
+    if ![1, 2, 4, 8, 16, 32].contains(&bits) {
+        return Err(format!("expected 1, 2, 4, 8, 16 or 32 bits a sample, found {bits}"));
+    }
+    let grid = Grid { width, height, bits, samples: shape.per_pixel / planes, planes };
+    let all = tiles::read(layout, directory, bytes, grid, &parts(directory, bytes))?;
+    let format = directory.number(bytes, SAMPLE_FORMAT).unwrap_or(1);
+    let words = || all.as_chunks::<2>().0.iter();
+    let wide = || all.as_chunks::<4>().0.iter();
+    let samples = match (bits, format) {
+        (..8, _) => {
+            let to_full = matches!(shape.photometric, 0 | 1);
+            Samples::U8(unpacked(&all, width * grid.samples, bits as u32, to_full))
+        }
+        (8, _) => Samples::U8(all),
+        (16, 2) => Samples::F64(words().map(|word| f64::from(i16::from_ne_bytes(*word))).collect()),
+        (16, 3) => return Err("expected floating samples of 32 bits, found 16".to_owned()),
+        (16, _) => Samples::U16(words().map(|word| u16::from_ne_bytes(*word)).collect()),
+        (_, 3) => Samples::F64(wide().map(|word| f64::from(f32::from_ne_bytes(*word))).collect()),
+        _ => Samples::F64(wide().map(|word| f64::from(i32::from_ne_bytes(*word))).collect()),
+    };
+    Ok(if planes > 1 { interleaved(samples, planes, width * height) } else { samples })
 }
 
 /// Samples of 1, 2 or 4 bits, whose rows begin with a byte; `to_full`: their largest becomes 255.

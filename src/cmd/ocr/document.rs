@@ -13,18 +13,61 @@ use mlxport_ocr::{formats, layouts::Layouts};
 
 use super::{
     json,
+    pages::Told,
+    record,
     sources::stem,
     write::{BOXES, IMAGES, RECORD, WRITTEN, file, page_folder},
 };
 
-/// Puts together what pages of the document `name` are there, in order; those of `missing`, with why, are named in their place.
+/// How a document is put together.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Pages that came to no end are left out.
+    pub skip_unfinished: bool,
+    /// Pages of another source or setting are taken as they are.
+    pub keep: bool,
+}
+
+/// Puts together what pages of the document `asked` are there, in order; those of `missing`, with why, are named in their place, and so
+/// are those whose results are of another source. Returns what is to be said of pages that another run made.
 ///
 /// # Errors
 /// When a page's results cannot be read, or the document not be written.
-pub fn join(out: &Path, name: &str, missing: &BTreeMap<usize, String>, skip_unfinished: bool) -> anyhow::Result<()> {
-    let folder = out.join(name);
-    let joined = all_of(&folder, stem(name), missing, skip_unfinished);
-    joined.with_context(|| format!("putting the pages of {} together", folder.display()))
+pub fn join(out: &Path, asked: &Told, missing: &BTreeMap<usize, String>, how: How) -> anyhow::Result<Vec<String>> {
+    let folder = out.join(&asked.name);
+    let reading = || format!("putting the pages of {} together", folder.display());
+    let (pages, notes) = pages_of(&folder, asked, missing, how.keep).with_context(reading)?;
+    all_of(&folder, stem(&asked.name), &pages, how.skip_unfinished).with_context(reading)?;
+    Ok(notes)
+}
+
+/// The pages of a document in order, with why a page is missing; and what is to be said of those that another run made.
+fn pages_of(
+    folder: &Path,
+    asked: &Told,
+    missing: &BTreeMap<usize, String>,
+    keep: bool,
+) -> anyhow::Result<(BTreeMap<usize, Option<String>>, Vec<String>)> {
+    let mut all: BTreeMap<usize, Option<String>> = BTreeMap::new();
+    let mut notes = Vec::new();
+    for at in pages(folder)? {
+        let made_of = json::made_of(&fs::read(folder.join(page_folder(at)).join(RECORD))?)?;
+        let differs = record::differences_of_document(&made_of, &asked.made_of);
+        let named = page_folder(at);
+        if keep || differs.is_empty() {
+            all.insert(at, None);
+        } else if at > asked.count {
+            notes.push(format!("{named} is of another document, which had more pages: it is left out"));
+        } else if differs.iter().any(|what| what == "source") {
+            notes.push(format!("{named} is of another source, and was not asked for now: it is named as missing"));
+            all.insert(at, Some("its results are of another source".to_owned()));
+        } else {
+            notes.push(format!("{named} was read before with another {}", differs.join(", another ")));
+            all.insert(at, None);
+        }
+    }
+    all.extend(missing.iter().map(|(at, why)| (*at, Some(why.clone()))));
+    Ok((all, notes))
 }
 
 /// What stands in a document's text for a page that could not be read.
@@ -33,7 +76,12 @@ pub fn missing_page(number: usize, why: &str) -> String {
     format!("[Page {number} is missing: {why}]{}", formats::PAGE_SPLIT)
 }
 
-fn all_of(folder: &Path, stem: &str, missing: &BTreeMap<usize, String>, skip_unfinished: bool) -> anyhow::Result<()> {
+fn all_of(
+    folder: &Path,
+    stem: &str,
+    pages: &BTreeMap<usize, Option<String>>,
+    skip_unfinished: bool,
+) -> anyhow::Result<()> {
     let images = folder.join(IMAGES);
     if images.exists() {
         fs::remove_dir_all(&images)?;
@@ -43,13 +91,11 @@ fn all_of(folder: &Path, stem: &str, missing: &BTreeMap<usize, String>, skip_unf
     let stage = tempfile::Builder::new().prefix(".mlxport-").tempfile_in(folder)?;
     let mut layouts = Layouts::new(BufWriter::new(stage))?;
     let mut number = 0;
-    let there = pages(folder)?;
-    let numbers: BTreeSet<usize> = there.iter().chain(missing.keys()).copied().collect();
-    for at in numbers {
-        let page = folder.join(page_folder(at));
-        if let Some(why) = missing.get(&at).filter(|_| !there.contains(&at)) {
-            written.push_str(&missing_page(at, why));
-            text.push_str(&missing_page(at, why));
+    for (at, missing) in pages {
+        let page = folder.join(page_folder(*at));
+        if let Some(why) = missing {
+            written.push_str(&missing_page(*at, why));
+            text.push_str(&missing_page(*at, why));
             continue;
         }
         let said = fs::read_to_string(page.join(WRITTEN))?;

@@ -11,13 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use mlxport_ocr::{Decoded, Page, pdf};
 
 use super::args::Args;
-use crate::cmd::draw_pdf::{COUNT, ERROR, LOSS, MEMORY_GIB, PAGE, TOO_LONG};
-
-/// The longest text of an error that is believed, in bytes.
-const LONGEST_TEXT: usize = 64 << 10;
-
-/// The most losses of a page that are listened to.
-const MOST_NOTES: usize = 64;
+use crate::cmd::draw_pdf::{COUNT, ERROR, LONGEST_TEXT, LOSS, MEMORY_GIB, MOST_NOTES, PAGE, TOO_LONG};
 
 /// An open document.
 #[derive(Debug)]

@@ -40,6 +40,15 @@ pub fn size(record: &[u8]) -> anyhow::Result<[usize; 2]> {
     sides.map(|(width, height)| [width, height]).ok_or_else(|| anyhow::anyhow!("page.json: expected width and height"))
 }
 
+/// What a page is made of, out of its `page.json`; null where an older version wrote it.
+///
+/// # Errors
+/// When it is no JSON.
+pub fn made_of(record: &[u8]) -> anyhow::Result<Value> {
+    let mut record: Value = serde_json::from_slice(record)?;
+    Ok(record[super::record::KEY].take())
+}
+
 /// The whole run.
 pub fn run(outcome: &Outcome) -> Value {
     let degraded = outcome.degraded.iter().map(|(name, reasons)| json!({ "page": name, "reasons": reasons }));

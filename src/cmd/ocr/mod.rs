@@ -187,7 +187,7 @@ fn hear(news: News, turn: &mut usize, batch: &mut Batch<'_>, results: &mut Resul
         News::DoneBefore(before) => results.done_before(at, *before)?,
         News::Again(name, differs) => results.again(&name, &differs),
         News::Failed(place, error) => results.failed(at, &place, error)?,
-        News::EndOfDocument(name) => results.end_of_document(&name),
+        News::EndOfDocument(told) => results.end_of_document(told),
         News::End => {}
     }
     Ok(())

@@ -39,9 +39,20 @@ pub enum News {
     /// A page, or a whole document, cannot be read.
     Failed(Place, anyhow::Error),
     /// All pages of a document have been told.
-    EndOfDocument(String),
+    EndOfDocument(Told),
     /// All has been told.
     End,
+}
+
+/// A document of which all pages have been told.
+#[derive(Debug)]
+pub struct Told {
+    /// Its name.
+    pub name: String,
+    /// How many pages it has, whether they are asked for or not.
+    pub count: usize,
+    /// What each of its pages is made of, but for its number.
+    pub made_of: Value,
 }
 
 /// A page that was read before.
@@ -178,9 +189,9 @@ impl Maker<'_> {
         let opened = open().and_then(|document| {
             let count = count(&document);
             let pages = self.args.pages.as_ref().map_or_else(|| Ok((1..=count).collect()), |pages| pages.of(count))?;
-            Ok((document, pages, [record::of_file(&source.path)?]))
+            Ok((document, count, pages, [record::of_file(&source.path)?]))
         });
-        let (mut document, pages, hash) = match opened {
+        let (mut document, count, pages, hash) = match opened {
             Ok(opened) => opened,
             Err(error) => return self.say(News::Failed(Place::of_image(&source.name), error)),
         };
@@ -190,7 +201,9 @@ impl Maker<'_> {
             let wanted = Wanted { place, kind: Kind::Document, hashes: &hash, images: 1 };
             self.page(wanted, || Ok(vec![draw(&mut document, number - 1)?]))?;
         }
-        self.say(News::EndOfDocument(source.name.clone()))
+        let prompt = self.args.prompt(1).unwrap_or_default();
+        let made_of = self.run.of_page(self.args, Kind::Document, &hash, Some(1), &prompt);
+        self.say(News::EndOfDocument(Told { name: source.name.clone(), count, made_of }))
     }
 
     /// Makes a page ready, unless it was read before.
@@ -205,6 +218,12 @@ impl Maker<'_> {
         match args.out.as_ref().map_or(Before::Nothing, |out| place.before(out, args.format, &made_of)) {
             Before::Nothing => {}
             Before::Foreign(what) => return self.say(News::Failed(place, anyhow!(what))),
+            Before::Ours { differs, degraded, .. }
+                if args.strict && !degraded.is_empty() && (differs.is_empty() || args.keep) =>
+            {
+                let lost = degraded.join("; ");
+                return self.say(News::Failed(place, anyhow!("--strict: read before, and it lost something: {lost}")));
+            }
             Before::Ours { differs, ended, degraded } if differs.is_empty() || args.keep => {
                 return self.say(News::DoneBefore(Box::new(DoneBefore { place, differs, ended, degraded })));
             }

@@ -100,6 +100,15 @@ fn sample(path: &Path) -> std::io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// What a document's page is made of otherwise than the document's pages are now, by name.
+pub fn differences_of_document(page: &Value, now: &Value) -> Vec<String> {
+    let mut now = now.clone();
+    if let Some(entries) = now.as_object_mut() {
+        entries.remove("source_page");
+    }
+    differences(page, &now)
+}
+
 /// What of two records differs, by name; empty where nothing does.
 pub fn differences(then: &Value, now: &Value) -> Vec<String> {
     let Some(now) = now.as_object() else { return Vec::new() };

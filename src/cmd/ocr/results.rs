@@ -10,7 +10,7 @@ use super::{
     bar::Progress,
     batch::Ended,
     document,
-    pages::{DoneBefore, Ready},
+    pages::{DoneBefore, Ready, Told},
     read::Read,
     write::{BOXES, Place, write},
 };
@@ -34,7 +34,8 @@ pub struct Results<'a> {
 #[derive(Debug, Default)]
 struct Pending {
     pages: usize,
-    all_told: bool,
+    /// Once all its pages have been told.
+    told: Option<Told>,
     is_new: bool,
     /// Pages that could not be read, with why.
     missing: BTreeMap<usize, String>,
@@ -192,23 +193,29 @@ impl<'a> Results<'a> {
     }
 
     /// All pages of a document have been told.
-    pub fn end_of_document(&mut self, name: &str) {
-        self.documents.entry(name.to_owned()).or_default().all_told = true;
-        self.join(name);
+    pub fn end_of_document(&mut self, told: Told) {
+        let name = told.name.clone();
+        self.documents.entry(name.clone()).or_default().told = Some(told);
+        self.join(&name);
     }
 
     /// Puts a document together once its last page is there; one without a new page is left as it is.
     fn join(&mut self, name: &str) {
-        let complete = self.documents.get(name).is_some_and(|pending| pending.all_told && pending.pages == 0);
+        let complete = self.documents.get(name).is_some_and(|pending| pending.told.is_some() && pending.pages == 0);
         let Some(pending) = complete.then(|| self.documents.remove(name)).flatten() else { return };
+        let Some(asked) = &pending.told else { return };
         let Some(out) = self.args.out.as_ref().filter(|_| self.args.format == Format::Markdown) else { return };
         let is_changed = pending.is_new || !pending.missing.is_empty() || !document::is_joined(out, name);
         if !(out.join(name).is_dir() && is_changed) {
             return;
         }
-        if let Err(error) = document::join(out, name, &pending.missing, self.args.skip_unfinished) {
-            self.progress.note(&format!("error: {name}: {}", told(&error)));
-            self.outcome.failed.push((name.to_owned(), error));
+        let how = document::How { skip_unfinished: self.args.skip_unfinished, keep: self.args.keep };
+        match document::join(out, asked, &pending.missing, how) {
+            Ok(notes) => notes.iter().for_each(|note| self.progress.note(&format!("{name}: {note}"))),
+            Err(error) => {
+                self.progress.note(&format!("error: {name}: {}", told(&error)));
+                self.outcome.failed.push((name.to_owned(), error));
+            }
         }
     }
 }
