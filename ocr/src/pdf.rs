@@ -5,6 +5,7 @@
 //! caller's to stop: `mlxport ocr` draws in a process of its own.
 
 mod annotations;
+mod contents;
 mod fonts;
 mod look;
 mod marks;
@@ -19,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use hayro::hayro_interpret::{InterpreterSettings, InterpreterWarning, util::TransformExt as _};
-use hayro::hayro_syntax::object::{Array, Object, Stream};
 use hayro::hayro_syntax::page::Page as PdfPage;
 use hayro::hayro_syntax::{DecryptionError, LoadPdfError, Pdf};
 use hayro::kurbo::Affine;
@@ -195,16 +195,13 @@ impl<'a> Drawer<'a> {
         };
         let mut notes: Vec<String> = document.cut_off().into_iter().collect();
         let page = document.pdf.pages().get(index).ok_or_else(|| wrong("there is no such page"))?;
-        let content = catch_unwind(AssertUnwindSafe(|| contents(page))).unwrap_or(Contents { parts: 1, unreadable: 1 });
-        match content {
-            Contents { unreadable: 0, .. } => {}
-            Contents { parts, unreadable } if parts == unreadable => {
-                return Err(wrong("its contents cannot be read: they are cut off or broken"));
-            }
-            Contents { parts, unreadable } => {
-                notes.push(format!("{unreadable} of the {parts} parts of its contents cannot be read and are missing"));
-            }
+        // What breaks the look at them breaks the drawing, too, and is told there.
+        let found = catch_unwind(AssertUnwindSafe(|| contents::contents(page))).unwrap_or_default();
+        if found.parts > 0 && found.parts == found.unreadable {
+            return Err(wrong("its contents cannot be read: they are cut off or broken"));
         }
+        notes.extend(found.notes());
+        notes.extend(catch_unwind(AssertUnwindSafe(|| contents::lost_objects(page))).unwrap_or_default());
         let undrawn = catch_unwind(AssertUnwindSafe(|| annotations::undrawn(page))).unwrap_or_default();
         notes.extend(undrawn.notes);
         // What breaks the search breaks the drawing, too, and is told there.
@@ -306,29 +303,6 @@ fn told(warning: InterpreterWarning) -> &'static str {
         InterpreterWarning::UnresolvedAnnotationAppearance => "an annotation cannot be drawn: it is missing",
         _ => "the renderer warns of something missing",
     }
-}
-
-/// The streams of a page's contents.
-struct Contents {
-    parts: usize,
-    unreadable: usize,
-}
-
-fn contents(page: &PdfPage<'_>) -> Contents {
-    let is_readable = |stream: Option<Stream<'_>>| stream.is_some_and(|stream| stream.decoded_data().is_ok());
-    let raw = page.raw();
-    if let Some(parts) = raw.get::<Array<'_>>(b"Contents") {
-        // As many as can be resolved, against as many as there are.
-        let (there, readable) = parts.iter::<Object<'_>>().fold((0, 0), |(there, readable), object| {
-            let is_null = matches!(object, Object::Null(_));
-            let stream = object.into_stream();
-            (there + usize::from(!is_null), readable + usize::from(is_readable(stream)))
-        });
-        return Contents { parts: there, unreadable: there - readable };
-    }
-    let is_there = raw.contains_key(b"Contents");
-    let is_readable = is_readable(raw.get::<Stream<'_>>(b"Contents"));
-    Contents { parts: usize::from(is_there), unreadable: usize::from(is_there && !is_readable) }
 }
 
 #[cfg(test)]

@@ -128,6 +128,19 @@ fn a_page_of_a_document_says_what_it_loses() {
 }
 
 #[test]
+fn contents_and_pictures_that_are_cut_or_missing_are_told() {
+    for (name, told) in [
+        ("flate_cut.pdf", "1 of the 1 parts of its contents are cut off or broken"),
+        ("img_missingobj.pdf", "that its contents name are not in the document: I"),
+        ("img_rawshort.pdf", "1 images or forms are cut off or broken: I"),
+        ("img_jpxbad.pdf", "1 images or forms are cut off or broken: I"),
+    ] {
+        let notes = drawn(name, Vec::new()).expect("drawn").notes;
+        assert!(notes.iter().any(|note| note.contains(told)), "{name}: {notes:?}");
+    }
+}
+
+#[test]
 fn text_without_its_font_is_drawn_with_one_that_is_named_or_told() {
     let dark = |page: &Decoded| page.page.rgb().iter().filter(|value| **value < 128).count();
     let with = drawn("cjk_mupdf.pdf", vec![data("fonts")]).expect("drawn");

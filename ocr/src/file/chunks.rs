@@ -9,6 +9,25 @@ const PNG_MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// The longest text of a PNG that is unpacked, in bytes.
 const LONGEST_TEXT: u64 = 4 << 20;
 
+/// Why Pillow refuses a file before it decodes it, if so.
+#[must_use]
+pub fn wrong(bytes: &[u8]) -> Option<&'static str> {
+    if is_jpeg(bytes) && !jpeg_is_whole(bytes) {
+        return Some("truncated: the end of the image is missing");
+    }
+    if !webp_is_whole(bytes) {
+        return Some("truncated: it is shorter than it says");
+    }
+    (is_png(bytes) && !heads_are_sound(bytes)).then_some("the checksum of a chunk before its picture is wrong")
+}
+
+/// Whether a WebP has more than one frame.
+#[must_use]
+pub fn webp_is_animated(bytes: &[u8]) -> bool {
+    let head = bytes.get(..21);
+    head.is_some_and(|head| head.starts_with(b"RIFF") && &head[12..16] == b"VP8X" && head[20] & 2 != 0)
+}
+
 /// Whether `bytes` begin as a PNG does.
 #[must_use]
 pub fn is_png(bytes: &[u8]) -> bool {
@@ -16,15 +35,13 @@ pub fn is_png(bytes: &[u8]) -> bool {
 }
 
 /// Whether `bytes` begin as a JPEG does.
-#[must_use]
-pub fn is_jpeg(bytes: &[u8]) -> bool {
+fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xFF, 0xD8, 0xFF])
 }
 
 /// Whether a JPEG has its end marker: Pillow takes one without for truncated. Segments are stepped over, so that the end of a
 /// thumbnail inside one is not taken for the picture's.
-#[must_use]
-pub fn jpeg_is_whole(bytes: &[u8]) -> bool {
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some(marker) = next_marker(bytes, &mut at) {
         match marker {
@@ -41,8 +58,7 @@ pub fn jpeg_is_whole(bytes: &[u8]) -> bool {
 }
 
 /// Whether a WebP is as long as it says; other files are.
-#[must_use]
-pub fn webp_is_whole(bytes: &[u8]) -> bool {
+fn webp_is_whole(bytes: &[u8]) -> bool {
     let Some(([b'R', b'I', b'F', b'F', length @ ..], [b'W', b'E', b'B', b'P', ..])) = bytes.split_at_checked(8) else {
         return true;
     };
@@ -98,8 +114,7 @@ pub fn with_end(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether the chunks before the picture data have right checksums, as Pillow demands of them.
-#[must_use]
-pub fn heads_are_sound(bytes: &[u8]) -> bool {
+fn heads_are_sound(bytes: &[u8]) -> bool {
     chunks(bytes).take_while(|chunk| chunk.name != b"IDAT").all(|chunk| chunk.checksum.is_none() || chunk.is_sound())
 }
 

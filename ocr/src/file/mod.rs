@@ -150,14 +150,8 @@ impl ImageFile {
 
     fn of_one(&self, decoding: Decoding, limit: u64) -> Result<Raw, OcrError> {
         let broken = |reason: String| OcrError::NotAnImage { origin: self.origin.clone(), reason };
-        if chunks::is_jpeg(&self.bytes) && !chunks::jpeg_is_whole(&self.bytes) {
-            return Err(broken("truncated: the end of the image is missing".to_owned()));
-        }
-        if !chunks::webp_is_whole(&self.bytes) {
-            return Err(broken("truncated: it is shorter than it says".to_owned()));
-        }
-        if chunks::is_png(&self.bytes) && !chunks::heads_are_sound(&self.bytes) {
-            return Err(broken("the checksum of a chunk before its picture is wrong".to_owned()));
+        if let Some(reason) = chunks::wrong(&self.bytes) {
+            return Err(broken(reason.to_owned()));
         }
         if self.bytes.starts_with(b"GIF8") {
             let (sides, colours, is_animated) = gif_canvas::canvas(&self.bytes, decoding, limit).map_err(broken)?;
@@ -168,10 +162,7 @@ impl ImageFile {
         let bytes = mended.as_deref().unwrap_or(&self.bytes);
         let mut reader =
             ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| broken(error.to_string()))?;
-        let is_animated = is_png && chunks::png_is_animated(bytes)
-            || bytes
-                .get(..21)
-                .is_some_and(|head| head.starts_with(b"RIFF") && &head[12..16] == b"VP8X" && head[20] & 2 != 0);
+        let is_animated = is_png && chunks::png_is_animated(bytes) || chunks::webp_is_animated(bytes);
         let mut limits = Limits::default();
         limits.max_alloc = Some(limit.saturating_mul(8));
         reader.limits(limits);
@@ -192,13 +183,7 @@ impl ImageFile {
         let is_wide_grey = is_png && bytes.get(24..26) == Some(&[16, 0]);
         let mut colours = of_image(image, is_wide_grey, decoding);
         if let Some(bits) = five_bits(&self.bytes) {
-            let scaled = |value: u8, bits: u32| {
-                let most = (1 << bits) - 1;
-                ((u32::from(value) * most + 127) / 255 * 255 / most) as u8
-            };
-            for pixel in colours.rgb.chunks_exact_mut(3) {
-                pixel.iter_mut().zip(bits).for_each(|(value, bits)| *value = scaled(*value, bits));
-            }
+            scale_down(&mut colours.rgb, bits);
         }
         Ok(Raw { sides, colours, orientation, is_animated })
     }
@@ -210,6 +195,17 @@ fn five_bits(bytes: &[u8]) -> Option<[u32; 3]> {
     let is_wide = bytes.starts_with(b"BM") && word(14)? >= 40 && bytes.get(28..30)? == [16, 0];
     let has_masks = word(30)? == 3;
     is_wide.then_some(if has_masks && word(58)? == 0x07E0 { [5, 6, 5] } else { [5; 3] })
+}
+
+/// Colours of so few bits as Pillow scales them.
+fn scale_down(rgb: &mut [u8], bits: [u32; 3]) {
+    let scaled = |value: u8, bits: u32| {
+        let most = (1 << bits) - 1;
+        ((u32::from(value) * most + 127) / 255 * 255 / most) as u8
+    };
+    for pixel in rgb.chunks_exact_mut(3) {
+        pixel.iter_mut().zip(bits).for_each(|(value, bits)| *value = scaled(*value, bits));
+    }
 }
 
 /// A page as it lies in its file.

@@ -11,6 +11,8 @@ const PREDICTOR: u16 = 317;
 const TILE_WIDTH: u16 = 322;
 const TILE_HEIGHT: u16 = 323;
 
+/// The most bytes of a page's samples.
+const MOST_BYTES: u64 = 8 * crate::page::MAX_PIXELS;
 /// Compressions that are read here.
 pub const READ: [u64; 5] = [1, 5, 8, 32_773, 32_946];
 
@@ -29,6 +31,37 @@ pub struct Grid {
     pub planes: usize,
 }
 
+/// How a page is cut into tiles.
+struct Sides {
+    /// Rows of a tile.
+    down: usize,
+    /// Bytes of the page's row, and of a tile's.
+    row: usize,
+    tile_row: usize,
+    /// Tiles beside and above each other.
+    columns: usize,
+    rows: usize,
+}
+
+impl Sides {
+    fn of(directory: &Directory, bytes: &[u8], grid: Grid) -> Result<Self, String> {
+        let number =
+            |tag| directory.number(bytes, tag).and_then(|side| usize::try_from(side).ok()).filter(|side| *side > 0);
+        let (Some(across), Some(down)) = (number(TILE_WIDTH), number(TILE_HEIGHT)) else {
+            return Err("its tiles have no sides".to_owned());
+        };
+        let bits = grid.samples * grid.bits;
+        let row = (grid.width * bits).div_ceil(8);
+        let tile_bits = across.checked_mul(bits).filter(|bits| bits / 8 <= 4 * row + (1 << 20));
+        let tile_bits = tile_bits.ok_or("its tiles are too wide")?;
+        if tile_bits % 8 != 0 {
+            return Err(format!("expected tiles whose rows are whole bytes, found {across} pixels of {bits} bits"));
+        }
+        let (columns, rows) = (grid.width.div_ceil(across), grid.height.div_ceil(down));
+        Ok(Self { down, row, tile_row: tile_bits / 8, columns, rows })
+    }
+}
+
 /// A page's bytes: rows that begin with a byte each, plane after plane; samples of several bytes in this machine's order.
 ///
 /// # Errors
@@ -40,32 +73,23 @@ pub fn read(
     grid: Grid,
     parts: &[(usize, usize)],
 ) -> Result<Vec<u8>, String> {
-    let number =
-        |tag| directory.number(bytes, tag).and_then(|side| usize::try_from(side).ok()).filter(|side| *side > 0);
-    let (Some(across), Some(down)) = (number(TILE_WIDTH), number(TILE_HEIGHT)) else {
-        return Err("its tiles have no sides".to_owned());
-    };
-    let bits = grid.samples * grid.bits;
-    let (row, tile_row) = ((grid.width * bits).div_ceil(8), across.checked_mul(bits).map(|bits| bits.div_ceil(8)));
-    let tile_row = tile_row.filter(|length| *length <= 4 * row + (1 << 20)).ok_or("its tiles are too wide")?;
-    let (columns, rows) = (grid.width.div_ceil(across), grid.height.div_ceil(down));
-    if across * bits % 8 != 0 {
-        return Err(format!("expected tiles whose rows are whole bytes, found {across} pixels of {bits} bits"));
+    let sides = Sides::of(directory, bytes, grid)?;
+    let Sides { down, row, tile_row, columns, rows } = sides;
+    let count = (columns * rows).saturating_mul(grid.planes);
+    if parts.len() < count {
+        return Err(format!("expected {count} tiles, found {}", parts.len()));
     }
-    if parts.len() < columns * rows * grid.planes {
-        return Err(format!("expected {} tiles, found {}", columns * rows * grid.planes, parts.len()));
+    let byte_len = (row * grid.height).saturating_mul(grid.planes);
+    if byte_len as u64 > MOST_BYTES {
+        return Err(format!("expected samples of at most {MOST_BYTES} bytes, found {byte_len}"));
     }
-    let mut all = vec![0; row * grid.height * grid.planes];
-    for (at, (start, end)) in parts.iter().take(columns * rows * grid.planes).enumerate() {
+    let mut all = vec![0; byte_len];
+    for (at, (start, end)) in parts.iter().take(count).enumerate() {
         let (plane, place) = (at / (columns * rows), at % (columns * rows));
         let (column, top) = (place % columns, place / columns * down);
-        let lines = down.min(grid.height - top);
-        let mut tile =
-            unpacked(directory.number(bytes, COMPRESSION).unwrap_or(1), &bytes[*start..*end], tile_row * lines)
-                .map_err(|reason| format!("tile {}: {reason}", at + 1))?;
-        for line in tile.chunks_exact_mut(tile_row) {
-            predicted(line, directory.number(bytes, PREDICTOR).unwrap_or(1), layout.is_big_endian(), grid)?;
-        }
+        let length = tile_row * down.min(grid.height - top);
+        let tile = tile(layout, directory, (bytes, &bytes[*start..*end]), (tile_row, length), grid)
+            .map_err(|reason| format!("tile {}: {reason}", at + 1))?;
         let left = column * tile_row;
         let length = tile_row.min(row - left);
         for (line, from) in tile.chunks_exact(tile_row).enumerate() {
@@ -74,6 +98,22 @@ pub fn read(
         }
     }
     Ok(all)
+}
+
+/// A tile's first `length` bytes, in rows of `row` bytes, of its bytes in the file.
+fn tile(
+    layout: Layout,
+    directory: &Directory,
+    (file, packed): (&[u8], &[u8]),
+    (row, length): (usize, usize),
+    grid: Grid,
+) -> Result<Vec<u8>, String> {
+    let number = |tag| directory.number(file, tag).unwrap_or(1);
+    let mut tile = unpacked(number(COMPRESSION), packed, length)?;
+    for line in tile.chunks_exact_mut(row) {
+        predicted(line, number(PREDICTOR), layout.is_big_endian(), grid)?;
+    }
+    Ok(tile)
 }
 
 /// A tile's first `length` bytes.
