@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(document.page_count(), 2);
         let mut drawer = document.drawer();
         for (at, grey) in [40_u8, 200].into_iter().enumerate() {
-            let page = drawer.draw(at, 72).expect("drawn");
+            let page = drawer.draw(at, 72).expect("drawn").page;
             assert_eq!((page.width(), page.height()), (72, 36));
             assert!(page.rgb().iter().all(|value| value.abs_diff(grey) <= 2), "page {at}");
         }

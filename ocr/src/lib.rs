@@ -6,6 +6,7 @@
 pub mod conversation;
 mod drawing;
 mod error;
+pub mod file;
 pub mod formats;
 pub mod geometry;
 pub mod grounding;
@@ -22,6 +23,7 @@ pub mod views;
 
 pub use conversation::{IMAGE_TOKEN, Task, Template};
 pub use error::OcrError;
+pub use file::{Decoded, Decoding, ImageFile};
 #[cfg(feature = "prompts")]
 pub use inputs::{Inputs, prepare};
 pub use page::{Page, open, read};

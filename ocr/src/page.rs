@@ -1,17 +1,21 @@
 //! A page: an image file as Pillow's `exif_transpose(...).convert("RGB")` gives it, within limits on bytes and pixels.
 
-use std::fs::File;
-use std::io::{Cursor, Read};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::metadata::Orientation;
 
-use crate::OcrError;
+use crate::{
+    OcrError,
+    file::{Decoding, ImageFile},
+};
 
 /// The largest file that is read, in bytes.
 pub const MAX_BYTES: u64 = 256 << 20;
 /// The most pixels that are decoded: beyond this Pillow takes an image for a decompression bomb, too.
 pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// The longest side of a JPEG, in pixels.
+pub const JPEG_SIDE: usize = 65_535;
 
 /// An RGB image: rows from the top, three bytes a pixel, no padding; no side is 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,11 +57,15 @@ impl Page {
         &self.rgb
     }
 
-    /// The page as a JPEG file of quality 95.
+    /// The page as a JPEG file of quality 95. A page with a side above [`JPEG_SIDE`] is made smaller: every second, third, … pixel.
     ///
     /// # Errors
-    /// When it cannot be encoded: a side above 65,535 pixels.
+    /// When it cannot be encoded.
     pub fn to_jpeg(&self) -> Result<Vec<u8>, OcrError> {
+        let step = self.width.max(self.height).div_ceil(JPEG_SIDE);
+        if step > 1 {
+            return self.every(step).to_jpeg();
+        }
         let mut bytes = Vec::new();
         let sides = u32::try_from(self.width).ok().zip(u32::try_from(self.height).ok());
         let (width, height) = sides.unwrap_or((u32::MAX, u32::MAX));
@@ -66,6 +74,29 @@ impl Page {
             image::ImageEncoder::write_image(encoder, &self.rgb, width, height, image::ExtendedColorType::Rgb8);
         encoded.map_err(|error| OcrError::NotAnImage { origin: "a cut".into(), reason: error.to_string() })?;
         Ok(bytes)
+    }
+
+    /// Every `step`th pixel of every `step`th row.
+    fn every(&self, step: usize) -> Self {
+        let rows = self.rgb.chunks_exact(self.width * 3).step_by(step);
+        let rgb = rows.flat_map(|row| row.chunks_exact(3).step_by(step)).flatten().copied().collect();
+        Self::from_parts(self.width.div_ceil(step), self.height.div_ceil(step), rgb)
+    }
+
+    /// The page turned upright.
+    pub(crate) fn turned(self, orientation: Orientation) -> Self {
+        if orientation == Orientation::NoTransforms {
+            return self;
+        }
+        let sides = u32::try_from(self.width).ok().zip(u32::try_from(self.height).ok());
+        let (width, height) = sides.unwrap_or_default();
+        let Some(pixels) = image::RgbImage::from_raw(width, height, self.rgb) else {
+            return Self::from_parts(0, 0, Vec::new());
+        };
+        let mut image = image::DynamicImage::ImageRgb8(pixels);
+        image.apply_orientation(orientation);
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        Self::from_parts(width, height, image.into_rgb8().into_raw())
     }
 
     /// The part that starts `left`, `top` pixels in; it must lie inside the page.
@@ -77,25 +108,15 @@ impl Page {
     }
 }
 
-/// Opens an image file, whatever its extension says, upright and in RGB.
+/// Opens an image file's first page, whatever its extension says, upright and in RGB.
 ///
 /// # Errors
 /// When the file cannot be read, is over the limits, or is no image.
 pub fn open(path: &Path) -> Result<Page, OcrError> {
-    let io = |source| OcrError::Io { path: path.to_owned(), source };
-    // Asked before opening: opening a pipe waits for its writer.
-    if !std::fs::metadata(path).map_err(io)?.is_file() {
-        return Err(OcrError::NotAnImage {
-            origin: path.display().to_string(),
-            reason: "not a regular file".to_owned(),
-        });
-    }
-    let mut bytes = Vec::new();
-    File::open(path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
-    read(&path.display().to_string(), &bytes)
+    Ok(ImageFile::open(path)?.page(0, Decoding::default(), MAX_PIXELS)?.page)
 }
 
-/// Decodes an image file's bytes; `origin` names them in errors.
+/// Decodes the first page of an image file's bytes; `origin` names them in errors.
 ///
 /// # Errors
 /// When they are over the limits, or no image.
@@ -108,56 +129,15 @@ pub fn read(origin: &str, bytes: &[u8]) -> Result<Page, OcrError> {
 /// # Errors
 /// As [`read`]; `limit` pixels are the most, whatever the file says.
 pub fn read_within(origin: &str, bytes: &[u8], limit: u64) -> Result<Page, OcrError> {
-    let limit = limit.min(MAX_PIXELS);
-    let byte_len = bytes.len() as u64;
-    if byte_len > MAX_BYTES {
-        return Err(OcrError::TooManyBytes { origin: origin.to_owned(), byte_len, limit: MAX_BYTES });
-    }
-    let broken = |reason: String| OcrError::NotAnImage { origin: origin.to_owned(), reason };
-    if bytes.is_empty() {
-        return Err(broken("the file is empty".to_owned()));
-    }
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| broken(error.to_string()))?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(limit.saturating_mul(8));
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| broken(error.to_string()))?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > limit {
-        return Err(OcrError::TooManyPixels { origin: origin.to_owned(), width, height, limit });
-    }
-    let orientation = decoder.orientation().map_err(|error| broken(error.to_string()))?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| broken(error.to_string()))?;
-    image.apply_orientation(orientation);
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    Page::new(width, height, rgb(image)).ok_or_else(|| broken(format!("found {width}×{height} pixels")))
-}
-
-/// RGB as Pillow's `convert` makes it: alpha is dropped, 16-bit colours keep their high byte, and 16-bit grey, which
-/// Pillow holds as integers, is cut off at 255.
-fn rgb(image: DynamicImage) -> Vec<u8> {
-    match image {
-        DynamicImage::ImageLuma16(grey) => {
-            grey.iter().flat_map(|value| [u8::try_from(*value).unwrap_or(u8::MAX); 3]).collect()
-        }
-        DynamicImage::ImageLumaA16(grey) => grey.pixels().flat_map(|pixel| [high(pixel.0[0]); 3]).collect(),
-        DynamicImage::ImageRgb16(colour) => colour.iter().map(|value| high(*value)).collect(),
-        DynamicImage::ImageRgba16(colour) => {
-            colour.pixels().flat_map(|pixel| [high(pixel.0[0]), high(pixel.0[1]), high(pixel.0[2])]).collect()
-        }
-        other => other.into_rgb8().into_raw(),
-    }
-}
-
-fn high(value: u16) -> u8 {
-    value.to_be_bytes()[0]
+    Ok(ImageFile::read(origin, bytes.to_vec())?.page(0, Decoding::default(), limit)?.page)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageBuffer, ImageFormat, Rgba};
+    use std::io::Cursor;
+
+    use image::{DynamicImage, ImageBuffer, ImageFormat, Rgba};
 
     fn png(image: &DynamicImage) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -177,7 +157,7 @@ mod tests {
     #[test]
     fn broken_bytes_are_named() {
         let whole = png(&DynamicImage::new_rgb8(40, 40));
-        for bytes in [&b""[..], b"no image at all", &whole[..30], &whole[..whole.len() - 20]] {
+        for bytes in [&b""[..], b"no image at all", &whole[..30], &whole[..whole.len() - 30]] {
             let error = read("page.png", bytes).expect_err("no image");
             assert!(matches!(error, OcrError::NotAnImage { .. }), "{error}");
             assert!(error.to_string().starts_with("page.png: expected"), "{error}");

@@ -4,18 +4,32 @@
 //! The drawing is hayro's, in Rust throughout. A panic in it is caught and told; a page that takes it long or much memory is the
 //! caller's to stop: `mlxport ocr` draws in a process of its own.
 
+mod annotations;
+mod contents;
+mod fonts;
+mod look;
+mod marks;
+mod overlay;
+mod values;
+
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use hayro::hayro_interpret::{InterpreterSettings, util::TransformExt as _};
+use hayro::hayro_interpret::{InterpreterSettings, InterpreterWarning, util::TransformExt as _};
+use hayro::hayro_syntax::page::Page as PdfPage;
 use hayro::hayro_syntax::{DecryptionError, LoadPdfError, Pdf};
 use hayro::kurbo::Affine;
 use hayro::vello_cpu::{Pixmap, RasterizerSettings, RenderContext, Resources, TargetInit, color::palette::css::WHITE};
 use hayro::{RenderCache, RenderSettings, render_into};
 
+use fonts::{Face, Fonts};
+
 use crate::OcrError;
+use crate::file::Decoded;
 use crate::page::Page;
 
 /// The release's dots an inch.
@@ -28,6 +42,10 @@ pub const MAX_PAGES: usize = 20_000;
 pub const MAX_PIXELS: u64 = 1 << 26;
 /// Points an inch: what a PDF measures in.
 const POINTS: f32 = 72.0;
+/// The fewest dots an inch that a page is drawn at instead of those asked for. A large scan's sides, said in pixels, need 12.
+const LEAST_DPI: f32 = 4.0;
+/// Where the end of a file is looked for, in bytes from its end.
+const TAIL: usize = 2048;
 /// MuPDF's tolerance where it rounds a page's sides up to whole pixels.
 const ROUNDING: f32 = 0.001;
 
@@ -35,12 +53,16 @@ const ROUNDING: f32 = 0.001;
 pub struct Document {
     origin: String,
     pdf: Pdf,
+    is_cut_off: bool,
 }
 
 /// Draws a document's pages; what one page needed (fonts, glyphs) is kept for the next.
 pub struct Drawer<'a> {
     document: &'a Document,
     cache: RenderCache<'a>,
+    fonts: Fonts,
+    /// Characters that were looked for last, and the font that has most of them.
+    looked_for: (BTreeSet<char>, Option<Face>),
 }
 
 impl std::fmt::Debug for Document {
@@ -78,6 +100,8 @@ impl Document {
         if bytes.is_empty() {
             return Err(broken("the file is empty"));
         }
+        let tail = &bytes[bytes.len().saturating_sub(TAIL)..];
+        let is_cut_off = !tail.windows(9).any(|word| word == b"startxref");
         let loaded = catch_unwind(AssertUnwindSafe(|| Pdf::new_with_password(bytes, password)));
         let pdf = match loaded.map_err(|_| broken("its objects cannot be read"))? {
             Ok(pdf) => pdf,
@@ -93,7 +117,7 @@ impl Document {
         match pdf.pages().len() {
             0 => Err(broken("it has no pages")),
             count if count > MAX_PAGES => Err(broken(&format!("expected at most {MAX_PAGES} pages, found {count}"))),
-            _ => Ok(Self { origin: origin.to_owned(), pdf }),
+            _ => Ok(Self { origin: origin.to_owned(), pdf, is_cut_off }),
         }
     }
 
@@ -103,52 +127,151 @@ impl Document {
         self.pdf.pages().len()
     }
 
-    /// What draws its pages.
+    /// What draws its pages, with the system's fonts where the document holds none.
     #[must_use]
     pub fn drawer(&self) -> Drawer<'_> {
-        Drawer { document: self, cache: RenderCache::new() }
+        self.drawer_with(Vec::new())
     }
 
-    /// A page's sides in pixels, rounded up as MuPDF rounds them.
-    fn sides(&self, index: usize, dpi: u16) -> Result<(u16, u16), OcrError> {
+    /// As [`Document::drawer`], with fonts of these directories before the system's.
+    #[must_use]
+    pub fn drawer_with(&self, fonts: Vec<PathBuf>) -> Drawer<'_> {
+        let fonts = Fonts::new(fonts);
+        Drawer { document: self, cache: RenderCache::new(), fonts, looked_for: (BTreeSet::new(), None) }
+    }
+
+    /// A page's sides in pixels, rounded up as MuPDF rounds them, and pixels a point. A page that would have too many pixels is drawn
+    /// at fewer dots an inch: a scan's sides may be said in pixels, as if they were points.
+    fn sides(&self, index: usize, dpi: u16) -> Result<(u16, u16, f32), OcrError> {
         let wrong = |reason: String| OcrError::PdfPage { origin: self.origin.clone(), page: index + 1, reason };
         let page = self.pdf.pages().get(index);
         let page = page.ok_or_else(|| wrong(format!("expected a page up to {}", self.page_count())))?;
         let (width, height) = page.render_dimensions();
-        let pixels = |points: f32| (points * f32::from(dpi) / POINTS - ROUNDING).ceil().max(1.0);
-        let (width, height) = (pixels(width), pixels(height));
-        let largest = f32::from(u16::MAX);
-        // Written so that NaN is refused, too.
-        if !(width <= largest && height <= largest && f64::from(width) * f64::from(height) <= MAX_PIXELS as f64) {
-            return Err(wrong(format!("expected at most {MAX_PIXELS} pixels at {dpi} dpi, found {width}×{height}")));
-        }
-        Ok((width as u16, height as u16))
+        let unit = page.raw().get::<f32>(b"UserUnit").filter(|unit| unit.is_finite() && *unit > 0.0).unwrap_or(1.0);
+        let pixels = |points: f32, scale: f32| (points * scale - ROUNDING).ceil().max(1.0);
+        let fits = |scale: f32| {
+            let (width, height) = (pixels(width, scale), pixels(height, scale));
+            let largest = f32::from(u16::MAX);
+            // Written so that NaN does not fit.
+            let fits =
+                width <= largest && height <= largest && f64::from(width) * f64::from(height) <= MAX_PIXELS as f64;
+            fits.then_some((width as u16, height as u16, scale))
+        };
+        let wanted = f32::from(dpi) * unit / POINTS;
+        let by_area = (MAX_PIXELS as f32 / (width * height)).sqrt();
+        let by_side = f32::from(u16::MAX) / width.max(height);
+        // A little less: what is rounded up must fit, too.
+        let smaller = by_area.min(by_side) * 0.999;
+        let least = LEAST_DPI * unit / POINTS;
+        fits(wanted).or_else(|| fits(smaller).filter(|_| smaller < wanted && smaller >= least)).ok_or_else(|| {
+            let (width, height) = (pixels(width, wanted), pixels(height, wanted));
+            wrong(format!(
+                "expected at most {MAX_PIXELS} pixels at {dpi} dpi, found {width}×{height}, and too many even at {LEAST_DPI} dpi: \
+                 its sides are wrong, or a lower --dpi draws it"
+            ))
+        })
+    }
+
+    /// What is to be said of every page: the file is cut off.
+    fn cut_off(&self) -> Option<String> {
+        self.is_cut_off.then(|| {
+            "the end of the file is missing: what could be found of the page is drawn, the rest is lost".to_owned()
+        })
     }
 }
 
 impl<'a> Drawer<'a> {
-    /// Draws the page `index`, counted from 0, at `dpi` dots an inch.
+    /// Draws the page `index`, counted from 0, at `dpi` dots an inch, or fewer where it would have too many pixels.
     ///
     /// # Errors
-    /// When there is no such page, it is too large, or it cannot be drawn.
-    pub fn draw(&mut self, index: usize, dpi: u16) -> Result<Page, OcrError> {
-        let (width, height) = self.document.sides(index, dpi)?;
-        let drawn = catch_unwind(AssertUnwindSafe(|| self.pixels(index, dpi, (width, height))));
-        if let Ok(Some(page)) = drawn {
-            return Ok(page);
+    /// When there is no such page, it is too large at any size, or it cannot be drawn.
+    pub fn draw(&mut self, index: usize, dpi: u16) -> Result<Decoded, OcrError> {
+        let document = self.document;
+        let sides = document.sides(index, dpi)?;
+        let wrong = |reason: &str| OcrError::PdfPage {
+            origin: document.origin.clone(),
+            page: index + 1,
+            reason: reason.to_owned(),
+        };
+        let mut notes: Vec<String> = document.cut_off().into_iter().collect();
+        let page = document.pdf.pages().get(index).ok_or_else(|| wrong("there is no such page"))?;
+        // What breaks the look at them breaks the drawing, too, and is told there.
+        let found = catch_unwind(AssertUnwindSafe(|| contents::contents(page))).unwrap_or_default();
+        if found.parts > 0 && found.parts == found.unreadable {
+            return Err(wrong("its contents cannot be read: they are cut off or broken"));
         }
+        notes.extend(found.notes());
+        notes.extend(catch_unwind(AssertUnwindSafe(|| contents::lost_objects(page))).unwrap_or_default());
+        let undrawn = catch_unwind(AssertUnwindSafe(|| annotations::undrawn(page))).unwrap_or_default();
+        notes.extend(undrawn.notes);
+        // What breaks the search breaks the drawing, too, and is told there.
+        let missing = catch_unwind(AssertUnwindSafe(|| self.find_fonts(page))).unwrap_or_default();
+        notes.extend(told_of(&missing));
+        let warned = Arc::new(Mutex::new(BTreeSet::new()));
+        let drawn = catch_unwind(AssertUnwindSafe(|| self.pixels(index, sides, undrawn.overlay, &warned)));
+        notes.extend(
+            warned
+                .lock()
+                .map(|warned| warned.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+                .unwrap_or_default(),
+        );
+        if let Ok(Some(page)) = drawn {
+            return Ok(Decoded { page, notes });
+        }
+        let error = wrong("its contents cannot be drawn");
         // What a panic left in it may be half done.
         self.cache = RenderCache::new();
-        let reason = "its contents cannot be drawn".to_owned();
-        Err(OcrError::PdfPage { origin: self.document.origin.clone(), page: index + 1, reason })
+        Err(error)
     }
 
-    fn pixels(&self, index: usize, dpi: u16, (width, height): (u16, u16)) -> Option<Page> {
+    /// Finds fonts for characters that have no glyph, one font for each that the document names; returns those that no font has.
+    fn find_fonts(&mut self, page: &PdfPage<'_>) -> BTreeSet<char> {
+        let mut missing = look::missing(page, &self.fonts);
+        for asked in self.fonts.asked() {
+            if missing.is_empty() {
+                break;
+            }
+            if self.looked_for.0 != missing {
+                self.looked_for = (missing.clone(), self.fonts.best(&missing));
+            }
+            let Some(face) = self.looked_for.1.clone() else { break };
+            let before = self.fonts.choose(asked, Some(face));
+            let now = look::missing(page, &self.fonts);
+            if now.len() < missing.len() {
+                missing = now;
+                // It holds the font that was there before.
+                self.cache = RenderCache::new();
+            } else {
+                self.fonts.choose(asked, before);
+            }
+        }
+        missing
+    }
+
+    fn pixels(
+        &self,
+        index: usize,
+        (width, height, scale): (u16, u16, f32),
+        overlay: Option<Vec<u8>>,
+        warned: &Arc<Mutex<BTreeSet<&'static str>>>,
+    ) -> Option<Page> {
         let page = self.document.pdf.pages().get(index)?;
         let mut context = RenderContext::new(width, height);
-        let transform = Affine::scale(f64::from(dpi) / f64::from(POINTS)) * page.initial_transform(true).to_kurbo();
-        let (settings, how) = (InterpreterSettings::default(), RenderSettings::default());
+        let transform = Affine::scale(f64::from(scale)) * page.initial_transform(true).to_kurbo();
+        let (mut settings, how) = (InterpreterSettings::default(), RenderSettings::default());
+        settings.font_resolver = self.fonts.resolver();
+        let sink = Arc::clone(warned);
+        settings.warning_sink = Arc::new(move |warning| {
+            if let Ok(mut warned) = sink.lock() {
+                warned.insert(told(warning));
+            }
+        });
         render_into(page, &self.cache, &settings, &how, &mut context, transform);
+        if let Some(overlay) = overlay.and_then(|bytes| Pdf::new(bytes).ok()) {
+            let above = overlay.pages().first()?;
+            let usual = InterpreterSettings::default();
+            render_into(above, &RenderCache::new(), &usual, &how, &mut context, transform);
+        }
         context.flush();
         let mut pixmap = Pixmap::new(width, height);
         let on_white = RasterizerSettings { target_init: TargetInit::Clear(WHITE), ..Default::default() };
@@ -158,80 +281,33 @@ impl<'a> Drawer<'a> {
     }
 }
 
+/// What is to be said of characters without a glyph.
+fn told_of(missing: &BTreeSet<char>) -> Option<String> {
+    const SHOWN: usize = 12;
+    let shown: String = missing.iter().take(SHOWN).collect();
+    let more = if missing.len() > SHOWN { ", …" } else { "" };
+    (!missing.is_empty()).then(|| {
+        format!(
+            "{} characters have no glyph in the document or in any font here, and are missing: {shown}{more}; \
+             --fonts DIR names more fonts",
+            missing.len()
+        )
+    })
+}
+
+/// What a warning of the renderer's means to a reader.
+fn told(warning: InterpreterWarning) -> &'static str {
+    match warning {
+        InterpreterWarning::UnsupportedFont => "a font cannot be used: its text is missing",
+        InterpreterWarning::ImageDecodeFailure => "an image cannot be decoded: it is missing",
+        InterpreterWarning::UnresolvedAnnotationAppearance => "an annotation cannot be drawn: it is missing",
+        _ => "the renderer warns of something missing",
+    }
+}
+
 #[cfg(test)]
 #[path = "../testdata/pdf.rs"]
-#[allow(dead_code, reason = "the binary's tests use the rest")]
 mod written;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pdf(pages: &[&str], page_entries: &str) -> Vec<u8> {
-        written::pdf(pages, [200, 100], page_entries)
-    }
-
-    fn pixel(page: &Page, x: usize, y: usize) -> [u8; 3] {
-        let at = (y * page.width() + x) * 3;
-        [page.rgb()[at], page.rgb()[at + 1], page.rgb()[at + 2]]
-    }
-
-    #[test]
-    fn pages_are_drawn_upright_on_white() {
-        let contents = ["1 0 0 rg 0 50 100 50 re f", "BT /F 40 Tf 10 30 Td (Text) Tj ET"];
-        let document = Document::read("two.pdf", pdf(&contents, ""), "").expect("a document");
-        assert_eq!(document.page_count(), 2);
-        let mut drawer = document.drawer();
-        let first = drawer.draw(0, DPI).expect("drawn");
-        assert_eq!((first.width(), first.height()), (400, 200), "twice as many pixels as points");
-        assert_eq!((pixel(&first, 10, 10), pixel(&first, 10, 190)), ([255, 0, 0], [255; 3]), "above, and not below");
-        let second = drawer.draw(1, DPI).expect("drawn");
-        assert!(second.rgb().iter().filter(|value| **value < 64).count() > 1000, "letters, without a font in the file");
-        let turned = Document::read("turned.pdf", pdf(&contents, "/Rotate 90"), "").expect("a document");
-        let page = turned.drawer().draw(0, 72).expect("drawn");
-        assert_eq!((page.width(), page.height()), (100, 200));
-        assert_eq!((pixel(&page, 90, 10), pixel(&page, 10, 10)), ([255, 0, 0], [255; 3]), "turned to the right");
-    }
-
-    #[test]
-    fn sides_are_rounded_up_as_mupdf_rounds_them() {
-        let a4 = String::from_utf8(pdf(&[""], "")).expect("text").replace("0 0 200 100", "0 0 595.276 841.89");
-        let document = Document::read("a4.pdf", a4.into_bytes(), "").expect("a document");
-        assert_eq!(document.sides(0, DPI).expect("sides"), (1191, 1684));
-        assert!(document.sides(1, DPI).expect_err("no such page").to_string().contains("page 2"));
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_told() {
-        let whole = pdf(&["0 0 10 10 re f"], "");
-        let reason = |bytes: Vec<u8>| Document::read("x.pdf", bytes, "").expect_err("unusable").to_string();
-        assert!(reason(Vec::new()).contains("empty"));
-        assert!(reason(b"no PDF at all".to_vec()).contains("x.pdf: expected a PDF document"));
-        assert!(reason(whole[..60].to_vec()).contains("expected a PDF document"));
-        let none = pdf(&[], "");
-        assert!(reason(none).contains("expected a PDF document"));
-    }
-
-    #[test]
-    fn a_page_that_is_too_large_is_refused_before_it_is_drawn() {
-        let large = String::from_utf8(pdf(&[""], "")).expect("text").replace("200 100", "14400 14400");
-        let document = Document::read("large.pdf", large.into_bytes(), "").expect("a document");
-        let error = document.drawer().draw(0, 144).expect_err("too large").to_string();
-        assert!(error.starts_with("large.pdf: page 1: expected at most 67108864 pixels"), "{error}");
-        assert!(document.drawer().draw(0, 36).is_ok(), "and small enough is drawn");
-    }
-
-    #[test]
-    fn a_protected_document_asks_for_its_password() {
-        let bytes = || PROTECTED.to_vec();
-        let told = |password: &str| Document::read("p.pdf", bytes(), password).expect_err("closed").to_string();
-        assert_eq!(told(""), "p.pdf: expected the document's password, found none");
-        assert_eq!(told("wrong"), "p.pdf: expected the document's password, found another one");
-        let document = Document::read("p.pdf", bytes(), "open sesame").expect("a document");
-        let page = document.drawer().draw(0, 72).expect("drawn");
-        assert_eq!(pixel(&page, 10, 10), [0, 0, 255]);
-    }
-
-    /// One page of 200 × 100 points filled with blue, encrypted by pypdf with the password "open sesame".
-    const PROTECTED: &[u8] = include_bytes!("../testdata/protected.pdf");
-}
+mod tests;

@@ -1,5 +1,4 @@
 //! What can go wrong: for those who start a server, and for those who ask it.
-#![cfg_attr(not(feature = "server"), allow(dead_code, reason = "requests alone come to fewer errors"))]
 
 use std::net::SocketAddr;
 
@@ -34,10 +33,12 @@ pub(crate) struct ApiError {
     pub param: Option<String>,
     pub message: String,
     /// One more header: its name and value.
+    #[cfg(feature = "server")]
     pub header: Option<(&'static str, &'static str)>,
 }
 
 /// How long a client should wait before it asks again, in seconds.
+#[cfg(feature = "server")]
 pub(crate) const RETRY_AFTER: &str = "5";
 /// How many problems a message names, and little more than how many are looked for.
 pub(crate) const NAMED: usize = 50;
@@ -54,7 +55,16 @@ pub(crate) struct Problem {
 
 impl ApiError {
     pub fn new(status: u16, kind: &'static str, code: Option<&'static str>, message: impl Into<String>) -> Self {
-        Self { status, kind, code, param: None, message: message.into(), header: None }
+        let message = message.into();
+        Self {
+            status,
+            kind,
+            code,
+            param: None,
+            message,
+            #[cfg(feature = "server")]
+            header: None,
+        }
     }
 
     /// 400 and the like: the client's doing.
@@ -62,27 +72,8 @@ impl ApiError {
         Self::new(status, "invalid_request_error", code, message)
     }
 
-    /// 500 and the like: ours.
-    pub fn server(status: u16, code: Option<&'static str>, message: impl Into<String>) -> Self {
-        Self::new(status, "server_error", code, message)
-    }
-
-    pub fn with_header(self, name: &'static str, value: &'static str) -> Self {
-        Self { header: Some((name, value)), ..self }
-    }
-
     pub fn with_param(self, param: impl Into<String>) -> Self {
         Self { param: Some(param.into()), ..self }
-    }
-
-    /// The server is about to end.
-    pub fn stopping() -> Self {
-        Self::server(503, Some("shutting_down"), "the server is shutting down")
-    }
-
-    /// Too much at once; `found` says of what.
-    pub fn busy(found: impl Into<String>) -> Self {
-        Self::server(503, Some("busy"), found).with_header("retry-after", RETRY_AFTER)
     }
 
     /// 400 for all that is wrong with a body, `problems` not being empty; `param` and `code` are the first one's.
@@ -102,6 +93,29 @@ impl ApiError {
     /// `{"error": {"message": …, "type": …, "param": …, "code": …}}`.
     pub fn object(&self) -> Value {
         json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+}
+
+/// What only a server says.
+#[cfg(feature = "server")]
+impl ApiError {
+    /// 500 and the like: ours.
+    pub fn server(status: u16, code: Option<&'static str>, message: impl Into<String>) -> Self {
+        Self::new(status, "server_error", code, message)
+    }
+
+    pub fn with_header(self, name: &'static str, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    /// The server is about to end.
+    pub fn stopping() -> Self {
+        Self::server(503, Some("shutting_down"), "the server is shutting down")
+    }
+
+    /// Too much at once; `found` says of what.
+    pub fn busy(found: impl Into<String>) -> Self {
+        Self::server(503, Some("busy"), found).with_header("retry-after", RETRY_AFTER)
     }
 }
 

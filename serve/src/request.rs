@@ -39,7 +39,6 @@ const IGNORED: [&str; 7] =
 
 /// What a client asks for.
 #[derive(Debug, PartialEq)]
-#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only a server answers"))]
 pub(crate) struct Asked {
     pub conversation: Conversation,
     pub mode: Mode,
@@ -96,6 +95,16 @@ pub struct Checked {
     pub making: Making,
     /// What ends the text.
     pub stops: Vec<String>,
+    /// How pages are cut and scaled.
+    pub mode: Mode,
+    /// Whether the text is streamed.
+    pub stream: bool,
+    /// Whether a streamed text ends with a count of tokens.
+    pub include_usage: bool,
+    /// Whether the text is turned into Markdown.
+    pub markdown: bool,
+    /// Fields that are not followed.
+    pub ignored: Vec<String>,
 }
 
 /// Reads a body as the server does, without one.
@@ -103,10 +112,10 @@ pub struct Checked {
 /// # Errors
 /// The status and the object that a client would get.
 pub fn check(body: &[u8], settings: &Settings) -> Result<Checked, (u16, Value)> {
-    let Asked { conversation, making, stops, .. } =
-        read(body, settings).map_err(|error| (error.status, error.object()))?;
+    let asked = read(body, settings).map_err(|error| (error.status, error.object()))?;
+    let Asked { conversation, mode, making, stops, stream, include_usage, markdown, ignored } = asked;
     let images = conversation.images.into_iter().map(|(_, bytes)| bytes).collect();
-    Ok(Checked { prompt: conversation.prompt, images, making, stops })
+    Ok(Checked { prompt: conversation.prompt, images, making, stops, mode, stream, include_usage, markdown, ignored })
 }
 
 fn model(fields: &mut Fields, settings: &Settings) -> Result<(), ApiError> {

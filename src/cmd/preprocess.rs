@@ -1,12 +1,16 @@
 //! `mlxport preprocess`: images and a prompt made into the model's inputs, as the release makes them.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use mlxport_ocr::{Inputs, Mode, Prompter, open, prepare};
+use mlxport_ocr::{Decoding, ImageFile, Inputs, Mode, Page, Prompter, page::MAX_PIXELS, prepare};
 use serde_json::json;
 
-use crate::{cmd::asked::Asked, output::to_stdout};
+use crate::{
+    cmd::{asked::Asked, ocr::Flatten},
+    output::to_stdout,
+};
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.preprocess/1";
@@ -52,6 +56,12 @@ pub struct Args {
     /// The release's tokenizer.json.
     #[arg(long, value_name = "FILE")]
     tokenizer: PathBuf,
+    /// Lay transparent pixels on white; the release drops their opacity
+    #[arg(long, value_enum, value_name = "COLOR")]
+    flatten: Option<Flatten>,
+    /// Scale 16-bit grey to 8 bits; the release cuts it off at 255
+    #[arg(long = "scale-16bit")]
+    scale_16bit: bool,
     /// The safetensors file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -77,10 +87,25 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn prepared(args: &Args) -> anyhow::Result<String> {
     let mode = Mode::from(args.mode);
     let prompter = Prompter::open(&args.tokenizer)?;
-    let pages = args.images.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let pages = args.images.iter().map(|path| page(path, args)).collect::<anyhow::Result<Vec<_>>>()?;
     let inputs = prepare(&prompter, &args.asked.prompt(pages.len()), &pages, mode)?;
     inputs.write(&args.out)?;
     Ok(summary(args, mode, &inputs))
+}
+
+/// An image's first page; what it loses is told on stderr.
+fn page(path: &Path, args: &Args) -> anyhow::Result<Page> {
+    let decoding = Decoding { flatten_white: args.flatten.is_some(), scale_16bit: args.scale_16bit };
+    let mut file = ImageFile::open(path)?;
+    let mut decoded = file.page(0, decoding, MAX_PIXELS)?;
+    if file.page_count() > 1 {
+        decoded.notes.push(format!("it has {} pages: only the first is read", file.page_count()));
+    }
+    for note in &decoded.notes {
+        // A note that cannot be told is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "{}: {note}", path.display());
+    }
+    Ok(decoded.page)
 }
 
 fn summary(args: &Args, mode: Mode, inputs: &Inputs) -> String {

@@ -13,6 +13,7 @@ mod hub;
 mod interrupted;
 mod lock;
 mod ocr;
+mod ocr_losses;
 mod parity;
 mod parts;
 mod preprocess;

@@ -52,12 +52,12 @@ fn arguments(inputs: &[&Path], more: &[&str]) -> Vec<String> {
         .collect()
 }
 
-fn ocr(inputs: &[&Path], more: &[&str]) -> Output {
+pub fn ocr(inputs: &[&Path], more: &[&str]) -> Output {
     mlxport(arguments(inputs, more))
 }
 
 /// What `--json` printed, which must be as published.
-fn object(output: &Output) -> Value {
+pub fn object(output: &Output) -> Value {
     let object = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("one object: {error}: {}", stderr(output)));
     schemas::conforms("ocr", &object);
@@ -65,8 +65,13 @@ fn object(output: &Output) -> Value {
 }
 
 /// A document of one page for each contents, 100 × 100 points.
-fn pdf(pages: &[&str]) -> Vec<u8> {
+pub fn pdf(pages: &[&str]) -> Vec<u8> {
     written::pdf(pages, [100, 100], "")
+}
+
+/// As [`pdf`], with these further entries of each page.
+pub fn pdf_with(pages: &[&str], entries: &str) -> Vec<u8> {
+    written::pdf(pages, [100, 100], entries)
 }
 
 /// A document of one page that draws a form, which draws the next one twice, and so on: 2⁴⁰ of the last, which takes months.
@@ -141,6 +146,7 @@ fn pages_come_out_whole_once_and_the_same_each_time() {
         assert_eq!((&record["tokens"], record["mode"].as_str()), (&page["tokens"], Some("tiny")));
     }
     assert_eq!(fs::read_dir(&out).expect("listed").count(), 2, "nothing half-written lies about");
+    assert_eq!(told["skipped"].as_array().map(Vec::len), Some(1), "notes.txt: {told:#}");
     fs::remove_file(pages.join("broken.png")).expect("removed");
     fs::remove_dir_all(out.join("small.png")).expect("removed");
     let again = ocr(&[&pages], &["--out", &out_name, "--json"]);
@@ -153,9 +159,13 @@ fn pages_come_out_whole_once_and_the_same_each_time() {
     let text = String::from_utf8(alone.stdout.clone()).expect("UTF-8");
     assert_eq!(text.trim_end(), read[1]["text"].as_str().expect("text").trim_end());
     assert!(stderr(&alone).contains("1 page, 6 tokens") && !stderr(&alone).contains('\u{1b}'), "{}", stderr(&alone));
-    let twins = ocr(&[&data("pages/small.png"), &pages.join("small.png")], &[]);
-    assert_eq!(code(&twins), 2);
-    assert!(stderr(&twins).contains("two pages are called small.png"), "{}", stderr(&twins));
+    let twins = ocr(&[&data("pages/small.png"), &pages.join("small.png")], &["--json"]);
+    assert_eq!(code(&twins), 0, "{}", stderr(&twins));
+    let named = object(&twins);
+    let named: Vec<&str> =
+        named["pages"].as_array().expect("pages").iter().filter_map(|p| p["page"].as_str()).collect();
+    assert!(named.len() == 2 && named.iter().all(|name| name.ends_with("pages/small.png")), "{named:?}");
+    assert_ne!(named[0], named[1], "each by its path");
 }
 
 #[test]
@@ -330,14 +340,15 @@ fn images_of_one_prompt_the_prompts_by_name_and_the_evaluations_files() {
     let evaluated = ["--format", "eval", "--out", &out.to_string_lossy()];
     let page = tokens(&[&small], &evaluated);
     let names: Vec<PathBuf> = tree(&out).into_keys().collect();
-    assert_eq!(names, [PathBuf::from("small.md"), PathBuf::from("small_det.md")]);
+    let kept = [".mlxport/small.json", "small.md", "small_det.md"];
+    assert_eq!(names, kept.map(PathBuf::from));
     let written = fs::read_to_string(out.join("small_det.md")).expect("readable");
     assert_eq!(written.trim(), page["text"].as_str().expect("text").trim(), "no references in noise");
     let chat = ocr(&[&small], &["--template", "deepseek", "--out", &out.to_string_lossy()]);
     assert_eq!(code(&chat), 0, "{}", stderr(&chat));
-    let other = ocr(&[&small], &["--task", "ocr", "--out", &out.to_string_lossy()]);
-    assert!(stderr(&other).contains("small.png: done before, with another prompt or mode"), "{}", stderr(&other));
-    let again = ocr(&[&small], &[&evaluated[..], &["--json"]].concat());
+    let other = ocr(&[&small], &["--task", "ocr", "--keep", "--out", &out.to_string_lossy()]);
+    assert!(stderr(&other).contains("small.png: done before, and kept: another prompt"), "{}", stderr(&other));
+    let again = ocr(&[&small], &[&evaluated[..], &["--json", "--no-repeat-ngram", "1"]].concat());
     assert_eq!(object(&again)["done_before"], json!(["small.png"]));
 }
 

@@ -6,7 +6,7 @@ use mlxport_model::{
     LoadOptions,
     decoding::{NoRepeatNgram, Options},
 };
-use mlxport_ocr::{Mode, pdf};
+use mlxport_ocr::{Decoding, Mode, pdf};
 
 use super::sources::Kind;
 use crate::cmd::{asked::Asked, device::Device, preprocess::ModeName};
@@ -32,10 +32,28 @@ pub struct Args {
     pub mode: ModeName,
     #[command(flatten)]
     pub asked: Asked,
-    /// Where results go; pages that are there are not done again. Each page: DIR/PAGE/result.mmd (Markdown), result_ori.mmd (as
+    /// Where results go; pages that are there, of the same source, model and settings, are not done again. Each page: DIR/PAGE/result.mmd (Markdown), result_ori.mmd (as
     /// the model wrote it), images/N.jpg, result_with_boxes.jpg, page.json; geo.jpg where the text describes a geometric figure
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Keep results that are there, also those of another source, model or setting
+    #[arg(long, requires = "out")]
+    pub keep: bool,
+    /// Read folders in directories, too
+    #[arg(long)]
+    pub recursive: bool,
+    /// A page that lost something on its way to the model (missing fonts, form values, cut content, transparency) fails
+    #[arg(long)]
+    pub strict: bool,
+    /// What is done with transparent pixels; the release drops their opacity, and black on nothing turns black on black
+    #[arg(long, value_enum, value_name = "COLOR")]
+    pub flatten: Option<Flatten>,
+    /// Scale 16-bit grey to 8 bits; the release cuts it off at 255, and nearly all of it turns white
+    #[arg(long = "scale-16bit")]
+    pub scale_16bit: bool,
+    /// Where fonts lie that documents name but do not hold, beside the system's; several times for several
+    #[arg(long, value_name = "DIR")]
+    pub fonts: Vec<PathBuf>,
     /// What is written: pages as Markdown with pictures, or DIR/NAME.md and NAME_det.md as the release's evaluation has them
     #[arg(long, value_enum, default_value = "markdown")]
     pub format: Format,
@@ -103,6 +121,13 @@ pub enum Format {
     Eval,
 }
 
+/// What transparent pixels are laid on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Flatten {
+    /// Paper
+    White,
+}
+
 /// What the model computes in.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum Dtype {
@@ -168,6 +193,21 @@ impl Args {
             stop: vec![END_OF_SENTENCE_ID],
             no_repeat: self.rules.no_repeat(self.format, kind),
             ..Options::default()
+        }
+    }
+
+    /// How image files are decoded.
+    pub fn decoding(&self) -> Decoding {
+        Decoding { flatten_white: self.flatten.is_some(), scale_16bit: self.scale_16bit }
+    }
+
+    /// What the model computes in, by name; `usual` where nothing is said.
+    pub fn dtype_name(&self) -> &'static str {
+        match (self.dtype, self.device) {
+            (Some(Dtype::Bf16), _) => "bf16",
+            (Some(Dtype::F32), _) => "f32",
+            (None, Device::Gpu) => "usual on a GPU",
+            (None, _) => "usual on a CPU",
         }
     }
 

@@ -2,9 +2,10 @@
 //! it), the pictures as `images/PAGE_N.jpg`, and `NAME_layouts.pdf`, the pages with their boxes drawn.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::BufWriter,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::Context;
@@ -12,21 +13,75 @@ use mlxport_ocr::{formats, layouts::Layouts};
 
 use super::{
     json,
+    pages::Told,
+    record,
     sources::stem,
     write::{BOXES, IMAGES, RECORD, WRITTEN, file, page_folder},
 };
 
-/// Puts together what pages of the document `name` are there, in order.
+/// How a document is put together.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Pages that came to no end are left out.
+    pub skip_unfinished: bool,
+    /// Pages of another source or setting are taken as they are.
+    pub keep: bool,
+}
+
+/// Puts together what pages of the document `asked` are there, in order; those of `missing`, with why, are named in their place, and so
+/// are those whose results are of another source. Returns what is to be said of pages that another run made.
 ///
 /// # Errors
 /// When a page's results cannot be read, or the document not be written.
-pub fn join(out: &Path, name: &str, skip_unfinished: bool) -> anyhow::Result<()> {
-    let folder = out.join(name);
-    let joined = all_of(&folder, stem(name), skip_unfinished);
-    joined.with_context(|| format!("putting the pages of {} together", folder.display()))
+pub fn join(out: &Path, asked: &Told, missing: &BTreeMap<usize, String>, how: How) -> anyhow::Result<Vec<String>> {
+    let folder = out.join(&asked.name);
+    let reading = || format!("putting the pages of {} together", folder.display());
+    let (pages, notes) = pages_of(&folder, asked, missing, how.keep).with_context(reading)?;
+    all_of(&folder, stem(&asked.name), &pages, how.skip_unfinished).with_context(reading)?;
+    Ok(notes)
 }
 
-fn all_of(folder: &Path, stem: &str, skip_unfinished: bool) -> anyhow::Result<()> {
+/// The pages of a document in order, with why a page is missing; and what is to be said of those that another run made.
+fn pages_of(
+    folder: &Path,
+    asked: &Told,
+    missing: &BTreeMap<usize, String>,
+    keep: bool,
+) -> anyhow::Result<(BTreeMap<usize, Option<String>>, Vec<String>)> {
+    let mut all: BTreeMap<usize, Option<String>> = BTreeMap::new();
+    let mut notes = Vec::new();
+    for at in pages(folder)? {
+        let made_of = json::made_of(&fs::read(folder.join(page_folder(at)).join(RECORD))?)?;
+        let differs = record::differences_of_document(&made_of, &asked.made_of);
+        let named = page_folder(at);
+        if keep || differs.is_empty() {
+            all.insert(at, None);
+        } else if at > asked.count {
+            notes.push(format!("{named} is of another document, which had more pages: it is left out"));
+        } else if differs.iter().any(|what| what == "source") {
+            notes.push(format!("{named} is of another source, and was not asked for now: it is named as missing"));
+            all.insert(at, Some("its results are of another source".to_owned()));
+        } else {
+            notes.push(format!("{named} was read before with another {}", differs.join(", another ")));
+            all.insert(at, None);
+        }
+    }
+    all.extend(missing.iter().map(|(at, why)| (*at, Some(why.clone()))));
+    Ok((all, notes))
+}
+
+/// What stands in a document's text for a page that could not be read.
+pub fn missing_page(number: usize, why: &str) -> String {
+    let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("[Page {number} is missing: {why}]{}", formats::PAGE_SPLIT)
+}
+
+fn all_of(
+    folder: &Path,
+    stem: &str,
+    pages: &BTreeMap<usize, Option<String>>,
+    skip_unfinished: bool,
+) -> anyhow::Result<()> {
     let images = folder.join(IMAGES);
     if images.exists() {
         fs::remove_dir_all(&images)?;
@@ -36,7 +91,13 @@ fn all_of(folder: &Path, stem: &str, skip_unfinished: bool) -> anyhow::Result<()
     let stage = tempfile::Builder::new().prefix(".mlxport-").tempfile_in(folder)?;
     let mut layouts = Layouts::new(BufWriter::new(stage))?;
     let mut number = 0;
-    for page in pages(folder)? {
+    for (at, missing) in pages {
+        let page = folder.join(page_folder(*at));
+        if let Some(why) = missing {
+            written.push_str(&missing_page(*at, why));
+            text.push_str(&missing_page(*at, why));
+            continue;
+        }
         let said = fs::read_to_string(page.join(WRITTEN))?;
         if skip_unfinished && !formats::ended(&said) {
             continue;
@@ -61,16 +122,15 @@ pub fn is_joined(out: &Path, name: &str) -> bool {
     out.join(name).join(format!("{}.mmd", stem(name))).exists()
 }
 
-/// The folders of the pages that are there, in order.
-fn pages(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut numbers = Vec::new();
+/// The pages that are there.
+fn pages(folder: &Path) -> anyhow::Result<BTreeSet<usize>> {
+    let mut numbers = BTreeSet::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let number = name.strip_prefix("page-").and_then(|number| number.parse::<usize>().ok());
         numbers.extend(number.filter(|&number| page_folder(number) == name));
     }
-    numbers.sort_unstable();
-    Ok(numbers.into_iter().map(|number| folder.join(page_folder(number))).collect())
+    Ok(numbers)
 }
 
 /// A page's pictures under their names in the document; they are one file with two names where the disk can do that.

@@ -1,19 +1,17 @@
 //! A document's pages, drawn by a process of its own (`mlxport draw-pdf`): whatever a page does to it, the run goes on.
 
 use std::{
+    ffi::OsStr,
     io::{BufReader, Read as _, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context, anyhow, bail};
-use mlxport_ocr::{Page, pdf};
+use mlxport_ocr::{Decoded, Page, pdf};
 
 use super::args::Args;
-use crate::cmd::draw_pdf::{COUNT, ERROR, MEMORY_GIB, PAGE, TOO_LONG};
-
-/// The longest text of an error that is believed, in bytes.
-const LONGEST_TEXT: usize = 64 << 10;
+use crate::cmd::draw_pdf::{COUNT, ERROR, LONGEST_TEXT, LOSS, MEMORY_GIB, MOST_NOTES, PAGE, TOO_LONG};
 
 /// An open document.
 #[derive(Debug)]
@@ -47,7 +45,7 @@ impl<'a> Drawing<'a> {
     ///
     /// # Errors
     /// When it cannot be drawn; the other pages still can.
-    pub fn draw(&mut self, index: usize) -> anyhow::Result<Page> {
+    pub fn draw(&mut self, index: usize) -> anyhow::Result<Decoded> {
         if self.process.is_none() {
             self.start()?;
         }
@@ -70,6 +68,7 @@ impl<'a> Drawing<'a> {
             .arg("draw-pdf")
             .arg(self.path)
             .args(["--dpi", &self.args.dpi.to_string(), "--page-seconds", &self.args.page_seconds.to_string()])
+            .args(self.args.fonts.iter().flat_map(|folder| [OsStr::new("--fonts"), folder.as_os_str()]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
@@ -126,10 +125,15 @@ impl Process {
         }
     }
 
-    fn ask(&mut self, index: usize) -> anyhow::Result<Result<Page, String>> {
+    fn ask(&mut self, index: usize) -> anyhow::Result<Result<Decoded, String>> {
         writeln!(self.asks, "{index}")?;
         self.asks.flush()?;
-        let tag = self.byte()?;
+        let mut notes = Vec::new();
+        let mut tag = self.byte()?;
+        while tag == LOSS && notes.len() < MOST_NOTES {
+            notes.push(self.letters()?);
+            tag = self.byte()?;
+        }
         if tag != PAGE {
             return self.text(tag).map(Err);
         }
@@ -139,13 +143,21 @@ impl Process {
         }
         let mut rgb = vec![0; width * height * 3];
         self.answers.read_exact(&mut rgb)?;
-        Page::new(width, height, rgb).map(Ok).context("a page without pixels")
+        let page = Page::new(width, height, rgb).context("a page without pixels")?;
+        Ok(Ok(Decoded { page, notes }))
     }
 
     fn text(&mut self, tag: u8) -> anyhow::Result<String> {
-        let length = self.number()?;
-        if tag != ERROR || length > LONGEST_TEXT {
+        if tag != ERROR {
             bail!("neither page nor error");
+        }
+        self.letters()
+    }
+
+    fn letters(&mut self) -> anyhow::Result<String> {
+        let length = self.number()?;
+        if length > LONGEST_TEXT {
+            bail!("a text of {length} bytes");
         }
         let mut bytes = vec![0; length];
         self.answers.read_exact(&mut bytes)?;

@@ -24,6 +24,7 @@ pub fn page(read: &Read) -> Value {
         "references": references.collect::<Vec<_>>(),
         "tokens": read.tokens,
         "ended": read.ended,
+        "degraded": read.degraded,
         "seconds": read.seconds,
     })
 }
@@ -39,8 +40,20 @@ pub fn size(record: &[u8]) -> anyhow::Result<[usize; 2]> {
     sides.map(|(width, height)| [width, height]).ok_or_else(|| anyhow::anyhow!("page.json: expected width and height"))
 }
 
+/// What a page is made of, out of its `page.json`; null where an older version wrote it.
+///
+/// # Errors
+/// When it is no JSON.
+pub fn made_of(record: &[u8]) -> anyhow::Result<Value> {
+    let mut record: Value = serde_json::from_slice(record)?;
+    Ok(record[super::record::KEY].take())
+}
+
 /// The whole run.
 pub fn run(outcome: &Outcome) -> Value {
+    let degraded = outcome.degraded.iter().map(|(name, reasons)| json!({ "page": name, "reasons": reasons }));
+    let skipped =
+        outcome.skipped.iter().map(|one| json!({ "file": one.path.display().to_string(), "reason": one.reason }));
     let failed = outcome.failed.iter().map(|(name, error)| json!({ "page": name, "error": told(error) }));
     json!({
         "schema": 1,
@@ -48,6 +61,9 @@ pub fn run(outcome: &Outcome) -> Value {
         "interrupted": outcome.interrupted,
         "pages": outcome.done.values().map(page).collect::<Vec<_>>(),
         "done_before": outcome.done_before,
+        "cut_off": outcome.cut_off,
+        "degraded": degraded.collect::<Vec<_>>(),
+        "skipped": skipped.collect::<Vec<_>>(),
         "failed": failed.collect::<Vec<_>>(),
     })
 }

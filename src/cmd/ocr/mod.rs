@@ -13,6 +13,7 @@ mod drawing;
 mod json;
 mod pages;
 mod read;
+mod record;
 mod results;
 mod sources;
 mod write;
@@ -34,13 +35,13 @@ use signal_hook::{
     flag,
 };
 
-pub use args::{Args, END_OF_SENTENCE_ID};
+pub use args::{Args, END_OF_SENTENCE_ID, Flatten};
 use batch::Batch;
 pub use batch::given;
 use pages::News;
 use read::Read;
 use results::Results;
-use sources::Kind;
+use sources::{Kind, Listing, Skipped, Sources};
 
 use crate::{
     cmd::{
@@ -60,6 +61,12 @@ pub struct Outcome {
     /// Pages that were read, by their place in the order, where `--json` wants them.
     done: BTreeMap<usize, Read>,
     done_before: Vec<String>,
+    /// Pages whose text came to no end by itself, now or before.
+    cut_off: Vec<String>,
+    /// Pages that lost something on their way to the model, and what.
+    degraded: Vec<(String, Vec<String>)>,
+    /// Files of directories that are not read.
+    skipped: Vec<Skipped>,
     failed: Vec<(String, anyhow::Error)>,
     interrupted: bool,
 }
@@ -78,14 +85,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn read(args: &Args) -> anyhow::Result<ExitCode> {
-    let sources = sources::sources(&args.inputs, args.format)?;
+    let listing = Listing { recursive: args.recursive, out: args.out.as_deref() };
+    let Sources { all: sources, skipped } = sources::sources(&args.inputs, args.format, listing)?;
     let documents: Vec<&str> =
         sources.iter().filter(|source| source.kind == Kind::Document).map(|source| source.name.as_str()).collect();
     if args.together && !documents.is_empty() {
         bail!("--together: expected images, found documents: {}", documents.join(", "));
     }
     args.prompt(if args.together { sources.len() } else { 1 })?;
+    if let Some(out) = &args.out {
+        write::refuse_inputs(out, args.format, &sources)?;
+    }
     refuse_other_token_counts(&args.model)?;
+    let run = record::Run::of(&args.model, args.tokenizer.as_ref())?;
     let prompter = Arc::new(tokenizer(&args.model, args.tokenizer.as_ref())?);
     let stop = stop_when_asked().context("listening for signals")?;
     args.device.begin()?;
@@ -94,8 +106,12 @@ fn read(args: &Args) -> anyhow::Result<ExitCode> {
         std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
         write::sweep(out);
     }
-    let news = pages::begin(Arc::new(args.clone()), Arc::clone(&prompter), sources);
+    let news = pages::begin(Arc::new(args.clone()), Arc::clone(&prompter), run, sources);
     let mut results = Results::new(args, &prompter);
+    for Skipped { path, reason } in &skipped {
+        results.progress.note(&format!("not read: {}: {reason}", path.display()));
+    }
+    results.outcome.skipped = skipped;
     let mut batch = Batch::new(args, &*model);
     read_all(&news, &stop, &mut batch, &mut results)?;
     told(args, results)
@@ -159,7 +175,7 @@ fn next(news: &Receiver<News>, is_idle: bool) -> anyhow::Result<Option<News>> {
 
 fn hear(news: News, turn: &mut usize, batch: &mut Batch<'_>, results: &mut Results<'_>) -> anyhow::Result<()> {
     let at = *turn;
-    *turn += usize::from(matches!(news, News::Ready(_) | News::DoneBefore(..) | News::Failed(..)));
+    *turn += usize::from(matches!(news, News::Ready(_) | News::DoneBefore(_) | News::Failed(..)));
     match news {
         News::More(pages) => results.progress.more(pages),
         News::Ready(ready) => {
@@ -168,9 +184,10 @@ fn hear(news: News, turn: &mut usize, batch: &mut Batch<'_>, results: &mut Resul
                 results.ended(*ended)?;
             }
         }
-        News::DoneBefore(place, same) => results.done_before(at, &place, same)?,
-        News::Failed(name, error) => results.failed(at, name, error)?,
-        News::EndOfDocument(name) => results.end_of_document(&name)?,
+        News::DoneBefore(before) => results.done_before(at, *before)?,
+        News::Again(name, differs) => results.again(&name, &differs),
+        News::Failed(place, error) => results.failed(at, &place, error)?,
+        News::EndOfDocument(told) => results.end_of_document(told),
         News::End => {}
     }
     Ok(())
@@ -179,6 +196,19 @@ fn hear(news: News, turn: &mut usize, batch: &mut Batch<'_>, results: &mut Resul
 fn told(args: &Args, results: Results<'_>) -> anyhow::Result<ExitCode> {
     let Results { outcome, progress, .. } = results;
     progress.note(&progress.summary());
+    for (count, what) in [
+        (outcome.failed.len(), "failed"),
+        (
+            outcome.degraded.len(),
+            "degraded: they lost something on their way to the model; --strict makes that a failure",
+        ),
+        (outcome.cut_off.len(), "came to no end by themselves"),
+        (outcome.skipped.len(), "not read, see above"),
+    ] {
+        if count > 0 {
+            progress.note(&format!("{count} {what}"));
+        }
+    }
     drop(progress);
     if args.json {
         to_stdout(&format!("{}\n", json::run(&outcome)))?;

@@ -27,6 +27,8 @@ pub struct Read {
     pub size: [usize; 2],
     /// The geometric figure that its Markdown describes, where it looks like one.
     pub figure: Option<Result<Figure, GeometryError>>,
+    /// What it lost on its way to the model, a sentence each.
+    pub degraded: Vec<String>,
     /// How long it took from its prompt to its last token; beside others it shares the device.
     pub seconds: f64,
 }
@@ -36,14 +38,21 @@ impl Read {
     ///
     /// # Errors
     /// When the tokenizer cannot decode them.
-    pub fn new(prompter: &Prompter, place: Place, page: &Page, tokens: Vec<i32>, seconds: f64) -> anyhow::Result<Self> {
+    pub fn new(
+        prompter: &Prompter,
+        place: Place,
+        page: &Page,
+        tokens: Vec<i32>,
+        degraded: Vec<String>,
+        seconds: f64,
+    ) -> anyhow::Result<Self> {
         let ids: Vec<u32> = tokens.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
         let written = prompter.decode(&ids)?;
         let found = markdown(&written);
         let boxes = found.references.iter().map(|reference| reference.each_on(page)).collect();
         let (ended, size) = (formats::ended(&written), [page.width(), page.height()]);
         let figure = is_figure(&found.text).then(|| figure(&found.text));
-        Ok(Self { place, written, found, tokens, ended, boxes, size, figure, seconds })
+        Ok(Self { place, written, found, tokens, ended, boxes, size, figure, degraded, seconds })
     }
 
     /// What is to be said of its figure, if anything.

@@ -1,6 +1,7 @@
 //! Where a page's results go and how they get there: whole or not at all.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -18,7 +19,8 @@ use super::{
     json,
     pages::Ready,
     read::Read,
-    sources::stem,
+    record,
+    sources::Source,
 };
 
 /// What a page's folder holds.
@@ -31,8 +33,10 @@ pub const BOXES: &str = "result_with_boxes.jpg";
 pub const GEOMETRY: &str = "geo.jpg";
 /// The pictures cut out of it.
 pub const IMAGES: &str = "images";
-/// What `--json` says of the page.
+/// What `--json` says of the page, and what it is made of.
 pub const RECORD: &str = "page.json";
+/// Where the evaluation's records are: its own files have no place for them.
+const RECORDS: &str = ".mlxport";
 
 /// Where a page's results go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,30 +66,96 @@ impl Place {
         }
     }
 
-    /// Whether the results are there.
-    pub fn is_done(&self, out: &Path, format: Format) -> bool {
-        match format {
-            Format::Markdown => out.join(self.name()).exists(),
-            Format::Eval => self.evaluation(out)[1].exists(),
+    /// What there is already where the results go. They are ours where they have our record.
+    pub fn before(&self, out: &Path, format: Format, made_of: &Value) -> Before {
+        let (target, record) = match format {
+            Format::Markdown => (out.join(self.name()), out.join(self.name()).join(RECORD)),
+            Format::Eval => (self.evaluation(out)[1].clone(), self.evaluation_record(out)),
+        };
+        if fs::symlink_metadata(&target).is_err() {
+            return Before::Nothing;
         }
+        let found: Option<Value> = fs::read(record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        // An older version wrote no record of what a page is made of, but the page's name.
+        let Some(found) = found.filter(|found| found[record::KEY].is_object() || found["page"] == *self.name()) else {
+            return Before::Foreign(format!(
+                "{}: expected nothing, or results that mlxport wrote, found something else: it is left as it is; \
+                 move it, or name another --out",
+                target.display()
+            ));
+        };
+        let differs = record::differences(&found[record::KEY], made_of);
+        let notes = found["degraded"].as_array().map(|all| all.iter().filter_map(Value::as_str).map(str::to_owned));
+        Before::Ours { differs, ended: found["ended"].as_bool(), degraded: notes.into_iter().flatten().collect() }
     }
 
-    /// Whether the results that are there are of this prompt and mode; so they count where they do not say.
-    pub fn was_asked(&self, out: &Path, args: &Args, prompt: &str) -> bool {
-        let record = fs::read(out.join(self.name()).join(RECORD)).unwrap_or_default();
-        let record: Value = serde_json::from_slice(&record).unwrap_or_default();
-        let same = |name: &str, now: &str| record[name].as_str().is_none_or(|then| then == now);
-        same("prompt", prompt) && same("mode", args.mode().name())
+    /// Where the evaluation's record is.
+    fn evaluation_record(&self, out: &Path) -> PathBuf {
+        out.join(RECORDS).join(format!("{}.json", self.evaluation_stem()))
+    }
+
+    fn evaluation_stem(&self) -> String {
+        let stem = self.file.strip_suffix(&ending(&self.file)).unwrap_or(&self.file);
+        match self.number {
+            Some(number) => format!("{stem}_{}", page_folder(number)),
+            None => stem.to_owned(),
+        }
     }
 
     /// The evaluation's two files: the text as written, and its Markdown, which comes last.
     fn evaluation(&self, out: &Path) -> [PathBuf; 2] {
-        let stem = match self.number {
-            Some(number) => format!("{}_{}", stem(&self.file), page_folder(number)),
-            None => stem(&self.file).to_owned(),
-        };
+        let stem = self.evaluation_stem();
         [out.join(format!("{stem}_det.md")), out.join(format!("{stem}.md"))]
     }
+}
+
+/// What there is already where a page's results go.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// Something that no `mlxport ocr` wrote; what is to be said of it.
+    Foreign(String),
+    /// Results.
+    Ours {
+        /// What they are made of otherwise than now, by name.
+        differs: Vec<String>,
+        /// Whether the model came to an end by itself.
+        ended: Option<bool>,
+        /// What the page lost.
+        degraded: Vec<String>,
+    },
+}
+
+fn ending(name: &str) -> String {
+    Path::new(name).extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default()
+}
+
+/// Results that would take the place of an input, or of something that is no folder of results.
+///
+/// # Errors
+/// All of them, where there are any.
+pub fn refuse_inputs(out: &Path, format: Format, sources: &[Source]) -> anyhow::Result<()> {
+    let inputs: BTreeSet<PathBuf> = sources.iter().filter_map(|source| source.path.canonicalize().ok()).collect();
+    let mut wrong = Vec::new();
+    for source in sources {
+        let place = Place::of_image(&source.name);
+        let targets = match format {
+            Format::Markdown => vec![out.join(&source.name)],
+            Format::Eval => place.evaluation(out).to_vec(),
+        };
+        for target in targets {
+            if target.canonicalize().is_ok_and(|target| inputs.contains(&target)) {
+                wrong.push(format!(
+                    "{}: its results would go to {}, which is an input",
+                    source.path.display(),
+                    target.display()
+                ));
+            }
+        }
+    }
+    anyhow::ensure!(wrong.is_empty(), "{}\nnothing was read: name another --out", wrong.join("\n"));
+    Ok(())
 }
 
 /// The folder of a document's page, counted from 1.
@@ -100,7 +170,7 @@ pub fn page_folder(number: usize) -> String {
 pub fn write(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result<()> {
     let written = match args.format {
         Format::Markdown => folder(out, args, read, ready),
-        Format::Eval => evaluation(out, read),
+        Format::Eval => evaluation(out, args, read, ready),
     };
     written.with_context(|| format!("writing {} into {}", read.place.name(), out.display()))
 }
@@ -120,24 +190,40 @@ fn folder(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result
     if let Some(Ok(figure)) = &read.figure {
         fs::write(stage.path().join(GEOMETRY), geometry::plot(figure).to_jpeg()?)?;
     }
-    let mut record = json::page(read);
-    record["prompt"] = ready.prompt.as_str().into();
-    record["mode"] = args.mode().name().into();
-    fs::write(stage.path().join(RECORD), format!("{record:#}\n"))?;
+    fs::write(stage.path().join(RECORD), format!("{:#}\n", record(args, read, ready)))?;
     let target = out.join(read.place.name());
     if let Some(above) = target.parent() {
         fs::create_dir_all(above)?;
     }
+    // Older results are moved aside first, and go with the stage's folder.
+    let old = tempfile::Builder::new().prefix(".mlxport-").tempdir_in(out)?;
+    if target.exists() {
+        fs::rename(&target, old.path().join("old"))?;
+    }
     let stage = stage.keep();
-    fs::rename(&stage, target).inspect_err(|_| {
+    fs::rename(&stage, &target).inspect_err(|_| {
+        let _ = fs::rename(old.path().join("old"), &target);
         let _ = fs::remove_dir_all(&stage);
     })?;
     Ok(())
 }
 
-fn evaluation(out: &Path, read: &Read) -> anyhow::Result<()> {
+fn record(args: &Args, read: &Read, ready: &Ready) -> Value {
+    let mut record = json::page(read);
+    record["prompt"] = ready.prompt.as_str().into();
+    record["mode"] = args.mode().name().into();
+    record[record::KEY] = ready.made_of.clone();
+    record
+}
+
+fn evaluation(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result<()> {
     let [written, markdown] = read.place.evaluation(out);
-    // The second one says that the page is done.
+    let about = read.place.evaluation_record(out);
+    for above in [written.parent(), about.parent()].into_iter().flatten() {
+        fs::create_dir_all(above)?;
+    }
+    file(&about, &format!("{:#}\n", record(args, read, ready)))?;
+    // The last one says that the page is done.
     file(&written, &formats::without_end(&read.written))?;
     file(&markdown, &formats::evaluation(&read.written))
 }
@@ -188,9 +274,17 @@ mod tests {
         let tokens = prompter.encode(text, &[])?.0.into_iter().skip(1).map(i32::try_from).collect::<Result<_, _>>()?;
         let page = Page::new(60, 40, vec![200; 60 * 40 * 3]).context("a page")?;
         let place = Place::of_image("a.png");
-        let read = Read::new(&prompter, place.clone(), &page, tokens, 1.0)?;
+        let read = Read::new(&prompter, place.clone(), &page, tokens, Vec::new(), 1.0)?;
         let inputs = mlxport_ocr::prepare(&prompter, "<image>", std::slice::from_ref(&page), mlxport_ocr::Mode::Tiny)?;
-        let ready = Ready { place, kind: Kind::Image, page, prompt: "<image>".to_owned(), inputs };
+        let ready = Ready {
+            place,
+            kind: Kind::Image,
+            page,
+            prompt: "<image>".to_owned(),
+            inputs,
+            degraded: Vec::new(),
+            made_of: Value::Null,
+        };
         let out = tempfile::tempdir()?;
         write(out.path(), &args(&[]), &read, &ready)?;
         Ok((out, read.note_of_figure()))
