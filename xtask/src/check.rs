@@ -4,6 +4,7 @@
 //! pip's torch brings gigabytes. So the environment lies in `target/check-python`, is made once, and is used again. A machine without
 //! it and without a package index cannot run these checks: that is told, and where `CI` is set it is a failure.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -77,10 +78,27 @@ pub fn run(python: &Path) -> Result<()> {
 /// # Errors
 /// The environment cannot be made, or the chore cannot be started.
 pub fn mutants() -> Result<ExitCode> {
+    run_module("mlxport.mutants", &[])
+}
+
+/// Checks every model type of every port and writes one table into `target/atlas`, or where `--out` says.
+///
+/// # Errors
+/// The environment cannot be made, or the chore cannot be started.
+pub fn atlas(arguments: &[OsString]) -> Result<ExitCode> {
+    let mut all = arguments.to_vec();
+    if !arguments.iter().any(|argument| argument.to_string_lossy().starts_with("--out")) {
+        all.push("--out".into());
+        all.push(cargo::workspace_root().join("target").join("atlas").into());
+    }
+    run_module("mlxport.atlas", &all)
+}
+
+fn run_module(module: &str, arguments: &[OsString]) -> Result<ExitCode> {
     let python = install()?;
     let mut command = with_package(&python);
-    let code = exit_code(command.args(["-m", "mlxport.mutants", "--binary"]).arg(binary()?))?;
-    Ok(ExitCode::from(code))
+    command.args(["-m", module, "--binary"]).arg(binary()?).args(arguments);
+    Ok(ExitCode::from(exit_code(&mut command)?))
 }
 
 fn with_package(python: &Path) -> Command {

@@ -46,6 +46,12 @@ enum Chore {
     /// Measure against the peer and the limit.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Check every model type that transformers and mlx-lm or mlx-vlm both have, and write one table (docs/atlas.md).
+    Atlas {
+        /// What the package's command takes: types, --out, --ports, --seeds, --shard, --jobs, --before
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Plant faults in copies of mlx-lm's models: `mlxport check` must catch each, and accuse no unchanged one.
     CheckMutants,
     /// Convert a small checkpoint that lies in the repository, run it, compare every layer, write a report.
@@ -82,6 +88,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
             Some(reason) => anyhow::bail!("{reason}"),
         },
         Chore::Bench(bench) => bench::run(&bench),
+        Chore::Atlas { arguments } => check::atlas(&arguments),
         Chore::CheckMutants => check::mutants(),
         Chore::Demo => demo::run(),
         Chore::Fuzz(options) => fuzz::run(&options),

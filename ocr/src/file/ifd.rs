@@ -149,7 +149,7 @@ impl Directory {
             return Vec::new();
         };
         let fits = entry.count.checked_mul(width as u64).and_then(|len| len.checked_add(entry.at));
-        if !fits.is_some_and(|end| end <= bytes.len() as u64) {
+        if fits.is_none_or(|end| end > bytes.len() as u64) {
             return Vec::new();
         }
         let value = |at| self.layout.number(bytes, entry.at + at * width as u64, width);
@@ -180,7 +180,7 @@ impl Directory {
         let value = match entry.kind {
             3 | 8 => at(0, 2),
             4 | 9 | 13 => at(0, 4),
-            16 | 17 | 18 => at(0, 8),
+            16..=18 => at(0, 8),
             5 | 10 => at(0, 4)
                 .zip(at(4, 4))
                 .and_then(|(over, under)| (over % under.max(1) == 0).then(|| over.checked_div(under)).flatten()),

@@ -94,10 +94,12 @@ def _row(result: dict[str, Any]) -> str:
 def _why(result: dict[str, Any]) -> str:
     """Why it is no pass, in one line."""
     if "verdict" not in result:
-        return str(result.get("reason", "")).split("\n")[0][:200]
+        return " ".join(str(result.get("reason", "")).split())[:200]
     first = result.get("first") or {}
+    if first.get("point") == "load":
+        return f"does not load: {' '.join(str(first.get('cause')).split())}"[:160]
     if first.get("point"):
-        return f"`{first['point']}`: {first.get('cause') or 'no cause found'}"[:200]
+        return f"`{first['point']}`: {' '.join(str(first.get('cause') or 'no cause found').split())}"[:200]
     missing = (result.get("coverage") or {}).get("missing") or []
     return f"not compared: {', '.join(str(m) for m in missing[:3])}"[:200] if missing else ""
 

@@ -41,14 +41,17 @@ pub fn join(out: &Path, asked: &Told, missing: &BTreeMap<usize, String>, how: Ho
     Ok(notes)
 }
 
+/// A document's pages in order: why one is missing, or nothing.
+type Pages = BTreeMap<usize, Option<String>>;
+
 /// The pages of a document in order, with why a page is missing; and what is to be said of those that another run made.
 fn pages_of(
     folder: &Path,
     asked: &Told,
     missing: &BTreeMap<usize, String>,
     keep: bool,
-) -> anyhow::Result<(BTreeMap<usize, Option<String>>, Vec<String>)> {
-    let mut all: BTreeMap<usize, Option<String>> = BTreeMap::new();
+) -> anyhow::Result<(Pages, Vec<String>)> {
+    let mut all = Pages::new();
     let mut notes = Vec::new();
     for at in pages(folder)? {
         let made_of = json::made_of(&fs::read(folder.join(page_folder(at)).join(RECORD))?)?;

@@ -53,7 +53,7 @@ pub struct Sources {
 }
 
 /// How directories are listed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Listing<'a> {
     /// Folders in folders, too.
     pub recursive: bool,
@@ -193,12 +193,6 @@ struct Lister<'a> {
     skipped: Vec<Skipped>,
     /// Folders that have been listed: a link may lead back.
     seen: BTreeSet<PathBuf>,
-}
-
-impl Default for Listing<'_> {
-    fn default() -> Self {
-        Self { recursive: false, out: None }
-    }
 }
 
 impl Lister<'_> {
