@@ -295,6 +295,7 @@ fn options(making: &Making) -> Options {
     let no_repeat = making.no_repeat.as_ref().map(|rule| NoRepeatNgram {
         size: rule.size,
         window: rule.window,
+        counts_prompt: false,
         exempt: rule.exempt.iter().copied().collect(),
     });
     let sampling =

@@ -6,6 +6,7 @@ mod check;
 mod compare;
 mod decode;
 mod demo;
+mod families;
 mod faults;
 mod hub;
 mod interrupted;

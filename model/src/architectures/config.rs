@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::{
-    loading::{ConfigEdit, ConfigError, Layout, Packing, Provenance, config},
+    loading::{ConfigEdit, ConfigError, Layout, Packing, Provenance, config, config::LARGEST_COUNT},
     parts::{clip::ClipConfig, deepseek_v2::LanguageConfig, projector::ProjectorConfig, sam::SamConfig},
 };
 
@@ -19,6 +19,9 @@ pub struct Config {
     pub vision_config: VisionConfig,
     /// The map from image features to decoder width.
     pub projector_config: ProjectorConfig,
+    /// The token that stands for an image feature, where the config says it.
+    #[serde(default)]
+    pub image_token_index: Option<i32>,
     /// How the checkpoint was written; absent in files of other converters.
     #[serde(default)]
     pub mlxport: Option<Provenance>,
@@ -57,6 +60,23 @@ impl Config {
             Ok(config)
         } else {
             Err(ConfigError::Invalid { path: dir.join("config.json"), violations })
+        }
+    }
+
+    /// The same of a model whose decoder has a window (Unlimited-OCR).
+    ///
+    /// # Errors
+    /// As [`Config::load`], and when the window is missing or empty.
+    pub fn load_windowed(dir: &Path, edits: &[ConfigEdit]) -> Result<Self, ConfigError> {
+        let config = Self::load(dir, edits)?;
+        match config.language_config.sliding_window {
+            Some(window) if (1..=LARGEST_COUNT * 16).contains(&window) => Ok(config),
+            other => {
+                let found = other.map_or("none".into(), |window| window.to_string());
+                let violations =
+                    vec![format!("language_config: sliding_window = {found}: expected a number of tokens")];
+                Err(ConfigError::Invalid { path: dir.join("config.json"), violations })
+            }
         }
     }
 

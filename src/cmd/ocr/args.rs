@@ -190,12 +190,14 @@ impl Args {
 impl Rules {
     fn no_repeat(&self, format: Format, kind: Kind) -> Option<NoRepeatNgram> {
         let serving = |size, window| {
-            Some(NoRepeatNgram { size, window: Some(window), exempt: TABLE_CELL_IDS.into_iter().collect() })
+            let exempt = TABLE_CELL_IDS.into_iter().collect();
+            Some(NoRepeatNgram { size, window: Some(window), counts_prompt: false, exempt })
         };
         match (self.no_repeat_ngram, format, kind) {
             (Some(0), ..) => None,
             (Some(size), ..) => {
-                Some(NoRepeatNgram { size, window: self.window, exempt: self.exempt.iter().copied().collect() })
+                let exempt = self.exempt.iter().copied().collect();
+                Some(NoRepeatNgram { size, window: self.window, counts_prompt: false, exempt })
             }
             (None, Format::Eval, _) => serving(40, 90),
             (None, Format::Markdown, Kind::Document) => serving(20, 50),
