@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use crate::OcrError;
 use crate::page::Page;
 use crate::prompt::Prompter;
-use crate::views::{Cut, Mode, views_of};
+use crate::views::{Mode, views_of};
 
 /// What the model is given. All values are little-endian and row-major once written.
 #[derive(Clone, Debug)]
@@ -39,20 +39,7 @@ pub struct Inputs {
 /// # Errors
 /// When a page is too thin, or the prompt has not one `<image>` for each page.
 pub fn prepare(prompter: &Prompter, prompt: &str, pages: &[Page], mode: Mode) -> Result<Inputs, OcrError> {
-    prepare_for(prompter, prompt, pages, mode, Cut::default())
-}
-
-/// The same for another family of models.
-///
-/// # Errors
-/// As [`prepare`].
-pub fn prepare_for(
-    prompter: &Prompter,
-    prompt: &str,
-    pages: &[Page],
-    mode: Mode,
-    cut: Cut,
-) -> Result<Inputs, OcrError> {
+    let cut = prompter.cut();
     let (placeholders, images) = (prompt.matches(crate::IMAGE_TOKEN).count(), pages.len());
     if placeholders != images || images == 0 {
         return Err(OcrError::Placeholders { placeholders, images });

@@ -23,7 +23,7 @@ pub mod views;
 pub use conversation::{IMAGE_TOKEN, Task, Template};
 pub use error::OcrError;
 #[cfg(feature = "prompts")]
-pub use inputs::{Inputs, prepare, prepare_for};
+pub use inputs::{Inputs, prepare};
 pub use page::{Page, open, read};
 #[cfg(feature = "prompts")]
 pub use prompt::{IMAGE_TOKEN_ID, Prompter, Streamed};

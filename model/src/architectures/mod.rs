@@ -22,7 +22,8 @@ const ALONE: [(&str, &str); 1] = [(
 
 /// Where image features meet embeddings in transformers' classes.
 const JUNCTION: Junction = Junction {
-    point: "model.language_model.layers.0.input_layernorm",
+    // It is given the embeddings for their dtype, before any layer is.
+    point: "model.language_model.rotary_emb",
     features: "model.multi_modal_projector",
     whole_first: true,
     encoded: "model.vision_tower",

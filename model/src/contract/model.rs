@@ -98,12 +98,16 @@ pub struct Reading {
     pub pixels_per_token: Option<i32>,
     /// Whether a newline token ends each row of features.
     pub has_newlines: bool,
+    /// Whether a padded view is rounded as transformers' image processors do it; else as the release's own code and Pillow.
+    pub rounds_as_transformers: bool,
     /// The token that stands for an image feature.
     pub image_token: i32,
     /// Tokens that end a text.
     pub stop: &'static [i32],
     /// The usual prompt.
     pub prompt: &'static str,
+    /// What follows the pictures in a prompt with several; none: the usual prompt, a line for each picture.
+    pub prompt_of_several: Option<&'static str>,
     /// How the release ends loops, where it is always on.
     pub no_repeat: Option<UsualRule>,
     /// Whether a page of a prompt with several is read as its whole view alone.

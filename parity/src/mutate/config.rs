@@ -51,7 +51,11 @@ fn vision(facts: &Facts) -> Vec<Mutant> {
         let normed = format!("{layer}.input_layernorm");
         all.push(fault("the encoder's eps ten times larger", &normed, ENCODER, &[("rms_norm_eps", larger)]));
         let rotary = "model.qwen2_model.model.model.rotary_emb";
-        all.push(fault("the encoder's rotary base 10000", rotary, ENCODER, &[("rope_theta", json!(10_000.0))]));
+        let one_pair = facts.encoder.as_ref().is_some_and(|encoder| encoder.head_dim() == 2);
+        all.push(
+            fault("the encoder's rotary base 10000", rotary, ENCODER, &[("rope_theta", json!(10_000.0))])
+                .unless(one_pair, "a head has one pair, which turns by the position itself"),
+        );
     }
     if facts.sam.is_some() {
         let larger = times(facts, SAM, eps, 10.0);

@@ -86,6 +86,7 @@ fn read(args: &Args) -> anyhow::Result<ExitCode> {
     }
     args.prompt(if args.together { sources.len() } else { 1 })?;
     refuse_other_token_counts(&args.model)?;
+    let args = &args.knowing(mlxport_model::registry::facts(&args.model)?.reading);
     let prompter = Arc::new(tokenizer(&args.model, args.tokenizer.as_ref())?);
     let stop = stop_when_asked().context("listening for signals")?;
     args.device.begin()?;
