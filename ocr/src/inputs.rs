@@ -49,8 +49,8 @@ pub fn prepare(prompter: &Prompter, prompt: &str, pages: &[Page], mode: Mode) ->
     let (mut images_spatial_crop, mut token_counts, mut tile_count) = (Vec::new(), Vec::new(), 0);
     for page in pages {
         let views = views_of(page, mode, cut)?;
-        images_ori.extend(normalized(&views.whole));
-        images_crop.extend(views.tiles.iter().flat_map(normalized));
+        images_ori.extend(views.values(&views.whole));
+        images_crop.extend(views.tiles.iter().flat_map(|tile| views.values(tile)));
         images_spatial_crop.push(views.grid.map(|count| count as i64));
         token_counts.push(views.token_count());
         tile_count += views.tiles.len();
@@ -70,14 +70,6 @@ pub fn prepare(prompter: &Prompter, prompt: &str, pages: &[Page], mode: Mode) ->
         tile_count,
         token_counts,
     })
-}
-
-/// A page as float32, channels first: `v / 255`, less the mean 0.5, over the deviation 0.5, each step rounded, as
-/// torchvision's `ToTensor` and `Normalize` do.
-#[must_use]
-pub fn normalized(page: &Page) -> Vec<f32> {
-    let value = |byte: u8| (f32::from(byte) / 255.0 - 0.5) / 0.5;
-    (0..3).flat_map(|channel| page.rgb().iter().skip(channel).step_by(3).map(move |byte| value(*byte))).collect()
 }
 
 impl Inputs {
@@ -124,16 +116,6 @@ impl Inputs {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn normalization_rounds_as_float32_does() {
-        let page = Page::new(1, 1, vec![0, 127, 255]).expect("a page");
-        // 127 / 255 rounds before 0.5 is taken from it: -0.003921569 in double is another float.
-        assert_eq!(
-            normalized(&page).iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
-            [0xbf800000, 0xbb808080, 0x3f800000]
-        );
-    }
 
     #[test]
     fn the_file_has_a_fixtures_names_shapes_and_dtypes() {

@@ -3,7 +3,7 @@
 
 use crate::OcrError;
 use crate::page::Page;
-use crate::resample::resize;
+use crate::resample::{Arithmetic, resize, resize_by};
 
 /// A tile's side in pixels.
 pub const TILE: usize = 640;
@@ -67,12 +67,21 @@ pub struct Cut {
     pub has_newlines: bool,
     /// Whether sides and margins of a padded view are rounded as transformers' image processors round them, not as Pillow does.
     pub as_transformers: bool,
+    /// How pages are resized.
+    pub arithmetic: Arithmetic,
 }
 
 impl Default for Cut {
     /// DeepSeek-OCR's.
     fn default() -> Self {
-        Self { tile: TILE, least: *TILES.start(), most: *TILES.end(), has_newlines: true, as_transformers: false }
+        Self {
+            tile: TILE,
+            least: *TILES.start(),
+            most: *TILES.end(),
+            has_newlines: true,
+            as_transformers: false,
+            arithmetic: Arithmetic::Pillow,
+        }
     }
 }
 
@@ -90,6 +99,18 @@ pub struct Views {
 }
 
 impl Views {
+    /// One of them as float32, channels first, from -1 to 1: `v / 255`, less the mean 0.5, over the deviation 0.5, each step rounded, as
+    /// torchvision's `ToTensor` and `Normalize` do and transformers' processors for Pillow; where PyTorch resizes, `v` less 127.5, over 127.5, as
+    /// transformers' processors join both steps.
+    #[must_use]
+    pub fn values(&self, page: &Page) -> Vec<f32> {
+        let value = match self.cut.arithmetic {
+            Arithmetic::Pillow => |byte: u8| (f32::from(byte) / 255.0 - 0.5) / 0.5,
+            Arithmetic::Torch => |byte: u8| (f32::from(byte) - 127.5) / 127.5,
+        };
+        (0..3).flat_map(|channel| page.rgb().iter().skip(channel).step_by(3).map(move |byte| value(*byte))).collect()
+    }
+
     /// How many tokens stand for the page: a row of features ends with a newline each, and a separator follows the
     /// whole view.
     #[must_use]
@@ -120,8 +141,8 @@ pub fn views(page: &Page, mode: Mode) -> Result<Views, OcrError> {
 pub fn views_of(page: &Page, mode: Mode, cut: Cut) -> Result<Views, OcrError> {
     let side = mode.side();
     let whole = match mode {
-        Mode::Tiny | Mode::Small => resize(page, side, side),
-        Mode::Base | Mode::Large | Mode::Gundam if cut.as_transformers => pad_as_transformers(page, side)?,
+        Mode::Tiny | Mode::Small => resize_by(cut.arithmetic, page, side, side),
+        Mode::Base | Mode::Large | Mode::Gundam if cut.as_transformers => pad_as_transformers(page, side, cut)?,
         Mode::Base | Mode::Large | Mode::Gundam => pad(page, side)?,
     };
     let fits = page.width() <= cut.tile && page.height() <= cut.tile;
@@ -131,7 +152,7 @@ pub fn views_of(page: &Page, mode: Mode, cut: Cut) -> Result<Views, OcrError> {
     let grid = choose_grid(page.width(), page.height(), cut);
     let [columns, rows] = grid;
     let edge = cut.tile;
-    let stretched = resize(page, columns * edge, rows * edge);
+    let stretched = resize_by(cut.arithmetic, page, columns * edge, rows * edge);
     let tile = |at: usize| stretched.part(at % columns * edge, at / columns * edge, edge, edge);
     Ok(Views { whole, grid, tiles: (0..columns * rows).map(tile).collect(), cut })
 }
@@ -172,16 +193,17 @@ fn pad(page: &Page, side: usize) -> Result<Page, OcrError> {
         (side, side)
     };
     let middle = |length: usize| ((side.saturating_sub(length)) as f64 * 0.5).round_ties_even() as usize;
-    centred(page, (width, height), (middle(width), middle(height)), side)
+    centred(page, (width, height), (middle(width), middle(height)), (side, &|page| resize(page, width, height)))
 }
 
 /// The same as transformers' image processors do it: both sides times one factor, halves to even, the smaller margin first.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "non-negative and at most `side`")]
-fn pad_as_transformers(page: &Page, side: usize) -> Result<Page, OcrError> {
+fn pad_as_transformers(page: &Page, side: usize, cut: Cut) -> Result<Page, OcrError> {
     let scale = side as f64 / page.width().max(page.height()) as f64;
     let fit = |length: usize| ((length as f64 * scale).round_ties_even() as usize).min(side);
     let (width, height) = (fit(page.width()), fit(page.height()));
-    centred(page, (width, height), ((side - width) / 2, (side - height) / 2), side)
+    let fitted = |page: &Page| resize_by(cut.arithmetic, page, width, height);
+    centred(page, (width, height), ((side - width) / 2, (side - height) / 2), (side, &fitted))
 }
 
 /// The page at a size, on grey, so far from the left and from the top.
@@ -189,12 +211,12 @@ fn centred(
     page: &Page,
     (width, height): (usize, usize),
     (left, top): (usize, usize),
-    side: usize,
+    (side, fitted): (usize, &dyn Fn(&Page) -> Page),
 ) -> Result<Page, OcrError> {
     if width == 0 || height == 0 {
         return Err(OcrError::TooThin { width: page.width(), height: page.height(), size: side });
     }
-    let fitted = resize(page, width, height);
+    let fitted = fitted(page);
     let mut rgb = vec![GREY; side * side * 3];
     for (y, row) in fitted.rgb().chunks_exact(width * 3).enumerate() {
         let at = ((top + y) * side + left) * 3;
@@ -237,8 +259,20 @@ mod tests {
     }
 
     #[test]
+    fn normalization_rounds_as_float32_does() {
+        let page = Page::new(1, 1, vec![0, 127, 255]).expect("a page");
+        let bits = |cut| -> Vec<u32> {
+            let views = views_of(&page, Mode::Tiny, cut).expect("views");
+            views.values(&page).iter().map(|v| v.to_bits()).collect()
+        };
+        // 127 / 255 rounds before 0.5 is taken from it: -0.003921569 in double is another float.
+        assert_eq!(bits(Cut::default()), [0xbf80_0000, 0xbb80_8080, 0x3f80_0000]);
+        assert_eq!(bits(Cut { arithmetic: Arithmetic::Torch, ..Cut::default() })[1], (-0.5_f32 / 127.5).to_bits());
+    }
+
+    #[test]
     fn other_families_cut_otherwise() {
-        let second = Cut { tile: 768, least: 2, most: 6, has_newlines: false, as_transformers: true };
+        let second = Cut { tile: 768, least: 2, most: 6, has_newlines: false, as_transformers: true, ..Cut::default() };
         let cut = |width, height| views_of(&blank(width, height), Mode::Gundam, second).expect("views");
         assert_eq!((cut(768, 500).grid, cut(768, 500).token_count()), ([1, 1], 257));
         assert_eq!((cut(1240, 1754).grid, cut(1240, 1754).token_count()), ([2, 3], 257 + 6 * 144));

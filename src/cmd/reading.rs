@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mlxport_model::{contract::Reading, registry};
-use mlxport_ocr::{Cut, Prompter};
+use mlxport_ocr::{Cut, Prompter, resample::Arithmetic};
 
 /// Refuses, by its config alone, a model whose projector makes other than (side ÷ 64)² tokens of a view. The release counts a page's places
 /// in the prompt so whatever the projector (`infer` of `modeling_deepseekocr.py`), and fails where features and places differ in number.
@@ -31,6 +31,7 @@ fn cut(reading: &Reading) -> Cut {
         most: count(reading.tiles.1),
         has_newlines: reading.has_newlines,
         as_transformers: reading.rounds_as_transformers,
+        arithmetic: if reading.resizes_as_torch { Arithmetic::Torch } else { Arithmetic::Pillow },
     }
 }
 

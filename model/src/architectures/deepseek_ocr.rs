@@ -157,6 +157,7 @@ fn facts(config: &Config, options: &LoadOptions) -> Facts {
             pixels_per_token: Some(64),
             has_newlines: true,
             rounds_as_transformers: false,
+            resizes_as_torch: false,
             image_token: 128_815,
             stop: &[1],
             prompt: "<image>\n<|grounding|>Convert the document to markdown.",

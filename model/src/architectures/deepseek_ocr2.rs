@@ -8,21 +8,19 @@
 use std::{collections::BTreeMap, path::Path, rc::Rc};
 
 use mlx_rs::Array;
-use serde::Deserialize;
 
-use super::{inputs, names::TRANSFORMERS};
+use super::{
+    config_ocr2::{Config, Widths},
+    inputs,
+    names::TRANSFORMERS,
+};
 use crate::{
     backend::KvCache,
     contract::{Facts, Model, Module, Pass, Prompt, Reading, Recorded, System, TileGrid, by_path},
     error::Result,
     layers::Linear,
-    loading::{ConfigEdit, ConfigError, Files, Layout, LoadOptions, Packing, Provenance, Scope, Weights, config},
-    parts::{
-        deepseek_v2::{Decoder, LanguageConfig},
-        qwen2_encoder::{QueryTower, Qwen2Config},
-        rows::ImageRows,
-        sam::{SamConfig, SamEncoder},
-    },
+    loading::{Files, Layout, LoadOptions, Scope, Weights},
+    parts::{deepseek_v2::Decoder, qwen2_encoder::QueryTower, rows::ImageRows, sam::SamEncoder},
 };
 
 /// The names that config.json may have for it, converted.
@@ -142,6 +140,7 @@ fn facts(config: &Config, options: &LoadOptions) -> Facts {
             pixels_per_token: Some(64),
             has_newlines: false,
             rounds_as_transformers: true,
+            resizes_as_torch: false,
             image_token: config.image_token_index,
             stop: &[1],
             prompt: "<image>\n<|grounding|>Convert the document to markdown.",
@@ -161,44 +160,3 @@ const SYSTEMS: [System; 5] = [
     System { name: "decoder", prefixes: &["model.language_model", "model"] },
     System { name: "head", prefixes: &["lm_head", "logits"] },
 ];
-
-/// Its config.json, as `mlxport convert` writes it.
-#[derive(Debug, Deserialize)]
-struct Config {
-    language_config: LanguageConfig,
-    vision_config: VisionConfig,
-    image_token_index: i32,
-    mlxport: Option<Provenance>,
-    #[serde(default)]
-    quantization: Packing,
-}
-
-#[derive(Debug, Deserialize)]
-struct VisionConfig {
-    width: Widths,
-}
-
-#[derive(Debug, Deserialize)]
-struct Widths {
-    #[serde(rename = "qwen2-0-5b")]
-    encoder: Qwen2Config,
-    #[serde(rename = "sam_vit_b")]
-    sam: SamConfig,
-}
-
-impl Config {
-    fn load(dir: &Path, edits: &[ConfigEdit]) -> Result<Self, ConfigError> {
-        let config: Self = config::read(dir, edits)?;
-        let Widths { encoder, sam } = &config.vision_config.width;
-        let parts = [config.language_config.violations(), encoder.violations(), sam.violations()];
-        let mut violations = [parts.concat(), config.quantization.violations()].concat();
-        if sam.downsample_channels[1] != encoder.dim {
-            violations.push(format!("sam_vit_b: downsample_channels[1] must be the encoder's dim, {}", encoder.dim));
-        }
-        if violations.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigError::Invalid { path: dir.join("config.json"), violations })
-        }
-    }
-}

@@ -1,6 +1,7 @@
 //! The families, one readable file each.
 
 mod config;
+mod config_ocr2;
 pub mod deepseek_ocr;
 pub mod deepseek_ocr2;
 mod inputs;

@@ -144,6 +144,7 @@ fn facts(config: &Config, options: &LoadOptions) -> Facts {
             pixels_per_token: Some(64),
             has_newlines: true,
             rounds_as_transformers: true,
+            resizes_as_torch: true,
             image_token: config.image_token_index.unwrap_or(IMAGE_TOKEN),
             stop: &[1],
             prompt: "<image>document parsing.",

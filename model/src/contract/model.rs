@@ -104,6 +104,8 @@ pub struct Reading {
     pub image_token: i32,
     /// Tokens that end a text.
     pub stop: &'static [i32],
+    /// Whether pages are resized as torchvision resizes bytes; else as Pillow does.
+    pub resizes_as_torch: bool,
     /// The usual prompt.
     pub prompt: &'static str,
     /// What follows the pictures in a prompt with several; none: the usual prompt, a line for each picture.
