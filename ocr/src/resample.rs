@@ -181,7 +181,11 @@ mod tests {
             145, 152, 167, 135, 99, 119, 121, 123, 117, 117, 123, 69, 136, 84, 136,
         ];
         assert_eq!(resize(&page, 4, 3).rgb(), want);
-        assert_ne!(along_columns(&along_rows(&page, 4), 3).rgb(), want, "the order shows");
+        assert_ne!(
+            along_columns(Arithmetic::Pillow, &along_rows(Arithmetic::Pillow, &page, 4), 3).rgb(),
+            want,
+            "the order shows"
+        );
     }
 
     #[test]
