@@ -5,8 +5,11 @@ use crate::loading::{Class, Names};
 /// What loading needs to know of it.
 pub(super) const TRANSFORMERS: Names = Names { class: Class::Transformers, path: of_transformers };
 
+/// A part of a path, and what stands in its place.
+type Change = (&'static str, &'static str);
+
 /// Modules with another path, by the released one; the rest of a path changes as the third column says.
-const MODULES: [(&str, &str, &[(&str, &str)]); 11] = [
+const MODULES: [(&str, &str, &[Change]); 11] = [
     ("model.sam_model", "model.vision_tower.sam_encoder", &SAM),
     ("model.vision_model", "model.vision_tower.vision_encoder", &CLIP),
     ("model.qwen2_model.model.model", "model.vision_tower.vision_encoder", &[]),
@@ -21,7 +24,7 @@ const MODULES: [(&str, &str, &[(&str, &str)]); 11] = [
     ("model.features", "model.vision_tower", &[]),
 ];
 
-const SAM: [(&str, &str); 10] = [
+const SAM: [Change; 10] = [
     (".blocks", ".layers"),
     (".norm1", ".layer_norm1"),
     (".norm2", ".layer_norm2"),
@@ -35,11 +38,11 @@ const SAM: [(&str, &str); 10] = [
 ];
 
 /// Where the release has one projection, transformers has three: they lie in what is around them.
-const CLIP: [(&str, &str); 2] = [(".transformer", ".encoder"), (".self_attn.qkv_proj", ".self_attn")];
+const CLIP: [Change; 2] = [(".transformer", ".encoder"), (".self_attn.qkv_proj", ".self_attn")];
 
 /// The path in transformers' class of the module that the released checkpoint has at `path`.
 fn of_transformers(path: &str) -> String {
-    let inside = |(outer, renamed, changes): &(&str, &str, &'static [(&str, &str)])| {
+    let inside = |(outer, renamed, changes): &(&str, &str, &[Change])| {
         let rest = path.strip_prefix(outer).filter(|rest| rest.is_empty() || rest.starts_with('.'))?;
         let rest = changes.iter().fold(rest.to_owned(), |rest, (from, to)| rest.replace(from, to));
         Some(format!("{renamed}{rest}"))

@@ -24,7 +24,7 @@ fn fixture() -> PathBuf {
 fn converted() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let conversion = Conversion { source: fixture().join("checkpoint"), ..Default::default() };
-    prepare(&conversion).expect("a plan").write(&WriteOptions::to(&dir.path().join("model"))).expect("written");
+    prepare(&conversion).expect("a plan").write(&WriteOptions::to(dir.path().join("model"))).expect("written");
     dir
 }
 

@@ -65,7 +65,7 @@ enum Projection {
     /// One layer.
     Joined(Linear),
     /// One each, as transformers has them.
-    Apart([Linear; 3]),
+    Apart(Box<[Linear; 3]>),
 }
 
 impl Projection {
@@ -76,15 +76,13 @@ impl Projection {
             return Self::Joined(Linear::load_packed(&scope.child("qkv_proj"), parts, width, 3 * width));
         }
         if layout == Layout::Split {
-            return Self::Apart(names.map(|name| Linear::load(&scope.child(name), width, width, true)));
+            return Self::Apart(Box::new(names.map(|name| Linear::load(&scope.child(name), width, width, true))));
         }
         let packed = scope.child("qkv_proj");
-        let (weights, biases) = (packed.thirds("weight", &[3 * width, width]), packed.thirds("bias", &[3 * width]));
-        let mut parts = names.into_iter().zip(weights).zip(biases);
-        Self::Apart([(); 3].map(|()| {
-            let ((name, weight), bias) = parts.next().unwrap_or_else(|| unreachable!("there are three of each"));
-            Linear::with_bias(&scope.child(name), Matrix::Floats(weight), bias)
-        }))
+        let [[q, k, v], [q_bias, k_bias, v_bias]] =
+            [packed.thirds("weight", &[3 * width, width]), packed.thirds("bias", &[3 * width])];
+        let part = |at: usize, weight, bias| Linear::with_bias(&scope.child(names[at]), Matrix::Floats(weight), bias);
+        Self::Apart(Box::new([part(0, q, q_bias), part(1, k, k_bias), part(2, v, v_bias)]))
     }
 
     /// Queries, keys and values side by side: \[N, T, width\] → \[N, T, 3·width\].
