@@ -5,7 +5,7 @@ use std::{path::Path, rc::Rc};
 use serde::Deserialize;
 
 use crate::{
-    architectures::deepseek_ocr,
+    architectures::{deepseek_ocr, deepseek_ocr2, unlimited_ocr},
     contract::{Facts, Model},
     error::{Error, Result},
     loading::{Files, LoadOptions, config},
@@ -25,8 +25,11 @@ struct Family {
 }
 
 /// Every family.
-const FAMILIES: [Family; 1] =
-    [Family { model_types: &deepseek_ocr::MODEL_TYPES, facts: deepseek_ocr::read_facts, load: deepseek_ocr::load }];
+const FAMILIES: [Family; 3] = [
+    Family { model_types: &deepseek_ocr::MODEL_TYPES, facts: deepseek_ocr::read_facts, load: deepseek_ocr::load },
+    Family { model_types: &unlimited_ocr::MODEL_TYPES, facts: unlimited_ocr::read_facts, load: unlimited_ocr::load },
+    Family { model_types: &deepseek_ocr2::MODEL_TYPES, facts: deepseek_ocr2::read_facts, load: deepseek_ocr2::load },
+];
 
 /// The one field that all families have.
 #[derive(Deserialize)]

@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use crate::OcrError;
 use crate::page::Page;
 use crate::prompt::Prompter;
-use crate::views::{Mode, TILE, views};
+use crate::views::{Mode, views_of};
 
 /// What the model is given. All values are little-endian and row-major once written.
 #[derive(Clone, Debug)]
@@ -22,10 +22,12 @@ pub struct Inputs {
     pub images_spatial_crop: Vec<[i64; 2]>,
     /// `f32 [N, 3, side, side]`: the whole views, from -1 to 1.
     pub images_ori: Vec<f32>,
-    /// `f32 [tiles, 3, 640, 640]`, from -1 to 1; zeros of `[1, 3, side, side]` where no image has tiles.
+    /// `f32 [tiles, 3, tile, tile]`, from -1 to 1; zeros of `[1, 3, side, side]` where no image has tiles.
     pub images_crop: Vec<f32>,
     /// The whole views' side in pixels.
     pub side: usize,
+    /// Pixels per side of a tile.
+    pub tile: usize,
     /// How many tiles all images have together.
     pub tile_count: usize,
     /// How many positions each image fills.
@@ -37,6 +39,7 @@ pub struct Inputs {
 /// # Errors
 /// When a page is too thin, or the prompt has not one `<image>` for each page.
 pub fn prepare(prompter: &Prompter, prompt: &str, pages: &[Page], mode: Mode) -> Result<Inputs, OcrError> {
+    let cut = prompter.cut();
     let (placeholders, images) = (prompt.matches(crate::IMAGE_TOKEN).count(), pages.len());
     if placeholders != images || images == 0 {
         return Err(OcrError::Placeholders { placeholders, images });
@@ -45,9 +48,9 @@ pub fn prepare(prompter: &Prompter, prompt: &str, pages: &[Page], mode: Mode) ->
     let (mut images_ori, mut images_crop) = (Vec::new(), Vec::new());
     let (mut images_spatial_crop, mut token_counts, mut tile_count) = (Vec::new(), Vec::new(), 0);
     for page in pages {
-        let views = views(page, mode)?;
-        images_ori.extend(normalized(&views.whole));
-        images_crop.extend(views.tiles.iter().flat_map(normalized));
+        let views = views_of(page, mode, cut)?;
+        images_ori.extend(views.values(&views.whole));
+        images_crop.extend(views.tiles.iter().flat_map(|tile| views.values(tile)));
         images_spatial_crop.push(views.grid.map(|count| count as i64));
         token_counts.push(views.token_count());
         tile_count += views.tiles.len();
@@ -63,17 +66,10 @@ pub fn prepare(prompter: &Prompter, prompt: &str, pages: &[Page], mode: Mode) ->
         images_ori,
         images_crop,
         side,
+        tile: cut.tile,
         tile_count,
         token_counts,
     })
-}
-
-/// A page as float32, channels first: `v / 255`, less the mean 0.5, over the deviation 0.5, each step rounded, as
-/// torchvision's `ToTensor` and `Normalize` do.
-#[must_use]
-pub fn normalized(page: &Page) -> Vec<f32> {
-    let value = |byte: u8| (f32::from(byte) / 255.0 - 0.5) / 0.5;
-    (0..3).flat_map(|channel| page.rgb().iter().skip(channel).step_by(3).map(move |byte| value(*byte))).collect()
 }
 
 impl Inputs {
@@ -99,7 +95,7 @@ impl Inputs {
     /// The safetensors file's bytes.
     fn to_bytes(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
         let count = self.images_spatial_crop.len();
-        let (tiles, tile) = if self.tile_count == 0 { (1, self.side) } else { (self.tile_count, TILE) };
+        let (tiles, tile) = if self.tile_count == 0 { (1, self.side) } else { (self.tile_count, self.tile) };
         let length = self.input_ids.len();
         let ids: Vec<u8> = self.input_ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         let mask: Vec<u8> = self.images_seq_mask.iter().map(|image| u8::from(*image)).collect();
@@ -122,16 +118,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normalization_rounds_as_float32_does() {
-        let page = Page::new(1, 1, vec![0, 127, 255]).expect("a page");
-        // 127 / 255 rounds before 0.5 is taken from it: -0.003921569 in double is another float.
-        assert_eq!(
-            normalized(&page).iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
-            [0xbf800000, 0xbb808080, 0x3f800000]
-        );
-    }
-
-    #[test]
     fn the_file_has_a_fixtures_names_shapes_and_dtypes() {
         let inputs = Inputs {
             input_ids: vec![0, 128_815],
@@ -140,6 +126,7 @@ mod tests {
             images_ori: vec![0.5; 12],
             images_crop: vec![0.0; 12],
             side: 2,
+            tile: 640,
             tile_count: 0,
             token_counts: vec![1],
         };

@@ -29,4 +29,4 @@ pub use inputs::{Inputs, prepare};
 pub use page::{Page, open, read};
 #[cfg(feature = "prompts")]
 pub use prompt::{IMAGE_TOKEN_ID, Prompter, Streamed};
-pub use views::{Mode, TILE, Views, views};
+pub use views::{Cut, Mode, TILE, Views, views, views_of};

@@ -6,6 +6,7 @@ use tokenizers::Tokenizer;
 
 use crate::OcrError;
 pub use crate::conversation::IMAGE_TOKEN;
+use crate::views::Cut;
 
 /// The id at every position an image's features fill.
 pub const IMAGE_TOKEN_ID: i64 = 128_815;
@@ -19,6 +20,7 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct Prompter {
     path: PathBuf,
     tokenizer: Tokenizer,
+    cut: Cut,
 }
 
 impl Prompter {
@@ -41,9 +43,22 @@ impl Prompter {
         let tokenizer =
             Tokenizer::from_bytes(bytes).map_err(|error| wrong(format!("expected a tokenizer: {error}")))?;
         match tokenizer.token_to_id(IMAGE_TOKEN) {
-            Some(id) if i64::from(id) == IMAGE_TOKEN_ID => Ok(Self { path: path.to_owned(), tokenizer }),
+            Some(id) if i64::from(id) == IMAGE_TOKEN_ID => {
+                Ok(Self { path: path.to_owned(), tokenizer, cut: Cut::default() })
+            }
             found => Err(wrong(format!("expected {IMAGE_TOKEN} to be token {IMAGE_TOKEN_ID}, found {found:?}"))),
         }
+    }
+
+    /// With pages cut as another family of models wants them.
+    #[must_use]
+    pub fn cutting(self, cut: Cut) -> Self {
+        Self { cut, ..self }
+    }
+
+    /// How pages are cut.
+    pub fn cut(&self) -> Cut {
+        self.cut
     }
 
     /// A prompt's ids, where the images' places are: `ids` and `mask` are of one length, and `mask` is true where an

@@ -8,10 +8,26 @@ const PRECISION_BITS: u32 = 32 - 8 - 2;
 /// How far the cubic reaches to each side, in source pixels, before it is widened.
 const SUPPORT: f64 = 2.0;
 
+/// Whose resize.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Arithmetic {
+    /// Pillow's: weights of 22 fractional bits, and columns first where the height loses much.
+    #[default]
+    Pillow,
+    /// PyTorch's for bytes (torchvision's `resize` with `antialias`): weights of 16 bits in all, rows first.
+    Torch,
+}
+
 /// The source pixels one output pixel is made of.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
+}
+
+/// All pixels of an axis, and the fractional bits of their weights.
+struct Axis {
+    taps: Vec<Taps>,
+    bits: u32,
 }
 
 /// Resizes to `width` × `height` pixels. An axis that keeps its length is not filtered.
@@ -23,10 +39,16 @@ struct Taps {
 /// Sides must not be 0; a [`Page`] has none such, and callers check the target.
 #[must_use]
 pub fn resize(page: &Page, width: usize, height: usize) -> Page {
-    if columns_first(page, width, height) {
-        along_rows(&along_columns(page, height), width)
+    resize_by(Arithmetic::Pillow, page, width, height)
+}
+
+/// The same by one's choice of arithmetic.
+#[must_use]
+pub fn resize_by(arithmetic: Arithmetic, page: &Page, width: usize, height: usize) -> Page {
+    if arithmetic == Arithmetic::Pillow && columns_first(page, width, height) {
+        along_rows(arithmetic, &along_columns(arithmetic, page, height), width)
     } else {
-        along_columns(&along_rows(page, width), height)
+        along_columns(arithmetic, &along_rows(arithmetic, page, width), height)
     }
 }
 
@@ -36,12 +58,12 @@ fn columns_first(page: &Page, width: usize, height: usize) -> bool {
     lost_rows > 0 && 2 * lost(page.width(), width) < lost_rows
 }
 
-fn along_rows(page: &Page, width: usize) -> Page {
-    if width == page.width() { page.clone() } else { horizontal(page, width) }
+fn along_rows(arithmetic: Arithmetic, page: &Page, width: usize) -> Page {
+    if width == page.width() { page.clone() } else { horizontal(page, &axis(arithmetic, page.width(), width)) }
 }
 
-fn along_columns(page: &Page, height: usize) -> Page {
-    if height == page.height() { page.clone() } else { vertical(page, height) }
+fn along_columns(arithmetic: Arithmetic, page: &Page, height: usize) -> Page {
+    if height == page.height() { page.clone() } else { vertical(page, &axis(arithmetic, page.height(), height)) }
 }
 
 /// Keys' cubic with a = -0.5.
@@ -58,63 +80,75 @@ fn bicubic(x: f64) -> f64 {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Pillow's own casts, of small numbers")]
-fn taps(from: usize, to: usize) -> Vec<Taps> {
+fn axis(arithmetic: Arithmetic, from: usize, to: usize) -> Axis {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let support = SUPPORT * stretch;
     let inverse = 1.0 / stretch;
-    let one = |at: usize| {
+    let exact = |at: usize| {
         let center = (at as f64 + 0.5) * scale;
         let first = ((center - support + 0.5) as i64).max(0) as usize;
         let end = ((center + support + 0.5) as i64).min(from as i64) as usize;
         let exact: Vec<f64> =
             (first..end).map(|x| bicubic(((x - first) as f64 + first as f64 - center + 0.5) * inverse)).collect();
         let sum: f64 = exact.iter().fold(0.0, |sum, weight| sum + weight);
-        let fixed = |weight: &f64| {
-            let weight = if sum == 0.0 { *weight } else { *weight / sum };
-            let scaled = weight * f64::from(1_u32 << PRECISION_BITS);
-            if weight < 0.0 { (scaled - 0.5) as i32 } else { (scaled + 0.5) as i32 }
-        };
-        Taps { first, weights: exact.iter().map(fixed).collect() }
+        (first, exact.iter().map(|weight| if sum == 0.0 { *weight } else { *weight / sum }).collect::<Vec<f64>>())
     };
-    (0..to).map(one).collect()
+    let exact: Vec<(usize, Vec<f64>)> = (0..to).map(exact).collect();
+    let bits = match arithmetic {
+        Arithmetic::Pillow => PRECISION_BITS,
+        Arithmetic::Torch => bits_of_16(exact.iter().flat_map(|(_, weights)| weights).copied().fold(0.0, f64::max)),
+    };
+    let fixed = |weight: &f64| {
+        let scaled = weight * f64::from(1_u32 << bits);
+        if *weight < 0.0 { (scaled - 0.5) as i32 } else { (scaled + 0.5) as i32 }
+    };
+    let taps =
+        exact.iter().map(|(first, weights)| Taps { first: *first, weights: weights.iter().map(fixed).collect() });
+    Axis { taps: taps.collect(), bits }
+}
+
+/// The most fractional bits with which the largest weight is a 16-bit number.
+fn bits_of_16(largest: f64) -> u32 {
+    let fits = |bits: &u32| 0.5 + largest * f64::from(1_u32 << (bits + 1)) < f64::from(1_u32 << 15);
+    (0..PRECISION_BITS).find(|bits| !fits(bits)).unwrap_or(PRECISION_BITS)
 }
 
 /// The byte a fixed-point sum stands for.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a byte")]
-fn byte(sum: i32) -> u8 {
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
+fn byte(sum: i32, bits: u32) -> u8 {
+    (sum >> bits).clamp(0, 255) as u8
 }
 
-fn horizontal(page: &Page, width: usize) -> Page {
-    let taps = taps(page.width(), width);
+fn horizontal(page: &Page, Axis { taps, bits }: &Axis) -> Page {
+    let width = taps.len();
     let mut out = Vec::with_capacity(width * page.height() * 3);
     for row in page.rgb().chunks_exact(page.width() * 3) {
-        for tap in &taps {
-            let mut sums = [1_i32 << (PRECISION_BITS - 1); 3];
+        for tap in taps {
+            let mut sums = [1_i32 << (bits - 1); 3];
             for (pixel, weight) in row[tap.first * 3..].chunks_exact(3).zip(&tap.weights) {
                 for (sum, value) in sums.iter_mut().zip(pixel) {
                     *sum += i32::from(*value) * weight;
                 }
             }
-            out.extend(sums.map(byte));
+            out.extend(sums.map(|sum| byte(sum, *bits)));
         }
     }
     Page::from_parts(width, page.height(), out)
 }
 
-fn vertical(page: &Page, height: usize) -> Page {
-    let stride = page.width() * 3;
+fn vertical(page: &Page, Axis { taps, bits }: &Axis) -> Page {
+    let (stride, height) = (page.width() * 3, taps.len());
     let mut out = Vec::with_capacity(height * stride);
     let mut sums = vec![0_i32; stride];
-    for tap in taps(page.height(), height) {
-        sums.fill(1 << (PRECISION_BITS - 1));
+    for tap in taps {
+        sums.fill(1 << (bits - 1));
         for (row, weight) in page.rgb()[tap.first * stride..].chunks_exact(stride).zip(&tap.weights) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += i32::from(*value) * weight;
             }
         }
-        out.extend(sums.iter().copied().map(byte));
+        out.extend(sums.iter().map(|sum| byte(*sum, *bits)));
     }
     Page::from_parts(page.width(), height, out)
 }
@@ -147,7 +181,11 @@ mod tests {
             145, 152, 167, 135, 99, 119, 121, 123, 117, 117, 123, 69, 136, 84, 136,
         ];
         assert_eq!(resize(&page, 4, 3).rgb(), want);
-        assert_ne!(along_columns(&along_rows(&page, 4), 3).rgb(), want, "the order shows");
+        assert_ne!(
+            along_columns(Arithmetic::Pillow, &along_rows(Arithmetic::Pillow, &page, 4), 3).rgb(),
+            want,
+            "the order shows"
+        );
     }
 
     #[test]

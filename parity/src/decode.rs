@@ -86,6 +86,9 @@ pub(crate) struct Recorded {
     /// Of the release's serving code: how many of the tokens made are searched. None: transformers' rule, all of the text.
     #[serde(default)]
     window: Option<usize>,
+    /// Whether the window reaches back into the prompt.
+    #[serde(default)]
+    prompt: bool,
     /// Of the release's serving code: what may repeat all the same.
     #[serde(default)]
     exempt: BTreeSet<i32>,
@@ -105,7 +108,8 @@ impl Recorded {
             None => self.no_repeat_ngram_size == 0,
             Some(rule) => {
                 let same_exempt = self.exempt.iter().copied().eq(rule.exempt.iter().copied().collect::<BTreeSet<_>>());
-                (self.no_repeat_ngram_size, self.window) == (rule.size, rule.window) && same_exempt
+                (self.no_repeat_ngram_size, self.window, self.prompt) == (rule.size, rule.window, rule.counts_prompt)
+                    && same_exempt
             }
         }
     }

@@ -52,6 +52,9 @@ fn tiles_one_by_one(model: &dyn Model, prompt: &Prompt, pass: &Pass) -> Result<A
     let embeddings = model.embeddings_of(&prompt.input_ids, pass)?;
     let Some(image) = &prompt.image else { return Ok(embeddings) };
     let features = |views: &Array, pass: &Pass| Ok(model.features(std::slice::from_ref(views), pass)?.remove(0));
+    // In the order of the model's own calls.
+    let whole_first = model.facts().junction.whole_first;
+    let early = whole_first.then(|| features(&image.global, pass)).transpose()?;
     let tiles = match &image.tiles {
         Some(tiles) => {
             let each = ops::split_equal(tiles, tiles.dim(0), 0)?.into_iter();
@@ -59,6 +62,7 @@ fn tiles_one_by_one(model: &dyn Model, prompt: &Prompt, pass: &Pass) -> Result<A
         }
         None => None,
     };
-    let rows = model.rows(tiles.as_ref(), image.grid, &features(&image.global, pass)?, pass)?;
+    let whole = early.map_or_else(|| features(&image.global, pass), Ok)?;
+    let rows = model.rows(tiles.as_ref(), image.grid, &whole, pass)?;
     merge(&embeddings, &rows, &prompt.images_seq_mask)
 }

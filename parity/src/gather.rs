@@ -78,9 +78,12 @@ impl Listener for Gather<'_, '_> {
     }
 }
 
-/// Images are apart along the first axis; the position table is the same for all.
-pub fn axis_of_images(path: &str, _kind: Kind, _part: &Array) -> Option<i32> {
-    (!path.ends_with(".position_embedding")).then_some(0)
+/// Images are apart along the first axis; position tables, position ids and their cosines are the same for all.
+pub fn axis_of_images(path: &str, kind: Kind, part: &Array) -> Option<i32> {
+    let is_table = path.ends_with(".position_embedding");
+    let is_of_positions =
+        (kind == Kind::Input(1) && part.ndim() == 2) || (kind == Kind::Output && path.ends_with(".rotary_emb"));
+    (!is_table && !is_of_positions).then_some(0)
 }
 
 /// Tokens lie along the first axis of a router's choices and of experts' rows, before the heads' width where there are heads,

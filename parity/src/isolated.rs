@@ -158,8 +158,9 @@ fn placed(
             .map(|p| host::array(&fixture.recorded(p)?, model.facts().dtype))
             .transpose()
     };
-    let tiles = if image.tiles.is_some() { output(junction.features, 0)? } else { None };
-    let global = output(junction.features, u32::from(tiles.is_some()))?;
+    let has_tiles = image.tiles.is_some();
+    let tiles = if has_tiles { output(junction.features, u32::from(junction.whole_first))? } else { None };
+    let global = output(junction.features, u32::from(has_tiles && !junction.whole_first))?;
     let (Some(embeddings), Some(global)) = (output(junction.embeddings, 0)?, global) else { return Ok(None) };
     let rows = model.rows(tiles.as_ref(), image.grid, &global, &Pass::by(&Edited::new(how.0, how.1)));
     let record = match rows.and_then(|rows| merge(&embeddings, &rows, &prompt.images_seq_mask)) {

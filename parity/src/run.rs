@@ -148,7 +148,13 @@ fn judged(fixture: &Fixture, request: &Request, model: &dyn Model, calibration: 
     let mut judge = Judge::new(fixture, &modules, calibration.clone(), (basis, K))?;
     let mapped =
         |point: &Point| modules.contains_key(point.point.as_str()) || model.facts().whole.contains(&&*point.point);
-    let (mut taps, mut not_compared) = (Vec::new(), not_covered(fixture, request, basis, mapped));
+    // Why a point is compared alone and not in a whole pass, where it is so.
+    let alone = |point: &Point| {
+        let mut entries = model.facts().alone.iter();
+        entries.find(|(ending, _)| point.point.ends_with(ending)).map(|(_, reason)| *reason)
+    };
+    let in_pass = |point: &Point| mapped(point) && alone(point).is_none();
+    let (mut taps, mut not_compared) = (Vec::new(), not_covered(fixture, request, basis, (mapped, alone)));
     let (selection, mut modes) = (&request.selection, request.modes.clone());
     let edits = request.planted.as_ref().map_or(&[][..], Fault::steps);
     let steps = Edited::new(&Plain, edits);
@@ -156,7 +162,7 @@ fn judged(fixture: &Fixture, request: &Request, model: &dyn Model, calibration: 
         match mode {
             Mode::Cumulative => {
                 let how = (request.driver, &steps as &dyn Steps);
-                taps.extend(cumulative::run(model, fixture, selection, &mut judge, how, mapped)?);
+                taps.extend(cumulative::run(model, fixture, selection, &mut judge, how, in_pass)?);
             }
             Mode::Isolated => {
                 let (which, how) = ((selection, share.as_ref()), (&Plain as &dyn Steps, edits));
@@ -185,7 +191,7 @@ fn not_covered(
     fixture: &Fixture,
     request: &Request,
     basis: Basis,
-    mapped: impl Fn(&Point) -> bool,
+    (mapped, alone): (impl Fn(&Point) -> bool, impl Fn(&Point) -> Option<&'static str>),
 ) -> Vec<NotCompared> {
     let isolated_only = !request.modes.contains(&Mode::Cumulative);
     let tuned_only = request.modes == [Mode::Tuned];
@@ -202,9 +208,16 @@ fn not_covered(
             None
         }
     };
-    let entry = |point: &Point| reason(point).map(|reason| not_compared(point, None, reason));
+    let entry = |point: &Point| {
+        let in_one_mode = || alone(point).filter(|_| !isolated_only).map(|reason| (Some(Mode::Cumulative), reason));
+        let found = reason(point).map(|reason| (None, reason)).or_else(in_one_mode);
+        found.map(|(mode, reason)| not_compared(point, mode, reason))
+    };
     let unmeasured = |point: &Point| {
-        let skipped = !isolated_only && reason(point).is_none() && !measured(point, basis, Mode::Cumulative);
+        let skipped = !isolated_only
+            && reason(point).is_none()
+            && alone(point).is_none()
+            && !measured(point, basis, Mode::Cumulative);
         skipped.then(|| not_compared(point, Some(Mode::Cumulative), NOT_MEASURED))
     };
     fixture.points().iter().flat_map(|point| entry(point).into_iter().chain(unmeasured(point))).collect()

@@ -9,6 +9,8 @@ pub enum System {
     Sam,
     /// CLIP: `model.vision_model`.
     Clip,
+    /// The encoder behind SAM in transformers' classes: `model.vision_tower.vision_encoder`.
+    Encoder,
     /// The projector and the view separators: `model.projector`.
     Projector,
     /// Embeddings, layers and the last norm.
@@ -20,11 +22,15 @@ pub enum System {
 }
 
 /// Every system, in the order of the tables.
-pub(crate) const ALL: [System; 6] =
-    [System::Sam, System::Clip, System::Projector, System::Decoder, System::Head, System::Other];
+pub(crate) const ALL: [System; 7] =
+    [System::Sam, System::Clip, System::Encoder, System::Projector, System::Decoder, System::Head, System::Other];
 
 /// Module prefixes, each with its system. `model` itself ends in the decoder's last norm.
-const PREFIXES: [(&str, System); 10] = [
+const PREFIXES: [(&str, System); 14] = [
+    ("model.vision_tower.sam_encoder", System::Sam),
+    ("model.vision_tower", System::Encoder),
+    ("model.multi_modal_projector", System::Projector),
+    ("model.language_model", System::Decoder),
     ("model.sam_model", System::Sam),
     ("model.vision_model", System::Clip),
     ("model.projector", System::Projector),
@@ -57,6 +63,7 @@ impl fmt::Display for System {
         f.pad(match self {
             Self::Sam => "SAM",
             Self::Clip => "CLIP",
+            Self::Encoder => "encoder",
             Self::Projector => "projector",
             Self::Decoder => "decoder",
             Self::Head => "head",

@@ -194,6 +194,7 @@ fn text_only(input_ids: Vec<i64>, images_seq_mask: Vec<bool>, side: usize) -> In
         images_ori: Vec::new(),
         images_crop: Vec::new(),
         side,
+        tile: mlxport_ocr::TILE,
         tile_count: 0,
         token_counts: Vec::new(),
     }

@@ -1,5 +1,6 @@
 //! What the model is asked, on the command line: one of the release's prompts or one's own, in one of its conversation templates.
 
+use mlxport_model::contract::Reading;
 use mlxport_ocr::{IMAGE_TOKEN, Task, Template};
 
 /// What the model is asked.
@@ -52,6 +53,18 @@ impl Asked {
     /// The prompt for `images` pages, in its template.
     pub fn prompt(&self, images: usize) -> String {
         self.template.template().apply(&self.text(images))
+    }
+
+    /// The same, where nothing is asked: what the model's release asks, if it has a prompt of its own.
+    pub fn prompt_or(&self, images: usize, reading: Option<&Reading>) -> String {
+        let nothing_asked = self.prompt.is_none() && self.task.is_none();
+        let usual = reading.filter(|reading| nothing_asked && reading.prompt_of_several.is_some());
+        let Some(Reading { prompt, prompt_of_several, .. }) = usual else { return self.prompt(images) };
+        let text = match prompt_of_several {
+            Some(several) if images > 1 => format!("{}{several}", IMAGE_TOKEN.repeat(images)),
+            _ => (*prompt).to_owned(),
+        };
+        self.template.template().apply(&text)
     }
 
     fn text(&self, images: usize) -> String {

@@ -49,6 +49,9 @@ pub struct Rules {
     /// Search only the last N generated tokens for repeats (the release's serving: 30 in a window of 90)
     #[arg(long, value_name = "N", requires = "no_repeat_ngram")]
     window: Option<usize>,
+    /// Let the window reach back into the prompt, as Unlimited-OCR's rule does
+    #[arg(long, requires = "window")]
+    count_prompt: bool,
     /// Tokens that may repeat all the same, separated by commas (the release's serving: <td> and </td>, 128821,128822)
     #[arg(long, value_name = "IDS", value_delimiter = ',', requires = "no_repeat_ngram")]
     exempt: Vec<i32>,
@@ -84,6 +87,7 @@ impl Rules {
         let no_repeat = (self.no_repeat_ngram > 0).then(|| NoRepeatNgram {
             size: self.no_repeat_ngram,
             window: self.window,
+            counts_prompt: self.count_prompt,
             exempt: self.exempt.iter().copied().collect(),
         });
         let Self { temperature, top_k, top_p, seed, .. } = *self;

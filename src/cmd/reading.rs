@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use mlxport_model::registry;
-use mlxport_ocr::Prompter;
+use mlxport_model::{contract::Reading, registry};
+use mlxport_ocr::{Cut, Prompter, resample::Arithmetic};
 
 /// Refuses, by its config alone, a model whose projector makes other than (side ÷ 64)² tokens of a view. The release counts a page's places
 /// in the prompt so whatever the projector (`infer` of `modeling_deepseekocr.py`), and fails where features and places differ in number.
@@ -22,7 +22,20 @@ pub fn refuse_other_token_counts(model: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tokenizer: the one that is named, else the model's own.
+/// How a model has its pages cut.
+fn cut(reading: &Reading) -> Cut {
+    let count = |number: i32| usize::try_from(number).unwrap_or(0);
+    Cut {
+        tile: count(reading.tile_side),
+        least: count(reading.tiles.0),
+        most: count(reading.tiles.1),
+        has_newlines: reading.has_newlines,
+        as_transformers: reading.rounds_as_transformers,
+        arithmetic: if reading.resizes_as_torch { Arithmetic::Torch } else { Arithmetic::Pillow },
+    }
+}
+
+/// The tokenizer: the one that is named, else the model's own. It cuts pages as the model wants them.
 ///
 /// # Errors
 /// When it is not there or cannot be used.
@@ -34,5 +47,6 @@ pub fn tokenizer(model: &Path, named: Option<&PathBuf>) -> anyhow::Result<Prompt
          --tokenizer; found none",
         own.display()
     );
-    Ok(Prompter::open(named.unwrap_or(&own))?)
+    let reading = registry::facts(model)?.reading;
+    Ok(Prompter::open(named.unwrap_or(&own))?.cutting(cut(&reading)))
 }

@@ -12,7 +12,8 @@ use std::{
 
 use anyhow::Context;
 use mlxport_model::{
-    Error, LoadOptions, Model,
+    Error, Facts, LoadOptions, Model,
+    contract::UsualRule,
     decoding::{Engine, NoRepeatNgram, Options, Sampling},
 };
 use mlxport_ocr::{Inputs, Mode, page::MAX_PIXELS};
@@ -32,6 +33,8 @@ use crate::{
 
 /// The environment variable that holds the key.
 const KEY_VARIABLE: &str = "MLXPORT_API_KEY";
+/// No sequence of so many tokens twice, where neither request nor model say otherwise.
+const USUAL_NGRAM: usize = 20;
 /// The most bytes of a key's file.
 const MAX_KEY_BYTES: u64 = 4096;
 
@@ -71,9 +74,9 @@ pub struct Args {
     /// How pages are cut and scaled, where a request does not say
     #[arg(long, value_enum, default_value = "gundam")]
     mode: ModeName,
-    /// No sequence of N tokens twice, where a request does not say; 0: no rule
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    no_repeat_ngram: usize,
+    /// No sequence of N tokens twice, where a request does not say; 0: no rule [default: the release's, 20 or 35]
+    #[arg(long, value_name = "N")]
+    no_repeat_ngram: Option<usize>,
     #[command(flatten)]
     bounds: Bounds,
     /// Print one JSON object on stdout once requests are answered: address and model
@@ -154,7 +157,7 @@ fn ready(args: &Args) -> anyhow::Result<Ready> {
     let prompter = tokenizer(&args.model, args.tokenizer.as_ref())?;
     args.device.begin()?;
     let model = mlxport_model::load(&args.model, LoadOptions::usual(args.device.place()))?;
-    let settings = settings(args, model.facts().context)?;
+    let settings = settings(args, model.facts())?;
     let (name, guarded) = (settings.model.clone(), settings.api_key.is_some());
     let server = Server::bind(settings, prompter)?;
     let address = server.address();
@@ -175,8 +178,8 @@ fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn settings(args: &Args, context_tokens: i32) -> anyhow::Result<Settings> {
-    let bounds = &args.bounds;
+fn settings(args: &Args, facts: &Facts) -> anyhow::Result<Settings> {
+    let (bounds, context_tokens) = (&args.bounds, facts.context);
     let limits = Limits {
         connections: bounds.max_connections,
         body_byte_len: bounds.max_body,
@@ -195,7 +198,7 @@ fn settings(args: &Args, context_tokens: i32) -> anyhow::Result<Settings> {
         model: args.model_name.clone().map_or_else(|| name_of(&args.model), Ok)?,
         api_key: key(args.api_key_file.as_deref())?,
         mode: Mode::from(args.mode),
-        no_repeat_ngram: args.no_repeat_ngram,
+        no_repeat_ngram: args.no_repeat_ngram.unwrap_or(facts.reading.no_repeat.map_or(USUAL_NGRAM, |rule| rule.size)),
         end_ids: vec![END_OF_SENTENCE_ID],
         allowed_hosts: args.allow_host.clone(),
         cors_origins: args.cors.clone(),
@@ -262,7 +265,9 @@ struct Texts<'a> {
 impl Generator for Texts<'_> {
     fn begin(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
         let (prompt, more) = given(inputs).map_err(|error| GeneratorError::Refused(format!("{error:#}")))?;
-        self.engine.begin(id, prompt, more, Options { chunk: self.chunk, ..options(making) });
+        let usual = self.model.facts().reading.no_repeat;
+        let options = Options { chunk: self.chunk, ..options(making, usual, !more.is_empty()) };
+        self.engine.begin(id, prompt, more, options);
         Ok(())
     }
 
@@ -291,11 +296,17 @@ fn failed(error: Error) -> GeneratorError {
     GeneratorError::Failed(error.to_string())
 }
 
-fn options(making: &Making) -> Options {
-    let no_repeat = making.no_repeat.as_ref().map(|rule| NoRepeatNgram {
-        size: rule.size,
-        window: rule.window,
-        exempt: rule.exempt.iter().copied().collect(),
+/// How a text is made. A rule without a window, of the size that the model's release reads by, has the release's window.
+fn options(making: &Making, usual: Option<UsualRule>, has_several: bool) -> Options {
+    let no_repeat = making.no_repeat.as_ref().map(|rule| {
+        let usual = usual.filter(|usual| rule.window.is_none() && usual.size == rule.size);
+        let window = usual.map(|usual| if has_several { usual.window_of_several } else { usual.window });
+        NoRepeatNgram {
+            size: rule.size,
+            window: rule.window.or(window),
+            counts_prompt: usual.is_some_and(|usual| usual.counts_prompt),
+            exempt: rule.exempt.iter().copied().collect(),
+        }
     });
     let sampling =
         Sampling { temperature: making.temperature, top_k: making.top_k, top_p: making.top_p, seed: making.seed };
@@ -311,7 +322,7 @@ mod tests {
     #[test]
     fn a_greedy_text_is_the_engines_own_kind() {
         let making = Making { max_tokens: 3, temperature: 0.0, top_k: 5, top_p: 0.5, seed: 7, no_repeat: None };
-        assert_eq!(options(&making).sampling, Sampling::default());
-        assert_eq!(options(&Making { temperature: 1.0, ..making }).sampling.seed, 7);
+        assert_eq!(options(&making, None, false).sampling, Sampling::default());
+        assert_eq!(options(&Making { temperature: 1.0, ..making }, None, false).sampling.seed, 7);
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod compare;
 mod decode;
 mod demo;
+mod families;
 mod faults;
 mod files;
 mod hub;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mlxport_ocr::{Cut, Mode, resample::Arithmetic, views_of};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::support::{code, mlxport, schemas, stderr};
@@ -76,4 +77,34 @@ fn what_cannot_be_used_ends_with_2_and_leaves_nothing() {
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
     schemas::conforms("preprocess", &object);
     assert_eq!(object["ok"], false);
+}
+
+/// `testdata/processors.json` holds what transformers' own image processors make of the pages (`fixtures/capture/record_views.py`).
+#[test]
+fn views_of_other_families_are_those_of_transformers_processors() {
+    let recorded = std::fs::read(data("processors.json")).expect("a recording");
+    let recorded: serde_json::Value = serde_json::from_slice(&recorded).expect("JSON");
+    let second = Cut { tile: 768, least: 2, most: 6, has_newlines: false, as_transformers: true, ..Cut::default() };
+    let unlimited = Cut { most: 32, as_transformers: true, arithmetic: Arithmetic::Torch, ..Cut::default() };
+    for (family, cut) in [("deepseek_ocr2", second), ("unlimited_ocr", unlimited)] {
+        for (name, wanted) in recorded[family].as_object().expect("pages") {
+            let page = mlxport_ocr::open(&data("pages").join(name)).expect("a page");
+            let views = views_of(&page, Mode::Gundam, cut).expect("views");
+            let sha256 = |pages: &[&mlxport_ocr::Page]| {
+                let bytes = pages.iter().flat_map(|page| views.values(page)).flat_map(f32::to_le_bytes);
+                mlxport_fixtures::sha256_hex(&bytes.collect::<Vec<u8>>())
+            };
+            let found = (views.whole.width() as u64, views.tiles.len() as u64);
+            assert_eq!((wanted["side"].as_u64(), wanted["tiles"].as_u64()), (Some(found.0), Some(found.1)), "{name}");
+            assert_eq!(
+                wanted["whole_sha256"].as_str(),
+                Some(&*sha256(&[&views.whole])),
+                "{family}: {name}: whole view"
+            );
+            if found.1 > 0 {
+                let tiles: Vec<&mlxport_ocr::Page> = views.tiles.iter().collect();
+                assert_eq!(wanted["tiles_sha256"].as_str(), Some(&*sha256(&tiles)), "{family}: {name}: tiles");
+            }
+        }
+    }
 }

@@ -13,10 +13,16 @@ use mlx_rs::Array;
 use super::{Config, inputs};
 use crate::{
     backend::KvCache,
-    contract::{Facts, Junction, Model, Module, Pass, Prompt, Reading, Recorded, Step, System, TileGrid, by_path},
+    contract::{Facts, Junction, Model, Module, Pass, Prompt, Reading, Recorded, System, TileGrid, by_path},
     error::Result,
     loading::{Files, LoadOptions, Scope, Weights},
-    parts::{clip::ClipEncoder, deepseek_v2::Decoder, projector::MlpProjector, rows::ImageRows, sam::SamEncoder},
+    parts::{
+        clip::{self, ClipEncoder},
+        deepseek_v2::Decoder,
+        projector::MlpProjector,
+        rows::ImageRows,
+        sam::SamEncoder,
+    },
 };
 
 /// The names that config.json may have for it: converted, and as released.
@@ -62,17 +68,10 @@ impl DeepseekOcr {
             sam_model: SamEncoder::load(&system("sam_model"), &vision.sam, layout),
             vision_model: ClipEncoder::load(&system("vision_model"), &vision.clip, layout),
             projector: MlpProjector::load(&system("projector"), &config.projector_config, layout),
-            rows: ImageRows::load(root, facts.hidden),
-            decoder: Decoder::load(root, &config.language_config, facts.dtype),
+            rows: ImageRows::load(root, facts.hidden, true),
+            decoder: Decoder::load(root, &config.language_config, facts.dtype, None),
             facts,
         }
-    }
-
-    /// What both encoders say of each place, CLIP's first and without its class row: \[N, g, g, a\] and \[N, g² + 1, b\] → \[N, g², b + a\].
-    fn both(&self, sam: &Array, clip: &Array, pass: &Pass) -> Result<Array> {
-        let sam = pass.run("model", Step::Flatten { x: sam })?;
-        let clip = pass.run("model", Step::Take { x: clip, start: 1, end: clip.dim(1) })?;
-        pass.run_named("model", "features", Step::Join { parts: &[clip, sam], axis: 2 })
     }
 }
 
@@ -100,7 +99,7 @@ impl Model for DeepseekOcr {
             let clip = self.vision_model.forward_all(views, &sam, pass)?;
             sam.iter()
                 .zip(&clip)
-                .map(|(sam, clip)| self.projector.forward(&self.both(sam, clip, pass)?, pass))
+                .map(|(sam, seen)| self.projector.forward(&clip::both(sam, seen, pass)?, pass))
                 .collect()
         };
         let views = views.iter().map(|view| view.as_dtype(self.facts.dtype)).collect::<Result<Vec<_>, _>>()?;
@@ -140,9 +139,14 @@ fn facts(config: &Config, options: &LoadOptions) -> Facts {
         layout: config.layout().name(),
         recipe: config.mlxport.as_ref().and_then(|provenance| provenance.recipe.clone()),
         whole: &["model", "logits"],
+        alone: &[],
+        names: str::to_owned,
         junction: Junction {
             point: "model.layers.0.input_layernorm",
             features: "model.projector",
+            whole_first: false,
+            encoded: "model.projector",
+            positions: "model.layers.0",
             embeddings: "model.embed_tokens",
         },
         systems: &SYSTEMS,
@@ -152,9 +156,14 @@ fn facts(config: &Config, options: &LoadOptions) -> Facts {
             whole_side: 1024,
             pixels_per_token: Some(64),
             has_newlines: true,
+            rounds_as_transformers: false,
+            resizes_as_torch: false,
             image_token: 128_815,
             stop: &[1],
             prompt: "<image>\n<|grounding|>Convert the document to markdown.",
+            prompt_of_several: None,
+            no_repeat: None,
+            several_without_tiles: false,
             keeps_special_tokens: false,
             other_token_counts: config.projector_config.changes_token_count(),
         },

@@ -2,13 +2,16 @@
 //!
 //! Each layer's arrays have room to spare and new tokens are written in their place: a step costs what its own tokens cost. Sequences of
 //! different lengths end at the same place and begin at different ones (`pads`), so that one write serves all of them.
+//!
+//! With a window (Unlimited-OCR) a cache keeps the whole prompt and a ring behind it: each step writes its token over the one that is a window
+//! older, for all sequences in the same place, while positions keep counting. Memory then does not grow.
 
 use mlx_rs::{
     Array, Dtype, ops,
     ops::indexing::{TryIndexMutOp, TryIndexOp},
 };
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Room grows by this many tokens,
 const ROOM_TOKENS: i32 = 256;
@@ -22,12 +25,25 @@ pub struct KvCache {
     layers: Vec<LayerCache>,
     /// For each sequence, the places before its first token.
     pads: Vec<i32>,
+    /// For each sequence, the number of the step that made its first token; counted with a window only.
+    born: Vec<i32>,
 }
 
 impl KvCache {
     /// An empty cache of one sequence for `layers` decoder layers.
     pub fn new(layers: usize) -> Self {
-        Self { layers: (0..layers).map(|_| LayerCache::default()).collect(), pads: vec![0] }
+        Self { layers: (0..layers).map(|_| LayerCache::default()).collect(), pads: vec![0], born: vec![0] }
+    }
+
+    /// The same, but of the tokens that follow the prompt only the last `window` are kept.
+    pub fn with_window(layers: usize, window: i32) -> Self {
+        let layer = || LayerCache { window: Some(window.max(1)), ..LayerCache::default() };
+        Self { layers: (0..layers).map(|_| layer()).collect(), pads: vec![0], born: vec![0] }
+    }
+
+    /// Says that what follows is generated. Without a window nothing changes.
+    pub fn prompt_ends(&mut self) {
+        self.layers.iter_mut().for_each(LayerCache::prompt_ends);
     }
 
     /// Places held: the tokens of the longest sequence.
@@ -52,12 +68,19 @@ impl KvCache {
 
     /// Positions of the next `tokens` tokens, sequence after sequence.
     pub fn next_positions(&self, tokens: i32) -> Vec<i32> {
+        if let Some(Ring { prompt, steps, .. }) = self.ring() {
+            let next = self.pads.iter().zip(&self.born).map(|(pad, born)| prompt - pad + steps - born);
+            return next.flat_map(|next| next..next + tokens).collect();
+        }
         let held = self.tokens();
         self.pads.iter().flat_map(|pad| held - pad..held - pad + tokens).collect()
     }
 
     /// What one more token of every sequence sees of the places then held: true or false, \[sequences, 1, 1, places\]. None: all.
     pub fn mask(&self) -> Option<Array> {
+        if let Some(ring) = self.ring() {
+            return self.mask_of(ring);
+        }
         if self.pads.iter().all(|&pad| pad == 0) {
             return None;
         }
@@ -66,11 +89,46 @@ impl KvCache {
         Some(Array::from_slice(&seen, &[self.pads.len() as i32, 1, 1, places]))
     }
 
-    /// Puts the sequences of `other` behind those held.
+    /// The ring, once the prompt has ended; all layers have the same.
+    fn ring(&self) -> Option<Ring> {
+        self.layers.first().and_then(LayerCache::ring)
+    }
+
+    fn mask_of(&self, Ring { prompt, window, steps }: Ring) -> Option<Array> {
+        let filled = (steps + 1).min(window);
+        let oldest = (steps + 1 - window).max(0);
+        if self.pads.iter().all(|&pad| pad == 0) && self.born.iter().all(|&born| born <= oldest) {
+            return None;
+        }
+        // The last step that wrote each place of the ring, the one to come included.
+        let written = |place: i32| steps - (steps - place).rem_euclid(window);
+        let sees = |pad: i32, born: i32| {
+            let ring = (0..filled).map(move |place| written(place) >= born);
+            (0..prompt).map(move |place| place >= pad).chain(ring)
+        };
+        let seen: Vec<bool> = self.pads.iter().zip(&self.born).flat_map(|(&pad, &born)| sees(pad, born)).collect();
+        Some(Array::from_slice(&seen, &[self.pads.len() as i32, 1, 1, prompt + filled]))
+    }
+
+    /// Puts the sequences of `other` behind those held; with a window both prompts have ended.
     ///
     /// # Errors
     /// When the two belong to different models.
-    pub fn join(&mut self, other: Self) -> Result<()> {
+    pub fn join(&mut self, mut other: Self) -> Result<()> {
+        if let (Some(own), Some(others)) = (self.ring(), other.ring()) {
+            let steps = own.steps.max(others.steps);
+            for (cache, ring) in [(&mut *self, own), (&mut other, others)] {
+                cache.born.iter_mut().for_each(|born| *born += steps - ring.steps);
+                cache.layers.iter_mut().try_for_each(|layer| layer.turn(steps))?;
+            }
+            let prompt = own.prompt.max(others.prompt);
+            self.pads.iter_mut().for_each(|pad| *pad += prompt - own.prompt);
+            self.pads.extend(other.pads.iter().map(|pad| pad + prompt - others.prompt));
+            self.born.append(&mut other.born);
+            let mut layers = self.layers.iter_mut().zip(&other.layers);
+            return layers.try_for_each(|(mine, theirs)| mine.join_rings(theirs, prompt));
+        }
+        self.born.append(&mut other.born);
         let places = self.tokens().max(other.tokens());
         let (own, others) = (places - self.tokens(), places - other.tokens());
         for (mine, theirs) in self.layers.iter_mut().zip(&other.layers) {
@@ -87,6 +145,7 @@ impl KvCache {
     /// MLX's.
     pub fn keep(&mut self, sequences: &[usize]) -> Result<()> {
         self.pads = sequences.iter().filter_map(|&at| self.pads.get(at).copied()).collect();
+        self.born = sequences.iter().filter_map(|&at| self.born.get(at).copied()).collect();
         let free = self.pads.iter().copied().min().unwrap_or(0);
         self.pads.iter_mut().for_each(|pad| *pad -= free);
         let numbers: Vec<i32> = sequences.iter().map(|&at| at as i32).collect();
@@ -101,6 +160,18 @@ pub struct LayerCache {
     /// Longer than `tokens`: the rest is room.
     held: Option<(Array, Array)>,
     tokens: i32,
+    /// How many generated tokens are kept; none: all.
+    window: Option<i32>,
+    /// With a window, the prompt's places and the steps made since, once it has ended.
+    after: Option<(i32, i32)>,
+}
+
+/// A ring behind a prompt of `prompt` places, in which `steps` tokens have been written.
+#[derive(Debug, Clone, Copy)]
+struct Ring {
+    prompt: i32,
+    window: i32,
+    steps: i32,
 }
 
 impl LayerCache {
@@ -109,11 +180,86 @@ impl LayerCache {
         self.tokens
     }
 
-    /// Adds new tokens at the end and returns everything held.
+    fn ring(&self) -> Option<Ring> {
+        let ((prompt, steps), window) = (self.after?, self.window?);
+        Some(Ring { prompt, window, steps })
+    }
+
+    fn prompt_ends(&mut self) {
+        if self.window.is_some() && self.after.is_none() {
+            self.after = Some((self.tokens, 0));
+        }
+    }
+
+    /// Writes one token of every sequence over the one that is a window older.
+    fn append_to_ring(&mut self, ring: Ring, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        let Ring { prompt, window, steps } = ring;
+        if keys.dim(2) != 1 {
+            return Err(Error::input("cache", "one token at a time after the prompt", keys.dim(2).to_string()));
+        }
+        let (mut k, mut v) = self.with_ring(ring, keys, values)?;
+        let (place, filled) = (prompt + steps % window, prompt + (steps + 1).min(window));
+        k.try_index_mut((.., .., place..place + 1, ..), keys)?;
+        v.try_index_mut((.., .., place..place + 1, ..), values)?;
+        let all = (k.try_index((.., .., ..filled, ..))?, v.try_index((.., .., ..filled, ..))?);
+        (self.held, self.tokens, self.after) = (Some((k, v)), filled, Some((prompt, steps + 1)));
+        Ok(all)
+    }
+
+    /// What is held, with room for the whole ring and no more.
+    fn with_ring(&mut self, Ring { prompt, window, .. }: Ring, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        let places = prompt + window;
+        let room = |held: Option<Array>, new: &Array| -> Result<Array> {
+            let zeros = |places: i32| zeros(&[new.dim(0), new.dim(1), places, new.dim(3)], new.dtype());
+            match held {
+                Some(held) if held.dim(2) == places => Ok(held),
+                Some(held) => Ok(ops::concatenate(&[held.try_index((.., .., ..prompt, ..))?, zeros(window)?], 2)?),
+                None => zeros(places),
+            }
+        };
+        let (k, v) = self.held.take().unzip();
+        Ok((room(k, keys)?, room(v, values)?))
+    }
+
+    /// Moves the ring on, so that its next step is number `steps`.
+    fn turn(&mut self, steps: i32) -> Result<()> {
+        let Some(ring) = self.ring() else { return Ok(()) };
+        let by = steps - ring.steps;
+        self.after = Some((ring.prompt, steps));
+        let Some((k, v)) = self.held.clone() else { return Ok(()) };
+        let (k, v) = self.with_ring(ring, &k, &v)?;
+        let from = (0..ring.window).map(|place| ring.prompt + (place - by).rem_euclid(ring.window));
+        let order: Vec<i32> = (0..ring.prompt).chain(from).collect();
+        let order = Array::from_slice(&order, &[order.len() as i32]);
+        self.held = Some((k.take_axis(&order, 2)?, v.take_axis(&order, 2)?));
+        self.tokens = ring.prompt + steps.min(ring.window);
+        Ok(())
+    }
+
+    /// Rings that are at the same step, behind prompts made as long as `prompt`.
+    fn join_rings(&mut self, other: &Self, prompt: i32) -> Result<()> {
+        let (Some((k, v)), Some((more_k, more_v)), Some(own), Some(others)) =
+            (&self.held, &other.held, self.ring(), other.ring())
+        else {
+            return Ok(());
+        };
+        let wide = |x: &Array, ring: Ring| ending_at(x, ring.prompt + ring.window, prompt + ring.window);
+        let both =
+            |a: &Array, b: &Array| -> Result<Array> { Ok(ops::concatenate(&[wide(a, own)?, wide(b, others)?], 0)?) };
+        self.held = Some((both(k, more_k)?, both(v, more_v)?));
+        self.after = Some((prompt, own.steps));
+        self.tokens = prompt + own.steps.min(own.window);
+        Ok(())
+    }
+
+    /// Adds new tokens at the end and returns everything held: with a window, after the prompt, what is kept.
     ///
     /// # Errors
-    /// When heads or widths differ from what is held.
+    /// When heads or widths differ from what is held, or several tokens at once follow a prompt with a window.
     pub fn append(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        if let Some(ring) = self.ring() {
+            return self.append_to_ring(ring, keys, values);
+        }
         let (start, end) = (self.tokens, self.tokens + keys.dim(2));
         let (mut k, mut v) = match self.held.take() {
             Some((k, v)) if k.dim(2) >= end => (k, v),
@@ -146,7 +292,9 @@ impl LayerCache {
 
     fn keep(&mut self, sequences: &Array, free: i32) -> Result<()> {
         let Some((k, v)) = &self.held else { return Ok(()) };
-        let kept = |x: &Array| x.try_index((.., .., free..self.tokens, ..))?.take_axis(sequences, 0);
+        let end = self.ring().filter(|ring| ring.steps > 0).map_or(self.tokens, |ring| ring.prompt + ring.window);
+        let kept = |x: &Array| x.try_index((.., .., free..end, ..))?.take_axis(sequences, 0);
+        self.after = self.after.map(|(prompt, steps)| (prompt - free, steps));
         (self.held, self.tokens) = (Some((kept(k)?, kept(v)?)), self.tokens - free);
         Ok(())
     }

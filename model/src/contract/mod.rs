@@ -9,7 +9,7 @@ mod steps;
 mod taps;
 
 pub use image::{Image, TileGrid, merge};
-pub use model::{Facts, Junction, Model, Prompt, Reading, Recorded, System, chunks};
+pub use model::{Facts, Junction, Model, Prompt, Reading, Recorded, System, UsualRule, chunks};
 pub use module::{Module, Operation, by_path, one};
 pub use pass::Pass;
 pub use site::{Site, TorchLayout};

@@ -47,6 +47,10 @@ pub struct Facts {
     pub recipe: Option<String>,
     /// Points that a pass shows and no module returns.
     pub whole: &'static [&'static str],
+    /// Modules that are compared alone and not in a whole pass: how their paths end, and why.
+    pub alone: &'static [(&'static str, &'static str)],
+    /// From a module's path in the released checkpoint to its path in the PyTorch class that is answered to.
+    pub names: fn(&str) -> String,
     /// Where image features meet token embeddings.
     pub junction: Junction,
     /// Parts of the model for reports, in the order of a pass.
@@ -60,8 +64,14 @@ pub struct Facts {
 pub struct Junction {
     /// The point; its first input is the decoder's input.
     pub point: &'static str,
-    /// The module that returns the projected features of a batch of views; tiles are its first call.
+    /// The module that returns the projected features of a batch of views.
     pub features: &'static str,
+    /// Whether the whole view is its first call; else the tiles are, where there are any.
+    pub whole_first: bool,
+    /// The first module that shows what the encoders say, put together.
+    pub encoded: &'static str,
+    /// The first module that shows where tokens stand.
+    pub positions: &'static str,
     /// The module that returns the tokens' embeddings.
     pub embeddings: &'static str,
 }
@@ -88,16 +98,39 @@ pub struct Reading {
     pub pixels_per_token: Option<i32>,
     /// Whether a newline token ends each row of features.
     pub has_newlines: bool,
+    /// Whether a padded view is rounded as transformers' image processors do it; else as the release's own code and Pillow.
+    pub rounds_as_transformers: bool,
     /// The token that stands for an image feature.
     pub image_token: i32,
     /// Tokens that end a text.
     pub stop: &'static [i32],
+    /// Whether pages are resized as torchvision resizes bytes; else as Pillow does.
+    pub resizes_as_torch: bool,
     /// The usual prompt.
     pub prompt: &'static str,
+    /// What follows the pictures in a prompt with several; none: the usual prompt, a line for each picture.
+    pub prompt_of_several: Option<&'static str>,
+    /// How the release ends loops, where it is always on.
+    pub no_repeat: Option<UsualRule>,
+    /// Whether a page of a prompt with several is read as its whole view alone.
+    pub several_without_tiles: bool,
     /// Whether special tokens belong to the text.
     pub keeps_special_tokens: bool,
     /// Fields of config.json by which a view has another number of tokens: pages cannot be read with such a model.
     pub other_token_counts: Vec<String>,
+}
+
+/// The rule by which a release ends loops: no n-gram twice among the last tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsualRule {
+    /// n.
+    pub size: usize,
+    /// How many of the last tokens are searched, for a prompt with one picture.
+    pub window: usize,
+    /// The same for a prompt with several pictures.
+    pub window_of_several: usize,
+    /// Whether the prompt's tokens are among them.
+    pub counts_prompt: bool,
 }
 
 /// A model of the registry.
@@ -178,6 +211,7 @@ pub trait Model {
         for (start, end) in chunks(tokens, chunk.unwrap_or(tokens).max(1)) {
             last = Some(self.hidden(&embeddings.try_index((.., start..end))?, Some(&mut *cache), pass)?);
         }
+        cache.prompt_ends();
         self.last_logits(&last.unwrap_or(embeddings), pass)
     }
 

@@ -57,6 +57,8 @@ fn columns_turned(x: &Array, places: i32, from_torch: bool) -> Result<Array> {
 #[derive(Debug, Clone)]
 pub struct Site {
     path: String,
+    /// The module's path in the released checkpoint: every family has the same one for the same module, so steps stand there.
+    released: String,
     input: TorchLayout,
     output: TorchLayout,
 }
@@ -64,7 +66,13 @@ pub struct Site {
 impl Site {
     /// A site whose tensors lie alike in both.
     pub fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into(), input: TorchLayout::Same, output: TorchLayout::Same }
+        let path = path.into();
+        Self { released: path.clone(), path, input: TorchLayout::Same, output: TorchLayout::Same }
+    }
+
+    /// The same for a class whose modules have other paths than the released checkpoint.
+    pub fn renamed(path: impl Into<String>, released: impl Into<String>) -> Self {
+        Self { released: released.into(), ..Self::new(path) }
     }
 
     /// Says that PyTorch's inputs, outputs or both are channels-first.
@@ -84,7 +92,7 @@ impl Site {
     /// # Errors
     /// MLX's; operands that do not fit.
     pub fn step(&self, pass: &Pass, step: Step) -> Result<Array> {
-        pass.run(&self.path, step)
+        pass.run(&self.released, step)
     }
 
     /// The same, where the module has several steps of the kind.
@@ -92,7 +100,7 @@ impl Site {
     /// # Errors
     /// MLX's; operands that do not fit.
     pub fn step_named(&self, pass: &Pass, name: &'static str, step: Step) -> Result<Array> {
-        pass.run_named(&self.path, name, step)
+        pass.run_named(&self.released, name, step)
     }
 
     /// Runs `f` as this module: shows the inputs, runs, shows the output.

@@ -19,7 +19,7 @@ use crate::{
 /// Where a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At<'a> {
-    /// The PyTorch path of the module whose step it is.
+    /// The path, in the released checkpoint, of the module whose step it is: the same in every family.
     pub path: &'a str,
     /// Which one, where the module has several of a kind; else empty.
     pub name: &'static str,

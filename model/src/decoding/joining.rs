@@ -54,6 +54,7 @@ impl Joining {
         let end = self.options.chunk.map_or(tokens, |chunk| start.saturating_add(chunk.max(1)).min(tokens));
         let hidden = model.hidden(&embeddings.try_index((.., start..end))?, Some(&mut self.cache), pass)?;
         if end == tokens {
+            self.cache.prompt_ends();
             let logits = model.last_logits(&hidden, pass)?;
             eval([&logits].into_iter().chain(self.cache.arrays()))?;
             return Ok(Some(logits));

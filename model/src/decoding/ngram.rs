@@ -7,9 +7,11 @@ use std::collections::HashSet;
 pub struct NoRepeatNgram {
     /// n; 1 forbids every token already said (where the release's windowed rule, whose prefix is then the whole text, forbids nothing).
     pub size: usize,
-    /// How many of the last tokens are searched. None: all, the prompt included, as transformers does. Some: those generated, as
+    /// How many of the last tokens are searched. None: all, the prompt included, as transformers does. Some: of those generated, as
     /// serving does.
     pub window: Option<usize>,
+    /// Whether a window reaches back into the prompt, as that of transformers' Unlimited-OCR does.
+    pub counts_prompt: bool,
     /// Tokens that are never forbidden, `<td>` and `</td>` say.
     pub exempt: HashSet<i32>,
 }
@@ -18,7 +20,7 @@ impl NoRepeatNgram {
     /// The rule on all of the text.
     #[must_use]
     pub fn plain(size: usize) -> Self {
-        Self { size, window: None, exempt: HashSet::new() }
+        Self { size, window: None, counts_prompt: false, exempt: HashSet::new() }
     }
 
     /// Sets the scores \[vocab\] of forbidden tokens to −∞. `text` holds prompt and generated tokens, the latter from `start`.
@@ -35,6 +37,7 @@ impl NoRepeatNgram {
     pub fn forbidden(&self, text: &[i32], start: usize) -> HashSet<i32> {
         let seen = match self.window {
             None => text,
+            Some(window) if self.counts_prompt => &text[text.len().saturating_sub(window)..],
             Some(_) => &text[start.min(text.len())..],
         };
         if self.size == 0 || seen.len() < self.size {
@@ -75,12 +78,19 @@ mod tests {
         let rule = |window, exempt: &[i32]| NoRepeatNgram {
             size: 3,
             window: Some(window),
+            counts_prompt: false,
             exempt: exempt.iter().copied().collect(),
         };
         assert_eq!(forbidden(&rule(10, &[]), &text, 0), [3, 4]);
         assert_eq!(forbidden(&rule(9, &[]), &text, 0), [4]);
         assert_eq!(forbidden(&rule(10, &[4]), &text, 0), [3]);
         assert_eq!(forbidden(&rule(10, &[]), &text, 5), [4], "the prompt does not count");
+        let with_prompt = NoRepeatNgram { counts_prompt: true, ..rule(8, &[]) };
+        assert_eq!(
+            forbidden(&with_prompt, &[1, 2, 3, 9, 9, 1, 2, 4, 1, 2], 9),
+            [4],
+            "the window reaches into the prompt"
+        );
         let mut scores = [0.0; 4];
         rule(10, &[]).apply(&text, 0, &mut scores);
         assert_eq!(scores, [0.0, 0.0, 0.0, f32::NEG_INFINITY], "4 is beyond the vocabulary");

@@ -31,6 +31,11 @@ impl Linear {
         Self { site: scope.site(), weight, bias: None }
     }
 
+    /// A layer whose weight \[out, in\] and bias \[out\] are loaded already.
+    pub(crate) fn with_bias(scope: &Scope, weight: Matrix, bias: Param) -> Self {
+        Self { site: scope.site(), weight, bias: Some(bias) }
+    }
+
     /// Says how PyTorch lays out what goes in.
     #[must_use]
     pub(crate) fn with_input(mut self, input: TorchLayout) -> Self {

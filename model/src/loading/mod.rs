@@ -12,4 +12,4 @@ pub use edits::{ConfigEdit, Edit, Edits, WeightEdit};
 pub use files::Files;
 pub use options::LoadOptions;
 pub use packing::Packing;
-pub use weights::{Scope, Weights};
+pub use weights::{Class, Names, Scope, Weights};

@@ -19,10 +19,36 @@ pub struct Weights {
     state: Rc<State>,
 }
 
+/// Whose modules the parts answer to. They compute the same and are cut otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Class {
+    /// Those of the release's own Python files.
+    #[default]
+    Release,
+    /// Those of transformers' class.
+    Transformers,
+}
+
+/// How modules are called.
+#[derive(Debug, Clone, Copy)]
+pub struct Names {
+    /// Whose they are.
+    pub class: Class,
+    /// From a module's path in the released checkpoint to its path in that class.
+    pub path: fn(&str) -> String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { class: Class::Release, path: str::to_owned }
+    }
+}
+
 struct State {
     files: Rc<Files>,
     options: LoadOptions,
     packing: Packing,
+    names: Names,
     unclaimed: RefCell<BTreeSet<String>>,
     violations: RefCell<Vec<String>>,
 }
@@ -31,9 +57,15 @@ impl Weights {
     /// The tensors of `files`. Which are read, and how, is up to `options`; `packing` is how codes are to be read.
     #[must_use]
     pub fn new(files: &Rc<Files>, packing: Packing, options: LoadOptions) -> Self {
+        Self::named(files, packing, options, Names::default())
+    }
+
+    /// The same, where modules are called as `names` says.
+    #[must_use]
+    pub fn named(files: &Rc<Files>, packing: Packing, options: LoadOptions, names: Names) -> Self {
         let unclaimed = RefCell::new(files.tensors().keys().cloned().collect());
         let (files, violations) = (Rc::clone(files), RefCell::default());
-        Self { state: Rc::new(State { files, options, packing, unclaimed, violations }) }
+        Self { state: Rc::new(State { files, options, packing, names, unclaimed, violations }) }
     }
 
     /// Where tensors are asked for.
@@ -86,7 +118,12 @@ impl Scope {
 
     /// The tap site of the module that lives here.
     pub fn site(&self) -> Site {
-        Site::new(self.path.clone())
+        Site::renamed((self.state.names.path)(&self.path), self.path.clone())
+    }
+
+    /// Whose modules are answered to.
+    pub fn class(&self) -> Class {
+        self.state.names.class
     }
 
     /// The tensor `name` of this shape. A violation is noted and told by [`Weights::finish`]; the result then is a stand-in
@@ -164,6 +201,18 @@ impl Scope {
         }))
     }
 
+    /// A tensor cut in three along its first axis; views of it.
+    pub(crate) fn thirds(&self, name: &str, shape: &[i32]) -> [Param; 3] {
+        let whole = self.param(name, shape);
+        let parts = if whole.stored().ndim() == 0 {
+            Vec::new()
+        } else {
+            ops::split_equal(whole.stored(), 3, 0).unwrap_or_default()
+        };
+        let mut parts = parts.into_iter();
+        [(); 3].map(|()| Param::new(parts.next().unwrap_or_else(stand_in)))
+    }
+
     fn violation(&self, name: &str, text: &str) {
         self.state.violations.borrow_mut().push(format!("{}: {text}", join(&self.key, name)));
     }
@@ -205,9 +254,10 @@ impl Scope {
         let Some(only) = &self.state.options.only else { return true };
         // A stack holds the weights of modules that PyTorch has beside it.
         let (path, is_stack) = match self.path.split_once(".switch_mlp") {
-            Some((layer, _)) => (layer, true),
-            None => (self.path.as_str(), false),
+            Some((layer, _)) => ((self.state.names.path)(layer), true),
+            None => ((self.state.names.path)(&self.path), false),
         };
+        let path = path.as_str();
         let inside =
             |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('.'));
         path.is_empty() || only.iter().any(|module| inside(module, path) || (is_stack && inside(path, module)))

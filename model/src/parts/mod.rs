@@ -3,5 +3,6 @@
 pub mod clip;
 pub mod deepseek_v2;
 pub mod projector;
+pub mod qwen2_encoder;
 pub mod rows;
 pub mod sam;

@@ -5,6 +5,8 @@
 //! global [1, g², hidden] ─ image_newline after every row
 //! rows:  tiles, global, view_seperator        (the checkpoint's spelling)
 //! ```
+//!
+//! Without newlines (`DeepseekOcr2Model.get_image_features`) features follow each other tile by tile, whatever the grid.
 
 use mlx_rs::{Array, ops};
 
@@ -15,17 +17,17 @@ use crate::{
     loading::Scope,
 };
 
-/// The two learned rows between image features, \[hidden\] each.
+/// The learned rows between image features, \[hidden\] each.
 pub struct ImageRows {
-    image_newline: Param,
+    image_newline: Option<Param>,
     view_seperator: Param,
 }
 
 impl ImageRows {
-    /// Loads both rows.
-    pub fn load(scope: &Scope, hidden: i32) -> Self {
+    /// Loads both rows; or the separator alone, for features without newlines.
+    pub fn load(scope: &Scope, hidden: i32, has_newlines: bool) -> Self {
         Self {
-            image_newline: scope.param("image_newline", &[hidden]),
+            image_newline: has_newlines.then(|| scope.param("image_newline", &[hidden])),
             view_seperator: scope.param("view_separator", &[hidden]),
         }
     }
@@ -40,13 +42,20 @@ impl ImageRows {
         if let Some(tiles) = tiles {
             parts.push(self.tile_rows(tiles, grid, pass)?);
         }
-        let edge = square_edge(global)?;
-        parts.push(self.end_rows(&global.reshape(&[edge, edge, hidden])?, pass)?);
+        parts.push(if self.image_newline.is_some() {
+            let edge = square_edge(global)?;
+            self.end_rows(&global.reshape(&[edge, edge, hidden])?, pass)?
+        } else {
+            global.reshape(&[-1, hidden])?
+        });
         parts.push(self.view_seperator.to(global.dtype())?.reshape(&[1, hidden])?);
         pass.run_named(PATH, "rows", Step::Join { parts: &parts, axis: 0 })
     }
 
     fn tile_rows(&self, tiles: &Array, grid: TileGrid, pass: &Pass) -> Result<Array> {
+        if self.image_newline.is_none() {
+            return Ok(tiles.reshape(&[-1, tiles.dim(-1)])?);
+        }
         square_edge(tiles)?;
         let TileGrid { across, down } = grid;
         if across < 1 || down < 1 || tiles.dim(0) != across * down {
@@ -59,7 +68,8 @@ impl ImageRows {
     /// \[h, w, hidden\] → \[h·(w + 1), hidden\], `image_newline` after every row.
     fn end_rows(&self, x: &Array, pass: &Pass) -> Result<Array> {
         let (height, width, hidden) = (x.dim(0), x.dim(1), x.dim(2));
-        let newline = self.image_newline.to(x.dtype())?.reshape(&[1, 1, hidden])?;
+        let Some(newline) = &self.image_newline else { return Ok(x.reshape(&[height * width, hidden])?) };
+        let newline = newline.to(x.dtype())?.reshape(&[1, 1, hidden])?;
         let newlines = ops::broadcast_to(newline, &[height, 1, hidden])?;
         let rows = pass.run_named(PATH, "newlines", Step::Join { parts: &[x.clone(), newlines], axis: 1 })?;
         Ok(rows.reshape(&[height * (width + 1), hidden])?)

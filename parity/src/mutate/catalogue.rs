@@ -16,7 +16,7 @@ pub(super) struct Mutant {
     /// The PyTorch module where it must be found: the first failing taps lie in it.
     pub(super) planted_in: String,
     /// The module that shows it by itself, where it is a step of that module between those inside it.
-    pub(super) step_of: Option<&'static str>,
+    pub(super) step_of: Option<String>,
     pub(super) plan: Plan,
     /// The driver it needs to show: a fault of the cache shows only where a cache is used.
     pub(super) driver: Driver,
@@ -90,8 +90,13 @@ impl Mutant {
 
     /// It is a step of `module`, between the modules inside it: none of those is wrong by itself.
     pub(super) fn between(mut self, module: &'static str) -> Self {
-        self.step_of = Some(module);
+        self.step_of = Some(module.to_owned());
         self
+    }
+
+    /// With modules called as the recorded class calls them.
+    pub(super) fn renamed(self, names: fn(&str) -> String) -> Self {
+        Self { planted_in: names(&self.planted_in), step_of: self.step_of.map(|module| names(&module)), ..self }
     }
 
     /// It changes nothing where `holds`.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     catalogue::Mutant,
-    facts::{CLIP, Facts, SAM},
+    facts::{CLIP, ENCODER, Facts, SAM},
 };
 use crate::fault::Fault;
 
@@ -45,6 +45,18 @@ fn vision(facts: &Facts) -> Vec<Mutant> {
                 .impossible_if(clip.heads % 2 != 0, "the number of heads is odd"),
         );
     }
+    if facts.encoder.is_some() {
+        let larger = times(facts, ENCODER, "rms_norm_eps", 10.0);
+        let layer = "model.qwen2_model.model.model.layers.0";
+        let normed = format!("{layer}.input_layernorm");
+        all.push(fault("the encoder's eps ten times larger", &normed, ENCODER, &[("rms_norm_eps", larger)]));
+        let rotary = "model.qwen2_model.model.model.rotary_emb";
+        let one_pair = facts.encoder.as_ref().is_some_and(|encoder| encoder.head_dim() == 2);
+        all.push(
+            fault("the encoder's rotary base 10000", rotary, ENCODER, &[("rope_theta", json!(10_000.0))])
+                .unless(one_pair, "a head has one pair, which turns by the position itself"),
+        );
+    }
     if facts.sam.is_some() {
         let larger = times(facts, SAM, eps, 10.0);
         all.push(fault("SAM's eps ten times larger", "model.sam_model.blocks.0.norm1", SAM, &[(eps, larger)]));
@@ -53,7 +65,9 @@ fn vision(facts: &Facts) -> Vec<Mutant> {
 }
 
 fn decoder(facts: &Facts, language: &LanguageConfig) -> Vec<Mutant> {
-    let attention = "model.layers.0.self_attn";
+    // Where the rotary tables are shown before the layers, there.
+    let own = facts.junction.positions;
+    let attention = if own.ends_with(".rotary_emb") { own } else { "model.layers.0.self_attn" };
     let (heads, width) = (language.num_attention_heads, language.hidden_size);
     let is_odd = heads < 1 || width % (2 * heads) != 0 || (width / (2 * heads)) % 2 != 0;
     let more =

@@ -2,9 +2,12 @@
 
 use mlxport_model::{
     Facts as ModelFacts, Prompt,
-    contract::Module,
+    contract::{Junction, Module},
     loading::config,
-    parts::{clip::ClipConfig, deepseek_v2::LanguageConfig, projector::ProjectorConfig, sam::SamConfig},
+    parts::{
+        clip::ClipConfig, deepseek_v2::LanguageConfig, projector::ProjectorConfig, qwen2_encoder::Qwen2Config,
+        sam::SamConfig,
+    },
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -19,6 +22,7 @@ pub(super) struct Facts {
     pub(super) language: Option<LanguageConfig>,
     pub(super) sam: Option<SamConfig>,
     pub(super) clip: Option<ClipConfig>,
+    pub(super) encoder: Option<Qwen2Config>,
     pub(super) projector: Option<ProjectorConfig>,
     /// Patches per side of every view, tiles first.
     pub(super) sam_grids: Vec<i32>,
@@ -26,6 +30,10 @@ pub(super) struct Facts {
     pub(super) tiles: Option<(i32, i32)>,
     pub(super) is_split: bool,
     pub(super) has_newlines: bool,
+    /// Where image features meet embeddings, and what is seen first.
+    pub(super) junction: Junction,
+    /// From released module paths, which the catalogue is written with, to those of the class that was recorded.
+    pub(super) names: fn(&str) -> String,
 }
 
 impl Facts {
@@ -38,20 +46,24 @@ impl Facts {
         prompt: &Prompt,
     ) -> Result<Self> {
         let config: Value = config::read(dir, &[]).map_err(mlxport_model::Error::from)?;
-        let sam: Option<SamConfig> = part(&config, SAM).filter(|_| modules.contains_key("model.sam_model"));
+        let has = |path: &str| modules.contains_key((model.names)(path).as_str());
+        let sam: Option<SamConfig> = part(&config, SAM).filter(|_| has("model.sam_model"));
         let patch = sam.as_ref().map_or(1, |sam| sam.patch_size).max(1);
         let views = prompt.image.iter().flat_map(|image| image.tiles.iter().chain([&image.global]));
         let sam_grids = views.map(|view| view.dim(1) / patch).collect();
         let tiles = prompt.image.as_ref().filter(|image| image.tiles.is_some());
         Ok(Self {
             language: part(&config, "/language_config"),
-            clip: part(&config, CLIP).filter(|_| modules.contains_key("model.vision_model.pre_layrnorm")),
+            clip: part(&config, CLIP).filter(|_| has("model.vision_model.pre_layrnorm")),
+            encoder: part(&config, ENCODER),
             projector: part(&config, "/projector_config"),
             sam,
             sam_grids,
             tiles: tiles.map(|image| (image.grid.across, image.grid.down)),
             is_split: model.layout == "split",
             has_newlines: model.reading.has_newlines,
+            junction: model.junction,
+            names: model.names,
             config,
         })
     }
@@ -109,6 +121,7 @@ impl Facts {
 /// Where config.json has the image encoders' sizes.
 pub(super) const SAM: &str = "/vision_config/width/sam_vit_b";
 pub(super) const CLIP: &str = "/vision_config/width/clip-l-14-224";
+pub(super) const ENCODER: &str = "/vision_config/width/qwen2-0-5b";
 
 fn part<C: DeserializeOwned>(config: &Value, pointer: &str) -> Option<C> {
     serde_json::from_value(config.pointer(pointer)?.clone()).ok()

@@ -3,7 +3,7 @@
 use mlxport_model::{
     backend::resample::{Bicubic, LinearMode},
     contract::{Operation, Scoring},
-    parts::deepseek_v2::LanguageConfig,
+    parts::{deepseek_v2::LanguageConfig, qwen2_encoder::Qwen2Config},
 };
 
 use super::{catalogue::Mutant, facts::Facts};
@@ -22,12 +22,14 @@ const LAYERS: Place = Place::below("model.layers.", "");
 const ATTENTION: Place = Place::below("model.layers.", ".self_attn");
 const EXPERTS: Place = Place::below("model.layers.", ".mlp");
 
+const NO_CLIP: &str = "there is no CLIP";
 const NOT_RESAMPLED: &str = "every view has the table's own grid: nothing is resampled";
 
 /// SAM and CLIP.
 pub(super) fn vision(facts: &Facts) -> Vec<Mutant> {
     let mut all = if facts.sam.is_some() { sam(facts) } else { Vec::new() };
     all.extend(facts.clip.iter().flat_map(|clip_config| clip(facts, clip_config.heads)));
+    all.extend(facts.encoder.iter().flat_map(encoder));
     all
 }
 
@@ -152,19 +154,64 @@ fn clip(facts: &Facts, heads: i32) -> Vec<Mutant> {
     ]
 }
 
+/// The encoder of image tokens and queries.
+fn encoder(config: &Qwen2Config) -> Vec<Mutant> {
+    let (tower, layer) = ("model.qwen2_model", "model.qwen2_model.model.model.layers.0");
+    let attention = format!("{layer}.self_attn");
+    let fault = |name, planted_in: &str, at, edit| Mutant::steps(name, planted_in, at, edit);
+    let (each, one) = (Place::below("model.qwen2_model.model.", ".self_attn"), Place::is(tower));
+    vec![
+        fault("queries before the image tokens", tower, one.named("queries"), Edit::By(steps::joined_backwards)),
+        fault("image tokens come out, not queries", tower, one, Edit::By(steps::taken_from_first)),
+        fault("image tokens see queries, and queries all", &attention, each, Edit::By(steps::mask_missing)),
+        fault("image tokens see only those before them", &attention, each, Edit::By(steps::mask_causal)),
+        fault("the encoder's rotation pairs neighbours", &attention, each, Edit::By(steps::rotated_neighbours))
+            .unless(config.head_dim() == 2, "a head has one pair"),
+        fault("the encoder's queries not rotated", &attention, each, Edit::By(steps::queries_not_rotated)),
+        fault("the encoder's key heads tiled, not repeated", &attention, each, Edit::By(steps::key_heads_tiled))
+            .unless(
+                config.kv_heads == config.heads || config.kv_heads == 1,
+                "each key head has one query head, or all",
+            ),
+        fault("the encoder's scores not scaled", &attention, each, Edit::By(steps::scores_unscaled)),
+        fault(
+            "the encoder's positions from one",
+            "model.qwen2_model.model.model.rotary_emb",
+            Place::is("model.qwen2_model.model.model"),
+            Edit::By(steps::numbered_from_one),
+        )
+        .between("model.qwen2_model.model.model"),
+        fault(
+            "the encoder's residual taken after the norm",
+            layer,
+            Place::is("model.qwen2_model.model.model.layers.0").named("attention"),
+            Edit::By(steps::residual_from_norm),
+        ),
+        fault(
+            "GELU for the encoder's SiLU",
+            &format!("{layer}.mlp"),
+            Place::below("model.qwen2_model.model.", ".act_fn"),
+            Edit::Function(Operation::Gelu),
+        ),
+    ]
+}
+
 /// Between the encoders and the decoder.
 pub(super) fn assembly(facts: &Facts) -> Vec<Mutant> {
     let no_tiles = facts.tiles.is_none();
     let one_line = facts.tiles.is_none_or(|(across, down)| across == 1 || down == 1);
-    let (projector, rows) = ("model.projector", "model.layers.0.input_layernorm");
+    let (features, rows) = (facts.junction.encoded, facts.junction.point);
     let fault = |name, planted_in: &str, at, edit| {
         Mutant::steps(name, planted_in, at, edit).impossible_if(facts.sam_grids.is_empty(), "the prompt has no picture")
     };
     vec![
-        fault("SAM's features before CLIP's", projector, MODEL.named("features"), Edit::By(steps::joined_backwards)),
-        fault("the class row kept, the last row dropped", projector, MODEL, Edit::By(steps::taken_from_first)),
+        fault("SAM's features before CLIP's", features, MODEL.named("features"), Edit::By(steps::joined_backwards))
+            .impossible_if(facts.clip.is_none(), NO_CLIP),
+        fault("the class row kept, the last row dropped", features, MODEL, Edit::By(steps::taken_from_first))
+            .impossible_if(facts.clip.is_none(), NO_CLIP),
         fault("tiles in column order", rows, MODEL, Edit::By(steps::laid_by_columns))
             .unless(no_tiles, "no tiles")
+            .impossible_if(!facts.has_newlines, "tiles follow each other, whatever the grid")
             .unless(one_line, "tiles in one line have one order"),
         fault("newline at the start of a row", rows, MODEL.named("newlines"), Edit::By(steps::joined_backwards))
             .impossible_if(!facts.has_newlines, "rows end with no newline"),
@@ -192,7 +239,7 @@ pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
         fault("rotation pairs neighbours", attention, ATTENTION, Edit::By(steps::rotated_neighbours)),
         fault("rotation the other way round", attention, ATTENTION, Edit::By(steps::rotated_reversed)),
         fault("queries not rotated", attention, ATTENTION, Edit::By(steps::queries_not_rotated)),
-        fault("positions from one", "model.layers.0", MODEL, Edit::By(steps::numbered_from_one)),
+        fault("positions from one", facts.junction.positions, MODEL, Edit::By(steps::numbered_from_one)),
         fault("key heads tiled, not repeated", attention, ATTENTION, Edit::By(steps::key_heads_tiled)).unless(
             !facts.has_groups() || language.num_key_value_heads == 1,
             "each key head has one query head, or all",
@@ -213,7 +260,7 @@ pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
             Edit::By(steps::cache_stale),
         )
         .with(Driver::InChunks(7)),
-        fault("positions start anew in every chunk", "model.layers.0", MODEL, Edit::By(steps::numbered_anew))
+        fault("positions start anew in every chunk", facts.junction.positions, MODEL, Edit::By(steps::numbered_anew))
             .with(Driver::InChunks(7)),
     ];
     all.extend(routing(facts, language));

@@ -4,7 +4,7 @@ use mlx_rs::{Array, Dtype, ops};
 use mlxport_model::{
     Result,
     loading::{Edit, WeightEdit},
-    parts::{deepseek_v2::LanguageConfig, projector::ProjectorType},
+    parts::{deepseek_v2::LanguageConfig, projector::ProjectorType, qwen2_encoder::Qwen2Config},
 };
 
 use super::{catalogue::Mutant, facts::Facts};
@@ -16,6 +16,7 @@ const SPLIT: &str = "this layout has query, key and value apart";
 pub(super) fn vision(facts: &Facts) -> Vec<Mutant> {
     let mut all = if facts.sam.is_some() { sam(facts) } else { Vec::new() };
     all.extend(facts.clip.iter().flat_map(|_| clip(facts)));
+    all.extend(facts.encoder.iter().flat_map(encoder));
     let Some(projector) = &facts.projector else { return all };
     let is_linear = projector.projector_type == ProjectorType::Linear;
     let several = "the projector is not one linear layer";
@@ -23,10 +24,11 @@ pub(super) fn vision(facts: &Facts) -> Vec<Mutant> {
         Mutant::map("the projector's bias dropped", "model.projector.layers", "projector.layers.bias", zeros)
             .impossible_if(!is_linear, several),
         Mutant::map("the projector's input halves exchanged", "model.projector", "projector.layers.weight", half_turn)
-            .impossible_if(!is_linear, several),
+            .impossible_if(!is_linear, several)
+            .impossible_if(facts.clip.is_none(), "one encoder's features"),
         Mutant::exchange(
             "newline and separator exchanged",
-            "model.layers.0.input_layernorm",
+            facts.junction.point,
             vec![("image_newline".into(), "view_separator".into())],
         )
         .impossible_if(facts.sam_grids.is_empty(), "the prompt has no picture")
@@ -85,6 +87,44 @@ fn clip(facts: &Facts) -> Vec<Mutant> {
     ];
     all.extend(packed(facts, "CLIP", &layer("self_attn.qkv_proj"), &key("self_attn.qkv_proj")));
     all
+}
+
+/// The encoder of image tokens and queries.
+fn encoder(config: &Qwen2Config) -> Vec<Mutant> {
+    let module = |name: &str| format!("model.qwen2_model.model.model.layers.0.{name}");
+    let key = |name: &str| format!("vision_model.qwen2_encoder.layers.0.{name}");
+    let map = |name, at: &str, tensor: &str, edit| Mutant::map(name, module(at), key(&format!("{at}.{tensor}")), edit);
+    let exchange = |name, planted_in: &str, a: &str, b: &str| {
+        Mutant::exchange(name, module(planted_in), vec![(key(&format!("{a}.weight")), key(&format!("{b}.weight")))])
+    };
+    let grouped = config.kv_heads != config.heads;
+    let bank = |name: &str| format!("vision_model.qwen2_encoder.{name}");
+    vec![
+        map("the encoder's query bias dropped", "self_attn.q_proj", "bias", zeros),
+        map("the encoder's key bias dropped", "self_attn.k_proj", "bias", zeros),
+        map("the encoder's value bias dropped", "self_attn.v_proj", "bias", zeros),
+        map("a square encoder weight transposed", "self_attn.o_proj", "weight", transposed),
+        exchange("the encoder's q and k exchanged", "self_attn.q_proj", "self_attn.q_proj", "self_attn.k_proj")
+            .impossible_if(grouped, "keys have fewer heads than queries"),
+        exchange("the encoder's k and v exchanged", "self_attn.k_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        exchange("the encoder's norms exchanged", "input_layernorm", "input_layernorm", "post_attention_layernorm"),
+        exchange("the encoder's gate and up exchanged", "mlp", "mlp.gate_proj", "mlp.up_proj"),
+        Mutant::new(
+            "the queries' rows off by one",
+            "model.qwen2_model",
+            Fault::Weights(
+                ["query_768", "query_1024"]
+                    .map(|name| WeightEdit { key: bank(name), edit: Edit::Map(rolled) })
+                    .to_vec(),
+            ),
+        ),
+        Mutant::map(
+            "the encoder's last norm plus one",
+            "model.qwen2_model.model.model.norm",
+            bank("norm.weight"),
+            plus_one,
+        ),
+    ]
 }
 
 /// Query, key and value in the wrong order; in one tensor (`packed`), or beside it as `q_proj`, `k_proj`, `v_proj`.

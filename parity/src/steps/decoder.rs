@@ -15,6 +15,12 @@ pub fn mask_missing(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
     inner.run(at, Step::Attend { q, k, v, scale, mask: Mask::None })
 }
 
+/// Every token sees only those before it and itself.
+pub fn mask_causal(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
+    let Step::Attend { q, k, v, scale, .. } = step else { return inner.run(at, step) };
+    inner.run(at, Step::Attend { q, k, v, scale, mask: Mask::Causal })
+}
+
 /// Every token sees the next one, too.
 pub fn mask_sees_next(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
     let Step::Attend { q, k, v, scale, .. } = step else { return inner.run(at, step) };

@@ -3,3 +3,4 @@
 mod cache;
 mod engine;
 mod tuned;
+mod window;

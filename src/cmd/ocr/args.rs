@@ -1,9 +1,10 @@
 //! Flags of `mlxport ocr`, and what they mean to the model: the prompt, what may not repeat, how many pages at a time.
 
-use std::{ops::RangeInclusive, path::PathBuf};
+use std::{collections::HashSet, ops::RangeInclusive, path::PathBuf};
 
 use mlxport_model::{
     LoadOptions,
+    contract::Reading,
     decoding::{NoRepeatNgram, Options},
 };
 use mlxport_ocr::{Decoding, Mode, pdf};
@@ -27,9 +28,9 @@ pub struct Args {
     /// The converted model's directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// How pages are cut and scaled
-    #[arg(long, value_enum, default_value = "gundam")]
-    pub mode: ModeName,
+    /// How pages are cut and scaled [default: gundam; several pages in one prompt: base, where the model's release has it so]
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeName>,
     #[command(flatten)]
     pub asked: Asked,
     /// Where results go; pages that are there, of the same source, model and settings, are not done again. Each page: DIR/PAGE/result.mmd (Markdown), result_ori.mmd (as
@@ -92,6 +93,9 @@ pub struct Args {
     /// Print one JSON object on stdout: text, references with boxes, and tokens of every page
     #[arg(long)]
     pub json: bool,
+    /// How the model's release reads pages, once the model is known.
+    #[arg(skip)]
+    pub reading: Option<Reading>,
 }
 
 /// When a text ends, and what may not be said twice.
@@ -100,7 +104,7 @@ pub struct Rules {
     /// The most tokens per page
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
-    /// No sequence of N tokens twice; 0: no rule. Where nothing is said, the release's: 20 for images; 20 in a window of 50 for
+    /// No sequence of N tokens twice; 0: no rule. Where nothing is said, the release's, for DeepSeek-OCR: 20 for images; 20 in a window of 50 for
     /// documents and 40 in one of 90 for --format eval, <td> and </td> exempt
     #[arg(long, value_name = "N")]
     no_repeat_ngram: Option<usize>,
@@ -168,12 +172,18 @@ impl Ranges {
 }
 
 impl Args {
+    /// The same flags, read as the model's release reads pages where they say nothing.
+    #[must_use]
+    pub fn knowing(&self, reading: Reading) -> Self {
+        Self { reading: Some(reading), ..self.clone() }
+    }
+
     /// The prompt for `images` pages, in its template.
     ///
     /// # Errors
     /// When it has not one `<image>` for each.
     pub fn prompt(&self, images: usize) -> anyhow::Result<String> {
-        let prompt = self.asked.prompt(images);
+        let prompt = self.asked.prompt_or(images, self.reading.as_ref());
         let placeholders = prompt.matches(mlxport_ocr::IMAGE_TOKEN).count();
         if placeholders != images {
             return Err(mlxport_ocr::OcrError::Placeholders { placeholders, images }.into());
@@ -183,7 +193,8 @@ impl Args {
 
     /// The mode.
     pub fn mode(&self) -> Mode {
-        Mode::from(self.mode)
+        let several = self.together && self.reading.as_ref().is_some_and(|reading| reading.several_without_tiles);
+        self.mode.map_or(if several { Mode::Base } else { Mode::Gundam }, Mode::from)
     }
 
     /// How a page is decoded.
@@ -191,7 +202,7 @@ impl Args {
         Options {
             max_tokens: self.rules.max_tokens as usize,
             stop: vec![END_OF_SENTENCE_ID],
-            no_repeat: self.rules.no_repeat(self.format, kind),
+            no_repeat: self.usual_rule().or_else(|| self.rules.no_repeat(self.format, kind)),
             ..Options::default()
         }
     }
@@ -209,6 +220,14 @@ impl Args {
             (None, Device::Gpu) => "usual on a GPU",
             (None, _) => "usual on a CPU",
         }
+    }
+
+    /// The rule that the model's release always reads by, where nothing else is said.
+    fn usual_rule(&self) -> Option<NoRepeatNgram> {
+        let usual = self.reading.as_ref()?.no_repeat.filter(|_| self.rules.no_repeat_ngram.is_none())?;
+        let window = if self.together { usual.window_of_several } else { usual.window };
+        let (window, counts_prompt) = (Some(window), usual.counts_prompt);
+        Some(NoRepeatNgram { size: usual.size, window, counts_prompt, exempt: HashSet::new() })
     }
 
     /// Pages decoded together.
@@ -230,12 +249,14 @@ impl Args {
 impl Rules {
     fn no_repeat(&self, format: Format, kind: Kind) -> Option<NoRepeatNgram> {
         let serving = |size, window| {
-            Some(NoRepeatNgram { size, window: Some(window), exempt: TABLE_CELL_IDS.into_iter().collect() })
+            let exempt = TABLE_CELL_IDS.into_iter().collect();
+            Some(NoRepeatNgram { size, window: Some(window), counts_prompt: false, exempt })
         };
         match (self.no_repeat_ngram, format, kind) {
             (Some(0), ..) => None,
             (Some(size), ..) => {
-                Some(NoRepeatNgram { size, window: self.window, exempt: self.exempt.iter().copied().collect() })
+                let exempt = self.exempt.iter().copied().collect();
+                Some(NoRepeatNgram { size, window: self.window, counts_prompt: false, exempt })
             }
             (None, Format::Eval, _) => serving(40, 90),
             (None, Format::Markdown, Kind::Document) => serving(20, 50),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mlxport_model::{Image, Model, Prompt, TileGrid, decoding::Engine};
-use mlxport_ocr::{Inputs, TILE};
+use mlxport_ocr::Inputs;
 
 use super::{args::Args, pages::Ready};
 
@@ -131,7 +131,7 @@ impl<'a> Batch<'a> {
 
 /// What the model is given: a prompt with its first picture, and the pictures that follow.
 pub fn given(inputs: &Inputs) -> anyhow::Result<(Prompt, Vec<Image>)> {
-    let (view, tile) = (3 * inputs.side * inputs.side, 3 * TILE * TILE);
+    let (view, tile) = (3 * inputs.side * inputs.side, 3 * inputs.tile * inputs.tile);
     let mut tiles = if inputs.tile_count == 0 { &[][..] } else { &inputs.images_crop };
     let mut images = Vec::new();
     // The release takes views whose values sum to 0 for none at all.
@@ -141,7 +141,7 @@ pub fn given(inputs: &Inputs) -> anyhow::Result<(Prompt, Vec<Image>)> {
         let (own, others) = tiles.split_at_checked(count * tile).unwrap_or((tiles, &[]));
         tiles = others;
         let grid = TileGrid { across: i32::try_from(grid[0])?, down: i32::try_from(grid[1])? };
-        images.push(Image::from_nchw(whole, inputs.side, own, TILE, grid)?);
+        images.push(Image::from_nchw(whole, inputs.side, own, inputs.tile, grid)?);
     }
     let mut images = images.into_iter();
     let input_ids = inputs.input_ids.iter().map(|&id| i32::try_from(id)).collect::<Result<_, _>>()?;

@@ -98,6 +98,7 @@ fn read(args: &Args) -> anyhow::Result<ExitCode> {
     }
     refuse_other_token_counts(&args.model)?;
     let run = record::Run::of(&args.model, args.tokenizer.as_ref())?;
+    let args = &args.knowing(mlxport_model::registry::facts(&args.model)?.reading);
     let prompter = Arc::new(tokenizer(&args.model, args.tokenizer.as_ref())?);
     let stop = stop_when_asked().context("listening for signals")?;
     args.device.begin()?;

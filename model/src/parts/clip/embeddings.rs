@@ -12,7 +12,7 @@ use crate::{
     contract::{Module, Pass, Site, Step, TorchLayout},
     error::{Error, Result},
     layers::Embedding,
-    loading::Scope,
+    loading::{Class, Scope},
 };
 
 /// Class token, features and positions (`CLIPVisionEmbeddings`).
@@ -23,6 +23,7 @@ pub struct Embeddings {
     /// In the checkpoint, unused: SAM's features take the patches' place.
     _patch_embedding: Param,
     num_positions: i32,
+    class: Class,
     /// The position table as resampled for a grid.
     tables: Kept<(i32, Dtype)>,
 }
@@ -36,6 +37,7 @@ impl Embeddings {
             position_embedding: Embedding::load(&scope.child("position_embedding"), positions, width),
             _patch_embedding: scope.child("patch_embedding").param("weight", &[width, patch, patch, 3]),
             num_positions: positions,
+            class: scope.class(),
             tables: Kept::default(),
         }
     }
@@ -45,7 +47,7 @@ impl Embeddings {
     /// # Errors
     /// When the features do not fit the width.
     pub(crate) fn forward(&self, pixels: &Array, features: &Array, pass: &Pass) -> Result<Array> {
-        self.site.run(pass, &[pixels, features], || {
+        self.site.run(pass, given(self.class, &[pixels, features]), || {
             let (batch, grid, width) = (features.dim(0), features.dim(1), features.dim(3));
             let patches = self.site.step(pass, Step::Flatten { x: features })?;
             let class = self.class_embedding.to(features.dtype())?;
@@ -60,8 +62,12 @@ impl Embeddings {
     fn positions(&self, grid: i32, x: &Array, pass: &Pass) -> Result<Array> {
         let ids: Vec<i32> = (0..self.num_positions).collect();
         let ids = Array::from_slice(&ids, &[1, self.num_positions]);
-        let table = self.position_embedding.forward(&ids, x.dtype(), pass)?;
-        if grid * grid + 1 == self.num_positions {
+        let is_resampled = grid * grid + 1 != self.num_positions;
+        // transformers resamples the weight itself and does not call the module then.
+        let unheard = pass.unheard();
+        let is_called = !is_resampled || self.class == Class::Release;
+        let table = self.position_embedding.forward(&ids, x.dtype(), if is_called { pass } else { &unheard })?;
+        if !is_resampled {
             return Ok(table);
         }
         self.tables.get_or(pass.keeps(), (grid, x.dtype()), || self.resampled(&table, (grid, x.dtype()), pass))
@@ -83,7 +89,7 @@ impl Module for Embeddings {
 
     fn call(&self, inputs: &[Array], pass: &Pass) -> Result<Array> {
         self.site.isolated(inputs, |x| {
-            let (pixels, features) = two(&self.site, x)?;
+            let (pixels, features) = two(&self.site, self.class, x)?;
             self.forward(pixels, features, pass)
         })
     }
@@ -93,10 +99,19 @@ impl Module for Embeddings {
     }
 }
 
-/// Pixels and features, as PyTorch passes them.
-pub(crate) fn two<'a>(site: &Site, inputs: &'a [Array]) -> Result<(&'a Array, &'a Array)> {
-    match inputs {
-        [a, b, ..] => Ok((a, b)),
+/// Pixels and features, as PyTorch passes them; transformers passes the features alone, which then stand for both.
+pub(crate) fn two<'a>(site: &Site, class: Class, inputs: &'a [Array]) -> Result<(&'a Array, &'a Array)> {
+    match (class, inputs) {
+        (Class::Release, [pixels, features, ..]) => Ok((pixels, features)),
+        (Class::Transformers, [features, ..]) => Ok((features, features)),
         _ => Err(Error::input(site.path(), "pixels and SAM features", format!("{} inputs", inputs.len()))),
+    }
+}
+
+/// What a module of `class` is given of pixels and features.
+pub(crate) fn given<'a>(class: Class, both: &'a [&'a Array; 2]) -> &'a [&'a Array] {
+    match class {
+        Class::Release => both,
+        Class::Transformers => &both[1..],
     }
 }

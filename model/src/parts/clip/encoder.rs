@@ -4,14 +4,14 @@ use mlx_rs::Array;
 
 use super::{
     config::ClipConfig,
-    embeddings::{Embeddings, two},
+    embeddings::{Embeddings, given, two},
     layer::TransformerBlock,
 };
 use crate::{
     contract::{Module, Pass, Site, TorchLayout, one},
     error::Result,
     layers::{LayerNorm, Views},
-    loading::{Layout, Scope},
+    loading::{Class, Layout, Scope},
 };
 
 /// The encoder: (pixels \[N, S, S, 3\], SAM features \[N, g, g, width\]) → \[N, g² + 1, width\].
@@ -20,6 +20,7 @@ pub struct ClipEncoder {
     embeddings: Embeddings,
     pre_layrnorm: LayerNorm,
     transformer: Transformer,
+    class: Class,
 }
 
 impl ClipEncoder {
@@ -30,6 +31,7 @@ impl ClipEncoder {
             embeddings: Embeddings::load(&scope.child("embeddings"), config),
             pre_layrnorm: LayerNorm::load(&scope.child("pre_layrnorm"), config.width, config.layer_norm_eps),
             transformer: Transformer::load(&scope.child("transformer"), config, layout),
+            class: scope.class(),
         }
     }
 
@@ -38,7 +40,7 @@ impl ClipEncoder {
     /// # Errors
     /// When the features do not fit the width.
     pub fn forward(&self, pixels: &Array, features: &Array, pass: &Pass) -> Result<Array> {
-        self.site.run(pass, &[pixels, features], || {
+        self.site.run(pass, given(self.class, &[pixels, features]), || {
             let x = self.embeddings.forward(pixels, features, pass)?;
             self.encode(&x, &Views::single(&x), pass)
         })
@@ -69,7 +71,7 @@ impl Module for ClipEncoder {
 
     fn call(&self, inputs: &[Array], pass: &Pass) -> Result<Array> {
         self.site.isolated(inputs, |x| {
-            let (pixels, features) = two(&self.site, x)?;
+            let (pixels, features) = two(&self.site, self.class, x)?;
             self.forward(pixels, features, pass)
         })
     }

@@ -1,14 +1,14 @@
 //! One layer: full attention and an MLP.
 
-use mlx_rs::Array;
+use mlx_rs::{Array, ops};
 
 use super::config::ClipConfig;
 use crate::{
-    backend::kernels,
+    backend::{Matrix, kernels},
     contract::{Mask, Module, Operation, Pass, Site, Step, one},
     error::Result,
-    layers::{LayerNorm, Linear, Views},
-    loading::{Layout, Scope},
+    layers::{Activation, LayerNorm, Linear, Views},
+    loading::{Class, Layout, Scope},
 };
 
 /// One layer (`NoTPTransformerBlock`).
@@ -60,10 +60,54 @@ impl Module for TransformerBlock {
     }
 }
 
+/// What makes queries, keys and values.
+enum Projection {
+    /// One layer.
+    Joined(Linear),
+    /// One each, as transformers has them.
+    Apart(Box<[Linear; 3]>),
+}
+
+impl Projection {
+    fn load(scope: &Scope, width: i32, layout: Layout) -> Self {
+        let names = ["q_proj", "k_proj", "v_proj"];
+        if scope.class() == Class::Release {
+            let parts = (layout == Layout::Split).then_some(names);
+            return Self::Joined(Linear::load_packed(&scope.child("qkv_proj"), parts, width, 3 * width));
+        }
+        if layout == Layout::Split {
+            return Self::Apart(Box::new(names.map(|name| Linear::load(&scope.child(name), width, width, true))));
+        }
+        let packed = scope.child("qkv_proj");
+        let [[q, k, v], [q_bias, k_bias, v_bias]] =
+            [packed.thirds("weight", &[3 * width, width]), packed.thirds("bias", &[3 * width])];
+        let part = |at: usize, weight, bias| Linear::with_bias(&scope.child(names[at]), Matrix::Floats(weight), bias);
+        Self::Apart(Box::new([part(0, q, q_bias), part(1, k, k_bias), part(2, v, v_bias)]))
+    }
+
+    /// Queries, keys and values side by side: \[N, T, width\] → \[N, T, 3·width\].
+    fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
+        match self {
+            Self::Joined(all) => all.forward(x, pass),
+            Self::Apart(each) => {
+                let parts = each.iter().map(|part| part.forward(x, pass)).collect::<Result<Vec<_>>>()?;
+                Ok(ops::concatenate(&parts, -1)?)
+            }
+        }
+    }
+
+    fn modules(&self) -> Vec<&dyn Module> {
+        match self {
+            Self::Joined(all) => vec![all],
+            Self::Apart(each) => each.iter().map(|part| part as &dyn Module).collect(),
+        }
+    }
+}
+
 /// Full attention over the sequence (`NoTPAttention`): \[N, T, width\] → the same.
 pub struct Attention {
     site: Site,
-    qkv_proj: Linear,
+    project: Projection,
     out_proj: Linear,
     heads: i32,
     head_dim: i32,
@@ -72,10 +116,9 @@ pub struct Attention {
 impl Attention {
     fn load(scope: &Scope, config: &ClipConfig, layout: Layout) -> Self {
         let (width, heads) = (config.width, config.heads);
-        let parts = (layout == Layout::Split).then_some(["q_proj", "k_proj", "v_proj"]);
         Self {
             site: scope.site(),
-            qkv_proj: Linear::load_packed(&scope.child("qkv_proj"), parts, width, 3 * width),
+            project: Projection::load(scope, width, layout),
             out_proj: Linear::load(&scope.child("out_proj"), width, width, true),
             heads,
             head_dim: width / heads,
@@ -84,7 +127,7 @@ impl Attention {
 
     fn forward(&self, x: &Array, views: &Views, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[x], || {
-            let qkv = self.qkv_proj.forward(x, pass)?;
+            let qkv = self.project.forward(x, pass)?;
             self.out_proj.forward(&views.each(&qkv, |qkv| self.attend(qkv, pass))?, pass)
         })
     }
@@ -110,7 +153,7 @@ impl Module for Attention {
     }
 
     fn children(&self) -> Vec<&dyn Module> {
-        vec![&self.qkv_proj, &self.out_proj]
+        self.project.modules().into_iter().chain([&self.out_proj as &dyn Module]).collect()
     }
 
     fn operations(&self) -> Vec<Operation> {
@@ -118,11 +161,13 @@ impl Module for Attention {
     }
 }
 
-/// fc2(quick_gelu(fc1(x))) (`NoTPFeedForward`); the activation is a function in PyTorch and has no tap.
+/// fc2(quick_gelu(fc1(x))) (`NoTPFeedForward`); the activation is a function in the release and has no tap; in
+/// transformers it is a module.
 pub struct FeedForward {
     site: Site,
     fc1: Linear,
     fc2: Linear,
+    activation_fn: Option<Activation>,
 }
 
 impl FeedForward {
@@ -132,13 +177,18 @@ impl FeedForward {
             site: scope.site(),
             fc1: Linear::load(&scope.child("fc1"), width, inner, true),
             fc2: Linear::load(&scope.child("fc2"), inner, width, true),
+            activation_fn: (scope.class() == Class::Transformers)
+                .then(|| Activation::new(&scope.child("activation_fn"), Operation::QuickGelu)),
         }
     }
 
     fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
         self.site.run(pass, &[x], || {
             let inner = self.fc1.forward(x, pass)?;
-            let inner = self.site.step(pass, Step::Activate { x: &inner, function: Operation::QuickGelu })?;
+            let inner = match &self.activation_fn {
+                Some(module) => module.forward(&inner, pass)?,
+                None => self.site.step(pass, Step::Activate { x: &inner, function: Operation::QuickGelu })?,
+            };
             self.fc2.forward(&inner, pass)
         })
     }
@@ -154,10 +204,11 @@ impl Module for FeedForward {
     }
 
     fn children(&self) -> Vec<&dyn Module> {
-        vec![&self.fc1, &self.fc2]
+        let activation = self.activation_fn.iter().map(|module| module as &dyn Module);
+        [&self.fc1 as &dyn Module].into_iter().chain(activation).chain([&self.fc2 as &dyn Module]).collect()
     }
 
     fn operations(&self) -> Vec<Operation> {
-        vec![Operation::QuickGelu]
+        if self.activation_fn.is_some() { Vec::new() } else { vec![Operation::QuickGelu] }
     }
 }

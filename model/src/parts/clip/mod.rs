@@ -12,6 +12,8 @@ pub mod config;
 mod embeddings;
 mod encoder;
 mod layer;
+mod tower;
 
 pub use config::ClipConfig;
 pub use encoder::ClipEncoder;
+pub use tower::{ClipTower, both};

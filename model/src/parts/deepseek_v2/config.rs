@@ -62,6 +62,10 @@ pub struct LanguageConfig {
     pub use_mla: bool,
     /// An output head that is the token table: not supported.
     pub tie_word_embeddings: bool,
+    /// How many of the tokens generated last are seen besides the whole prompt. Only Unlimited-OCR has such a window; a number here means
+    /// nothing to another decoder.
+    #[serde(default)]
+    pub sliding_window: Option<i32>,
 }
 
 /// How the router picks experts (`MoEGate.forward`).

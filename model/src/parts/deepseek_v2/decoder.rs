@@ -8,7 +8,7 @@ use crate::{
     contract::{Kind, Module, Pass, Site, Step},
     error::Result,
     layers::{Embedding, Linear, RmsNorm, RotaryEmbedding},
-    loading::Scope,
+    loading::{Class, Scope},
 };
 
 /// Token ids to logits, with or without a cache.
@@ -19,11 +19,16 @@ pub struct Decoder {
     norm: RmsNorm,
     lm_head: Linear,
     rotary: RotaryEmbedding,
+    /// transformers has all but the head in a module of its own.
+    whole: Option<Site>,
+    /// How many of the tokens generated last are seen; none: all.
+    window: Option<i32>,
 }
 
 impl Decoder {
     /// Loads `language_model.model.*` and `language_model.lm_head`; PyTorch has them as `model.*` and `lm_head`. `dtype` is that of activations.
-    pub fn load(root: &Scope, config: &LanguageConfig, dtype: Dtype) -> Self {
+    /// `window`: how many of the tokens generated last are seen besides the whole prompt; none: all.
+    pub fn load(root: &Scope, config: &LanguageConfig, dtype: Dtype, window: Option<i32>) -> Self {
         let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
         let scope = root.enter("language_model.model", "model");
         let layer = |i| DecoderLayer::load(&scope.child(format!("layers.{i}")), config, i);
@@ -33,7 +38,9 @@ impl Decoder {
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             norm: RmsNorm::load(&scope.child("norm"), hidden, config.rms_norm_eps),
             lm_head: Linear::load(&root.enter("language_model.lm_head", "lm_head"), hidden, vocabulary, false),
-            rotary: RotaryEmbedding::new(Site::new("rotary"), config.head_dim(), config.rope_theta),
+            rotary: RotaryEmbedding::new(scope.child("rotary_emb").site(), config.head_dim(), config.rope_theta),
+            whole: (root.class() == Class::Transformers).then(|| Site::new("model.language_model")),
+            window,
         }
     }
 
@@ -51,12 +58,19 @@ impl Decoder {
     /// When the width does not fit.
     pub fn hidden(&self, embeddings: &Array, mut cache: Option<&mut KvCache>, pass: &Pass) -> Result<Array> {
         let positions = self.positions(cache.as_deref(), embeddings, pass)?;
+        if let Some(whole) = &self.whole {
+            pass.show(whole.path(), Kind::Input(0), || Ok(embeddings.clone()))?;
+            self.rotary.show(embeddings, &positions, pass)?;
+        }
         let mut x = embeddings.clone();
         for (index, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_mut().and_then(|c| c.layer(index));
             x = layer.forward(&x, &positions, layer_cache, pass)?;
         }
         let x = self.norm.forward(&x, pass)?;
+        if let Some(whole) = &self.whole {
+            pass.show(whole.path(), Kind::Output, || Ok(x.clone()))?;
+        }
         pass.show("model", Kind::Output, || Ok(x.clone()))?;
         Ok(x)
     }
@@ -73,7 +87,10 @@ impl Decoder {
 
     /// An empty cache of one sequence.
     pub fn new_cache(&self) -> KvCache {
-        KvCache::new(self.layers.len())
+        match self.window {
+            Some(window) => KvCache::with_window(self.layers.len(), window),
+            None => KvCache::new(self.layers.len()),
+        }
     }
 
     /// Where the tokens of `embeddings` \[B, T, hidden\] stand, and what they see of `cache`.
@@ -96,6 +113,7 @@ impl Decoder {
     /// Its other modules, in PyTorch's order.
     pub fn modules(&self) -> Vec<&dyn Module> {
         let layers = self.layers.iter().map(|layer| layer as &dyn Module);
-        layers.chain([&self.norm as &dyn Module, &self.lm_head]).collect()
+        let rotary = self.whole.iter().map(|_| &self.rotary as &dyn Module);
+        rotary.chain(layers).chain([&self.norm as &dyn Module, &self.lm_head]).collect()
     }
 }

@@ -10,6 +10,7 @@
 mod attention;
 pub mod config;
 mod decoder;
+mod experts;
 mod gate;
 mod layer;
 mod mlp;
@@ -18,6 +19,7 @@ mod moe;
 pub use attention::Attention;
 pub use config::{LanguageConfig, TopkMethod};
 pub use decoder::Decoder;
+pub use experts::Experts;
 pub use gate::MoeGate;
 pub use layer::DecoderLayer;
 pub use mlp::Mlp;

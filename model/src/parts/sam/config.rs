@@ -25,10 +25,18 @@ pub struct SamConfig {
     pub neck_channels: i32,
     /// Channels after each of the two stride-2 convolutions.
     pub downsample_channels: [i32; 2],
-    /// Inner width of the MLP, as a multiple of `width`.
+    /// Inner width of the MLP, as a multiple of `width`; 4 where neither is said.
+    #[serde(default = "four")]
     pub mlp_ratio: f64,
+    /// The same as a number, where the config has it so.
+    #[serde(default)]
+    pub mlp_dim: Option<i32>,
     /// Epsilon of every LayerNorm and LayerNorm2d: 1e-6.
     pub layer_norm_eps: f32,
+}
+
+fn four() -> f64 {
+    4.0
 }
 
 impl SamConfig {
@@ -39,7 +47,7 @@ impl SamConfig {
 
     /// Inner width of the MLP.
     pub fn mlp_dim(&self) -> i32 {
-        (f64::from(self.width) * self.mlp_ratio) as i32
+        self.mlp_dim.unwrap_or((f64::from(self.width) * self.mlp_ratio) as i32)
     }
 
     /// The window of block `index` in patches; `None` where it attends over the whole image.
@@ -58,6 +66,7 @@ impl SamConfig {
             ("image_size", self.image_size, LARGEST_COUNT),
             ("patch_size", self.patch_size, LARGEST_COUNT),
             ("window_size", self.window_size.max(1), LARGEST_COUNT),
+            ("mlp_dim", self.mlp_dim.unwrap_or(1), LARGEST_WIDTH),
             ("neck_channels", self.neck_channels, LARGEST_WIDTH),
             ("downsample_channels[0]", self.downsample_channels[0], LARGEST_WIDTH),
             ("downsample_channels[1]", self.downsample_channels[1], LARGEST_WIDTH),

@@ -11,7 +11,7 @@ use crate::{
     contract::{Module, Pass, Site, Step, TorchLayout, one},
     error::{Error, Result},
     layers::{Conv2d, ConvShape, Views},
-    loading::{Layout, Scope},
+    loading::{Class, Layout, Scope},
 };
 
 /// The encoder: pixels \[N, S, S, 3\] → features \[N, S/64, S/64, 1024\] (rounded up).
@@ -21,8 +21,7 @@ pub struct SamEncoder {
     pos_embed: Param,
     blocks: Vec<Block>,
     neck: Neck,
-    net_2: Conv2d,
-    net_3: Conv2d,
+    downsample: Downsample,
     /// The position table as resampled for a grid.
     tables: Kept<(i32, Dtype)>,
 }
@@ -30,8 +29,7 @@ pub struct SamEncoder {
 impl SamEncoder {
     /// Loads the encoder's weights.
     pub fn load(scope: &Scope, config: &SamConfig, layout: Layout) -> Self {
-        let (grid, [middle, output]) = (config.grid(), config.downsample_channels);
-        let down = |input, output| ConvShape { input, output, kernel: 3, stride: 2, padding: 1, bias: false };
+        let grid = config.grid();
         Self {
             site: scope.site().with_layouts(TorchLayout::Nchw, TorchLayout::Nchw),
             patch_embed: PatchEmbed::load(&scope.child("patch_embed"), config),
@@ -40,8 +38,7 @@ impl SamEncoder {
                 .map(|i| Block::load(&scope.child(format!("blocks.{i}")), config, i, layout))
                 .collect(),
             neck: Neck::load(&scope.child("neck"), config),
-            net_2: Conv2d::load(&scope.child("net_2"), down(config.neck_channels, middle)),
-            net_3: Conv2d::load(&scope.child("net_3"), down(middle, output)),
+            downsample: Downsample::load(scope, config),
             tables: Kept::default(),
         }
     }
@@ -76,7 +73,7 @@ impl SamEncoder {
         }
         let features = views.apart(&x)?.into_iter().map(|x| {
             let x = self.neck.forward(&x, pass)?;
-            self.net_3.forward(&self.net_2.forward(&x, pass)?, pass)
+            self.downsample.forward(&x, pass)
         });
         features.collect()
     }
@@ -112,7 +109,8 @@ impl Module for SamEncoder {
     fn children(&self) -> Vec<&dyn Module> {
         let mut all: Vec<&dyn Module> = vec![&self.patch_embed];
         all.extend(self.blocks.iter().map(|b| b as &dyn Module));
-        all.extend([&self.neck as &dyn Module, &self.net_2, &self.net_3]);
+        all.push(&self.neck);
+        all.extend(self.downsample.as_listed());
         all
     }
 }
@@ -149,5 +147,50 @@ impl Module for PatchEmbed {
 
     fn children(&self) -> Vec<&dyn Module> {
         vec![&self.proj]
+    }
+}
+
+/// Two convolutions of stride 2, which transformers has in a module of their own (`proj`): \[N, g, g, neck\] → \[N, g/4, g/4, channels\]
+/// (rounded up).
+pub struct Downsample {
+    site: Site,
+    net_2: Conv2d,
+    net_3: Conv2d,
+    is_module: bool,
+}
+
+impl Downsample {
+    fn load(scope: &Scope, config: &SamConfig) -> Self {
+        let [middle, output] = config.downsample_channels;
+        let down = |input, output| ConvShape { input, output, kernel: 3, stride: 2, padding: 1, bias: false };
+        Self {
+            site: scope.child("proj").site().with_layouts(TorchLayout::Nchw, TorchLayout::Nchw),
+            net_2: Conv2d::load(&scope.child("net_2"), down(config.neck_channels, middle)),
+            net_3: Conv2d::load(&scope.child("net_3"), down(middle, output)),
+            is_module: scope.class() == Class::Transformers,
+        }
+    }
+
+    fn forward(&self, x: &Array, pass: &Pass) -> Result<Array> {
+        self.site.run(pass, &[x], || self.net_3.forward(&self.net_2.forward(x, pass)?, pass))
+    }
+
+    /// As the encoder's modules list it: itself, or its convolutions.
+    fn as_listed(&self) -> Vec<&dyn Module> {
+        if self.is_module { vec![self] } else { self.children() }
+    }
+}
+
+impl Module for Downsample {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn call(&self, inputs: &[Array], pass: &Pass) -> Result<Array> {
+        self.site.isolated(inputs, |x| self.forward(one(&self.site, x)?, pass))
+    }
+
+    fn children(&self) -> Vec<&dyn Module> {
+        vec![&self.net_2, &self.net_3]
     }
 }

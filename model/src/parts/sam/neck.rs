@@ -7,7 +7,7 @@ use crate::{
     contract::{Module, Pass, Site, TorchLayout, one},
     error::Result,
     layers::{Conv2d, ConvShape, LayerNorm},
-    loading::Scope,
+    loading::{Class, Scope},
 };
 
 /// 1×1 conv, norm, 3×3 conv, norm; the checkpoint numbers them (`neck.0` to `neck.3`).
@@ -27,8 +27,10 @@ impl Neck {
             Conv2d::load(&scope.child(name), shape)
         };
         let norm = |name: &str| LayerNorm::load_2d(&scope.child(name), channels, config.layer_norm_eps);
+        // The release turns the axes before it, transformers within.
+        let input = if scope.class() == Class::Release { TorchLayout::Nchw } else { TorchLayout::Same };
         Self {
-            site: scope.site().with_layouts(TorchLayout::Nchw, TorchLayout::Nchw),
+            site: scope.site().with_layouts(input, TorchLayout::Nchw),
             conv_0: conv("0", config.width, 1, 0),
             norm_1: norm("1"),
             conv_2: conv("2", channels, 3, 1),
