@@ -99,11 +99,12 @@ fn is_usual_address(line: &str) -> bool {
         || ["repository = ", "homepage = ", "documentation = "].iter().any(|key| line.starts_with(key))
 }
 
-/// Plain text is clean; recordings, snapshots and fuzz inputs are kept as they were made.
+/// Plain text is clean; recordings, snapshots, test data and fuzz inputs are kept as they were made.
 fn whitespace(file: &SourceFile) -> Vec<Violation> {
     let Some(text) = &file.text else { return Vec::new() };
     let kept = ["fixtures/data/", "fuzz/seeds/", "fuzz/findings/"];
-    if kept.iter().any(|folder| file.path.starts_with(folder)) || extension(file) == "snap" {
+    let as_made = kept.iter().any(|folder| file.path.starts_with(folder)) || file.path.contains("/testdata/");
+    if as_made || extension(file) == "snap" {
         return Vec::new();
     }
     let mut found = Vec::new();
