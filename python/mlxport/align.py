@@ -296,10 +296,26 @@ def undo(pair: Pair, found: Aligned | None = None) -> tuple[np.ndarray, str] | N
     if given is not None and given.truth.shape == truth.shape:
         tries.append((ours - given.theirs, "the residual is added inside the port's module"))
         tries.append((ours + given.theirs, "the residual is added outside the port's module"))
+    ordered = _same_rows(ours, truth)
+    if ordered is not None:
+        tries.append((ordered, "the rows of a table are looked up in another order"))
     for made, what in tries:
         if relative_rms(made, truth) <= UNDONE:
             return made.astype(np.float32), what
     return None
+
+
+def _same_rows(ours: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
+    """The port's rows in PyTorch's order, where both have the very same rows: what is looked up, and no result of arithmetic."""
+    if truth.ndim < 2 or ours.shape != truth.shape:
+        return None
+    theirs, right = ours.reshape(-1, ours.shape[-1]), truth.reshape(-1, truth.shape[-1])
+    by_theirs, by_right = np.lexsort(theirs.T), np.lexsort(right.T)
+    if not np.array_equal(theirs[by_theirs].astype(np.float32), right[by_right].astype(np.float32)):
+        return None
+    made = np.empty_like(theirs)
+    made[by_right] = theirs[by_theirs]
+    return made.reshape(truth.shape)
 
 
 def _softmax(array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from mlxport import layout
+from mlxport.align import Pair, undo
 
 
 def test_rows_and_leading_axes_fold() -> None:
@@ -70,3 +71,11 @@ def test_a_factor_that_the_next_module_never_sees_is_no_boundary() -> None:
     right = Aligned(pairs(around))
     _settle(right, sides)
     assert right.boundaries[0]["judged_at"] == "mlp#0.out" and not right.pairs[0].fails()
+
+
+def test_rows_of_a_table_in_another_order_are_the_same_rows_and_others_are_not() -> None:
+    truth = np.random.default_rng(3).standard_normal((1, 6, 4)).astype(np.float32)
+    theirs = truth[:, [2, 0, 1, 5, 4, 3]]
+    undone = undo(Pair("embed", 0, "out", truth, truth, truth, theirs))
+    assert undone is not None and np.array_equal(undone[0], truth)
+    assert undo(Pair("embed", 0, "out", truth, truth, truth, np.roll(theirs, 1, -1))) is None
