@@ -166,11 +166,7 @@ def rotary(module: torch.nn.Module, args: tuple, made: Any) -> Any:
     if cos.ndim != 3 or cos.shape[0] != 1 or cos.shape[-1] != 2 * half or cos.dtype != torch.float32:
         return made
     scaling = float(getattr(module, "attention_scaling", 1.0))
-    unit = mx.concatenate([mx.ones((1, 1, cos.shape[1], half)), mx.zeros((1, 1, cos.shape[1], half))], axis=-1)
-    turned = mx.fast.rope(
-        unit, 2 * half, traditional=False, base=None, scale=1.0, offset=0, freqs=1.0 / to_mlx(frequencies.float())
-    )
-    table = to_torch(turned)[0] * scaling
+    table = _unit_turns(frequencies, cos.shape[1]) * scaling
     ours = [torch.cat([part, part], -1) for part in (table[..., :half], table[..., half:])]
     return tuple(ours) if alike(ours[0], cos) and alike(ours[1], sin) else made
 
@@ -180,10 +176,16 @@ def _complex_table(frequencies: torch.Tensor, made: torch.Tensor) -> torch.Tenso
     half, length = frequencies.shape[-1], made.shape[-2]
     if made.shape[-1] != half or made.dtype != torch.complex64:
         return made
+    table = _unit_turns(frequencies, length)
+    ours = torch.complex(table[..., :half].contiguous(), table[..., half:].contiguous()).reshape(made.shape)
+    return ours if alike(ours.real, made.real) and alike(ours.imag, made.imag) else made
+
+
+def _unit_turns(frequencies: torch.Tensor, length: int) -> torch.Tensor:
+    """[1, length, 2 * pairs]: what MLX's fused rotation makes of (1, 0) at positions 0, 1, …: cosines, then sines."""
+    half = frequencies.shape[-1]
     unit = mx.concatenate([mx.ones((1, 1, length, half)), mx.zeros((1, 1, length, half))], axis=-1)
     turned = mx.fast.rope(
         unit, 2 * half, traditional=False, base=None, scale=1.0, offset=0, freqs=1.0 / to_mlx(frequencies.float())
     )
-    table = to_torch(turned)[0]
-    ours = torch.complex(table[..., :half].contiguous(), table[..., half:].contiguous()).reshape(made.shape)
-    return ours if alike(ours.real, made.real) and alike(ours.imag, made.imag) else made
+    return to_torch(turned)[0]

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -180,19 +181,17 @@ FAULTS = [
 ]
 
 
-def copied(model_type: str, place: Path, fault: Fault | None) -> Path:
-    """A copy of mlx-lm's file for this type, with the fault in it."""
+def copied(model_type: str, place: Path, name: str, edits: Sequence[tuple[str, str]]) -> Path:
+    """A copy of mlx-lm's file for this type, each piece of source exchanged; a piece that is not there any more is an error."""
     spec = importlib.util.find_spec(f"mlx_lm.models.{model_type}")
     if spec is None or spec.origin is None:
         raise SystemExit(f"mlx-lm has no {model_type}")
     text = Path(spec.origin).read_text().replace("from .", "from mlx_lm.models.")
-    if fault is not None:
-        if fault.old not in text:
-            raise SystemExit(
-                f"{model_type}, {fault.name}: mlx-lm's source no longer holds {fault.old!r}: mend the fault"
-            )
-        text = text.replace(fault.old, fault.new)
-    file = place / f"port_{model_type}_{fault.name.replace(' ', '_') if fault else 'unchanged'}.py"
+    for old, new in edits:
+        if old not in text:
+            raise SystemExit(f"{model_type}, {name}: mlx-lm's source no longer holds {old!r}: look what it has now")
+        text = text.replace(old, new)
+    file = place / f"port_{model_type}_{name.replace(' ', '_')}.py"
     file.write_text(text)
     return file
 
@@ -224,7 +223,7 @@ def checked(binary: str, model_type: str, file: Path, scenarios: str) -> dict:
 
 def unchanged(binary: str, model_type: str, place: Path) -> dict:
     """What is said of a copy without a fault."""
-    said = checked(binary, model_type, copied(model_type, place, None), "prefill,decode,chunked")
+    said = checked(binary, model_type, copied(model_type, place, "unchanged", []), "prefill,decode,chunked")
     print(f"{model_type:12} unchanged: {said['verdict']}", flush=True)
     return {
         "model_type": model_type,
@@ -236,7 +235,9 @@ def unchanged(binary: str, model_type: str, place: Path) -> dict:
 
 def planted(binary: str, fault: Fault, place: Path) -> dict:
     """Whether one fault is caught, and by the right module."""
-    said = checked(binary, fault.model_type, copied(fault.model_type, place, fault), fault.scenario)
+    said = checked(
+        binary, fault.model_type, copied(fault.model_type, place, fault.name, [(fault.old, fault.new)]), fault.scenario
+    )
     first = said.get("first") or {}
     point = first.get("point", "")
     print(

@@ -23,6 +23,6 @@ def test_an_unchanged_port_passes() -> None:
 )
 def test_a_planted_fault_is_found_and_named(tmp_path: Path, name: str, cause: str) -> None:
     fault = next(f for f in mutants.FAULTS if f.model_type == "llama" and f.name == name)
-    file = mutants.copied("llama", tmp_path, fault)
+    file = mutants.copied("llama", tmp_path, fault.name, [(fault.old, fault.new)])
     said, _ = testing.check("--model-type", "llama", "--port", f"{file}:Model", "--scenarios", "prefill")
     assert said["verdict"] == "fail" and fault.module in said["first"]["point"] and cause in said["first"]["cause"]

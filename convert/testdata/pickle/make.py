@@ -30,6 +30,17 @@ NAMES = {
 }
 
 
+def with_file_names_only():
+    """The format before 1.6 keeps each module's source and where it lay: here its file's name alone, so that no machine's folders get in."""
+    found = torch.serialization.get_source_lines_and_file
+
+    def named(*args, **kwargs):
+        lines, first, file = found(*args, **kwargs)
+        return lines, first, Path(file).name
+
+    torch.serialization.get_source_lines_and_file = named
+
+
 def write_safetensors(path, tensors):
     """The tensors row-major, in the order given."""
     header, data = {}, b""
@@ -153,6 +164,7 @@ def met():
     save("met/ema.pth", {"model": plain, "ema": OrderedDict((key, tensor + 1) for key, tensor in plain.items())})
     save("met/paths.pth", {"model": plain, "args": argparse.Namespace(out=Path("runs/1")), "when": datetime.datetime(2024, 1, 2), "fraction": fractions.Fraction(1, 3)})
     save("met/whole.pt", whole())
+    with_file_names_only()
     save("met/whole_legacy.pt", whole(), _use_new_zipfile_serialization=False)
     save("met/weights.tar", plain)
     with warnings.catch_warnings():

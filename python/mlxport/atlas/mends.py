@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import importlib.util
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxport.mutants import checked
+from mlxport.mutants import checked, copied
 
 
 @dataclass(frozen=True)
@@ -101,23 +100,6 @@ MENDS = [
 ]
 
 
-def mended(mend: Mend, place: Path) -> Path:
-    """A copy of mlx-lm's file with the mend in it; a piece that is not there any more is an error."""
-    spec = importlib.util.find_spec(f"mlx_lm.models.{mend.model_type}")
-    if spec is None or spec.origin is None:
-        raise SystemExit(f"mlx-lm has no {mend.model_type}")
-    text = Path(spec.origin).read_text().replace("from .", "from mlx_lm.models.")
-    for old, new in mend.edits:
-        if old not in text:
-            raise SystemExit(
-                f"{mend.model_type}: mlx-lm's source no longer holds {old!r}: look whether it was mended there"
-            )
-        text = text.replace(old, new)
-    file = place / f"mended_{mend.model_type}.py"
-    file.write_text(text)
-    return file
-
-
 def main() -> int:
     """Checks every mend; 0 where all of them pass."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -128,7 +110,9 @@ def main() -> int:
     wanted = [mend for mend in MENDS if fnmatch.fnmatch(mend.model_type, args.only)]
 
     def passes(mend: Mend) -> bool:
-        said = checked(args.binary, mend.model_type, mended(mend, Path(place)), mend.scenarios)
+        said = checked(
+            args.binary, mend.model_type, copied(mend.model_type, Path(place), "mended", mend.edits), mend.scenarios
+        )
         first = said.get("first") or {}
         print(
             f"{mend.model_type:14} {said['verdict']:10} {first.get('point', '')} {first.get('cause') or ''}", flush=True
