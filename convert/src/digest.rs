@@ -1,20 +1,22 @@
 //! Violations for people: a count by family, and those that differ only in their numbers as one line.
 //!
+//! What is wrong with a file in the same way at many places is one line, too: an index that names a hundred keys badly is one bad index.
+//!
 //! Twenty-four layers without their norm are one thing that is wrong, not twenty-four. Nothing is dropped: counts add up, and every
 //! violation is in the list this is made from.
 
 use std::collections::HashMap;
 
-use crate::error::Violation;
+use crate::error::{Violation, ViolationKind};
 use crate::inspect::generalize;
 
-/// Violations that are the same but for the numbers in their place.
+/// Violations that are the same but for the numbers in their place, or, of files, but for their place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form<'a> {
     /// The first of them.
     pub first: &'a Violation,
-    /// Its place with `{n}` for each number.
-    pub place: String,
+    /// Its place with `{n}` for each number; `None` where places differ in more.
+    pub place: Option<String>,
     /// How many.
     pub count: usize,
 }
@@ -24,7 +26,7 @@ pub fn forms(violations: &[Violation]) -> Vec<Form<'_>> {
     let mut at = HashMap::new();
     let mut forms: Vec<Form<'_>> = Vec::new();
     for violation in violations {
-        let place = generalize(&violation.place);
+        let place = (!is_of_a_file(violation)).then(|| generalize(&violation.place));
         let same = (violation.kind, place.clone(), &violation.expected, &violation.found, &violation.rule);
         let at = *at.entry(same).or_insert(forms.len());
         match forms.get_mut(at) {
@@ -33,6 +35,13 @@ pub fn forms(violations: &[Violation]) -> Vec<Form<'_>> {
         }
     }
     forms
+}
+
+/// Whether it is about how a file is made, so that another place in it tells nothing more.
+fn is_of_a_file(violation: &Violation) -> bool {
+    use ViolationKind::{BadHeader, BadPath, DuplicateKey, IndexMismatch, TruncatedFile, Unsupported};
+    let kinds = [BadHeader, BadPath, DuplicateKey, IndexMismatch, TruncatedFile, Unsupported];
+    violation.rule.is_none() && kinds.contains(&violation.kind)
 }
 
 /// `27 violations (24 missing key, 3 wrong shape)`; families in the order in which they first come.
@@ -57,7 +66,9 @@ pub fn lines(violations: &[Violation], shown: usize, how: &str) -> String {
     for form in forms.iter().take(shown) {
         out.push_str(&format!("  {}", form.first));
         if form.count > 1 {
-            out.push_str(&format!(" [and {} more of {}]", form.count - 1, form.place));
+            let (more, what) =
+                (form.count - 1, form.place.as_ref().map_or("like it".to_owned(), |p| format!("of {p}")));
+            out.push_str(&format!(" [and {more} more {what}]"));
         }
         out.push('\n');
     }
@@ -75,6 +86,16 @@ mod tests {
 
     fn missing(key: &str, expected: &str) -> Violation {
         Violation::new(ViolationKind::MissingKey, key, expected, "nothing").by("row 3")
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_at_many_places_is_one_line() {
+        let path = |key: &str| Violation::new(ViolationKind::BadPath, format!("index: {key}"), "a name", "../x");
+        let list = [path("lm_head.weight"), path("model.norm.weight"), path("a.0.b")];
+        assert_eq!(
+            lines(&list, 9, "--all"),
+            "  bad path: index: lm_head.weight: expected a name, found ../x [and 2 more like it]\n"
+        );
     }
 
     #[test]

@@ -44,7 +44,16 @@ pub fn to_strict(text: &str) -> Cow<'_, str> {
 
 /// The value as indented text, with such numbers as Python writes them.
 pub fn to_text(value: &Value) -> String {
-    let text = format!("{value:#}");
+    unmarked(&format!("{value:#}"))
+}
+
+/// The value in one line, alike.
+pub fn to_line(value: &Value) -> String {
+    unmarked(&value.to_string())
+}
+
+/// The text with every marked text as the number it stands for.
+fn unmarked(text: &str) -> String {
     let mark = format!("\"{ESCAPED_MARK}");
     let mut parts = text.split(&*mark);
     let mut out = parts.next().unwrap_or_default().to_owned();

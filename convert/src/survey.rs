@@ -94,6 +94,7 @@ pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
         None => copied(&config, &survey.source, request),
     };
     plan.notes.extend(scan.notes);
+    survey.violations.extend(unfit_defaults(survey.checkpoint(), &violations));
     survey.violations.extend(violations);
     survey.violations.extend(survey.companions()?);
     survey.pack(request, &mut plan, recipe.as_ref().or(named.as_ref()), &opening, recipe.is_some());
@@ -119,6 +120,15 @@ fn config_of(checkpoint: &Checkpoint, may_miss: bool, notes: &mut Vec<String>) -
         return Ok(Value::Object(serde_json::Map::new()));
     }
     read_config(checkpoint)
+}
+
+/// Where the recipe's defaults stand for a config that is not there, and something is wrong, that comes first.
+fn unfit_defaults(checkpoint: &Checkpoint, violations: &[Violation]) -> Option<Violation> {
+    let is_absent = !violations.is_empty() && !checkpoint.root().join("config.json").exists();
+    is_absent.then(|| {
+        let expected = "a config beside the weights: the recipe's defaults do not fit them";
+        Violation::new(ViolationKind::MissingFile, "config.json", expected, "none")
+    })
 }
 
 /// The recipe that takes part: the named one, else the built-in one that fits. `None`: names and layouts are MLX's already, or a quantized
@@ -280,7 +290,13 @@ pub(crate) fn read_config(checkpoint: &Checkpoint) -> Result<Value, Violation> {
     if let Some(what) = stands_for(&bytes) {
         return Err(Violation::new(ViolationKind::Config, "config.json", "JSON", what));
     }
-    crate::json::parse(&bytes).map_err(|error| Violation::new(ViolationKind::Config, "config.json", "JSON", error))
+    let config = crate::json::parse(&bytes);
+    let config = config.map_err(|error| Violation::new(ViolationKind::Config, "config.json", "JSON", error))?;
+    if !config.is_object() {
+        let found = "JSON that is no object";
+        return Err(Violation::new(ViolationKind::Config, "config.json", "an object of the model's settings", found));
+    }
+    Ok(config)
 }
 
 /// Whether keys are missing or without a row: what a prefix would make of a checkpoint that fits.

@@ -375,7 +375,10 @@ fn add_tensor(scan: &mut Scan, key: String, info: TensorInfo) {
 
 /// Opens a file after making sure that it is one: opening a pipe would wait for ever.
 fn open_regular(path: &Path) -> Result<(File, u64), String> {
-    let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    let meta = std::fs::metadata(path).map_err(|error| match std::fs::read_link(path) {
+        Ok(to) => format!("a link to {}, where nothing can be read: {error}", to.display()),
+        Err(_) => error.to_string(),
+    })?;
     if !meta.is_file() {
         return Err("something that is not a regular file".into());
     }

@@ -35,6 +35,8 @@ pub enum Form {
     Gguf,
     /// An HDF5 file: Keras's weights.
     Hdf5,
+    /// Readable text.
+    Text,
     /// None of these.
     Other,
 }
@@ -65,8 +67,23 @@ pub fn of(head: &[u8]) -> Form {
         [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Form::Safetensors,
         [0x80, 0..=5, ..] => Form::BarePickle,
         _ if head.get(257..262) == Some(b"ustar") => Form::Tar,
+        _ if is_text(head) => Form::Text,
         _ => Form::Other,
     }
+}
+
+/// Whether these bytes are text that people write; a character may be cut off at the end.
+fn is_text(head: &[u8]) -> bool {
+    let valid = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    let is_written = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    // The eight bytes of a length, were it one, would be longer than any header.
+    valid.len() >= 8 && valid.chars().all(is_written)
 }
 
 impl Form {
@@ -98,6 +115,11 @@ impl Form {
                 refuse(ViolationKind::Unsupported, weights, "a GGUF file (take the release it was made from)")
             }
             Self::Hdf5 => refuse(ViolationKind::Unsupported, weights, "an HDF5 file of Keras (take a PyTorch release)"),
+            Self::Text => refuse(
+                ViolationKind::Unsupported,
+                weights,
+                "text, such as a server's answer that a download saved instead of the file: download it again (a token may be needed)",
+            ),
             Self::Other => refuse(ViolationKind::Unsupported, weights, "something else"),
         }
     }
@@ -128,6 +150,10 @@ mod tests {
             (b"\x10\0\0\0\0\0\0\0{\"a\"", Form::Safetensors),
             (b"GGUF\x03", Form::Gguf),
             (b"hello", Form::Other),
+            (b"Access to this model is restricted.\n", Form::Text),
+            (b"{\"error\":\"Repository not found\"}", Form::Text),
+            (b"hello w\xc3\xb6rld \xc3", Form::Text),
+            (b"hello\0\0\0{", Form::Other),
         ] {
             assert_eq!(of(head), form, "{head:?}");
         }

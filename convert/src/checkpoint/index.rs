@@ -71,6 +71,8 @@ fn check(map: Pairs, form: IndexForm) -> (Index, Vec<Violation>) {
     let (mut index, mut violations) = (Index::default(), Vec::new());
     let IndexForm { file_name, ending } = form;
     for (key, file) in map.0 {
+        // The same file to whoever joins folder and name.
+        let file = file.strip_prefix("./").map_or(file.clone(), str::to_owned);
         if !is_plain_name(&file) || !file.ends_with(ending) {
             violations.push(Violation::new(
                 ViolationKind::BadPath,

@@ -88,13 +88,18 @@ fn is_other(name: &str) -> bool {
 /// [`ConvertError::Io`] when it cannot be listed.
 pub fn choose(root: &Path) -> Result<Listing, ConvertError> {
     let all = names(root)?;
+    let (states, safetensors): (Vec<String>, Vec<String>) =
+        all.iter().filter(|name| is_safetensors(name)).cloned().partition(|name| is_other(name));
     let (adapters, safetensors): (Vec<String>, Vec<String>) =
-        all.iter().filter(|name| is_safetensors(name)).cloned().partition(|name| is_adapter(name));
+        safetensors.into_iter().partition(|name| is_adapter(name));
     let (adapter_pickles, mut pickles): (Vec<String>, Vec<String>) =
         all.iter().filter(|name| is_pickle(name) && !is_other(name)).cloned().partition(|name| is_adapter(name));
     let has_index = all.contains(index::SAFETENSORS.file_name);
     let adapters: Vec<String> = adapters.into_iter().chain(adapter_pickles).collect();
     let mut notes = Vec::new();
+    if !states.is_empty() {
+        notes.push(format!("{}: a trainer's state, not read", shortened(&states)));
+    }
     if !has_index && safetensors.is_empty() {
         if pickles.is_empty() && adapters.is_empty() {
             pickles = unusual(root, &all);
@@ -105,6 +110,12 @@ pub fn choose(root: &Path) -> Result<Listing, ConvertError> {
         }
         notes.extend(left_aside(&adapters));
         let chosen = if has_pickle_index { Chosen::Indexed(index::PICKLES) } else { choose_pickles(root, &pickles) };
+        if let Chosen::Files(taken) = &chosen {
+            let unread: Vec<&String> = pickles.iter().filter(|name| !taken.contains(name)).collect();
+            if let (Some(first), false) = (taken.first(), unread.is_empty()) {
+                notes.push(format!("{first} was read; {} beside it not (give the file itself)", shortened(&unread)));
+            }
+        }
         return Ok(Listing { chosen, notes });
     }
     notes.extend(left_aside(&adapters));

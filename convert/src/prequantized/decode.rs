@@ -1,5 +1,7 @@
 //! A block becomes numbers: `(code − zero) × scale` in float32, rounded to what the reference computes in, then to what is asked for.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 use safetensors::Dtype;
 
@@ -9,6 +11,7 @@ use crate::quantize;
 use crate::transforms::cast;
 
 use super::block::{Area, Block};
+use super::lookup::Lookup;
 use super::{Form, Packed};
 
 /// Fills `out` with the weight's elements from `first` on, as [`Packed::dtype`], little endian.
@@ -69,6 +72,15 @@ impl Form {
         }
     }
 
+    /// How many codes there are.
+    pub fn code_count(&self) -> usize {
+        match self {
+            Self::Rows(rows) => 1 << rows.bits,
+            Self::Columns(columns) => 1 << columns.bits,
+            Self::Grid(_) | Self::Mlx(_) | Self::Repacked(_) => 256,
+        }
+    }
+
     /// What each code is worth before scale and zero point.
     pub fn table(&self) -> [f32; 256] {
         match self {
@@ -100,16 +112,20 @@ impl Form {
 struct Decoder<'a> {
     weight: &'a Packed,
     form: &'a Form,
-    table: [f32; 256],
+    worth: [f32; 256],
     block: Block,
+    /// The area's runs of columns that share a slot.
+    runs: Vec<(usize, Range<usize>)>,
+    lookup: Lookup,
     buffer: Vec<u8>,
     values: Vec<f32>,
 }
 
 impl<'a> Decoder<'a> {
     fn new(weight: &'a Packed, form: &'a Form) -> Self {
-        let table = form.table();
-        Self { weight, form, table, block: Block::default(), buffer: Vec::new(), values: Vec::new() }
+        let lookup = Lookup::new(form.code_count(), weight.dtype);
+        let (block, worth) = (Block::default(), form.table());
+        Self { weight, form, worth, block, runs: Vec::new(), lookup, buffer: Vec::new(), values: Vec::new() }
     }
 
     /// Decodes an area into its place in `out`, which begins with the weight's element `first`.
@@ -123,34 +139,48 @@ impl<'a> Decoder<'a> {
         out: &mut [u8],
     ) -> Result<(), ConvertError> {
         self.form.fill(source, area, &mut self.block, &mut self.buffer)?;
+        self.runs.clear();
+        self.runs.extend(self.block.runs());
+        let tables = self.lookup.resize(self.block.slot_count);
         let (width, size) = (area.width(), self.weight.dtype.bitsize() / 8);
-        self.values.resize(width, 0.0);
         for (row, at) in area.rows.clone().enumerate() {
-            self.row(row, width);
             let from = (at * cols + area.cols.start + skip as u64 - first) as usize * size;
             let place = &mut out[from..from + (width - skip) * size];
-            finish(&mut self.values[skip..], self.weight, place)?;
+            self.row(row, width, skip, tables, place)?;
         }
         Ok(())
     }
 
-    /// One row of the block, in float32.
-    fn row(&mut self, row: usize, width: usize) {
-        let block = &self.block;
+    /// One row of the block from its column `skip` on.
+    fn row(&mut self, row: usize, width: usize, skip: usize, tables: bool, out: &mut [u8]) -> Result<(), ConvertError> {
+        let (block, size) = (&self.block, self.weight.dtype.bitsize() / 8);
         let codes = &block.codes[row * width..(row + 1) * width];
-        let line = row * block.slot_count;
-        for (slot, range) in block.runs() {
-            let scale = block.scales[line + slot];
-            let zero = block.zeros.get(line + slot).copied().unwrap_or(0.0);
-            for (value, &code) in self.values[range.clone()].iter_mut().zip(&codes[range]) {
-                *value = (self.table[usize::from(code)] - zero) * scale;
+        let scaling = |row: usize, slot: usize| {
+            let at = row * block.slot_count + slot;
+            (block.scales[at], block.zeros.get(at).copied().unwrap_or(0.0))
+        };
+        let last = block.scales.len() / block.slot_count <= row + 1;
+        for (slot, run) in &self.runs {
+            let (slot, run) = (*slot, run.start.max(skip)..run.end.max(skip));
+            let (scale, zero) = scaling(row, slot);
+            let (codes, out) = (&codes[run.clone()], &mut out[(run.start - skip) * size..(run.end - skip) * size]);
+            let again = !last && scaling(row + 1, slot) == (scale, zero);
+            if tables
+                && self.lookup.pays(slot, scale, zero, codes.len(), again)
+                && self.lookup.decode(slot, (scale, zero), &self.worth, self.weight, codes, out)
+            {
+                continue;
             }
+            self.values.clear();
+            self.values.extend(codes.iter().map(|&code| (self.worth[usize::from(code)] - zero) * scale));
+            finish(&mut self.values, self.weight, out)?;
         }
+        Ok(())
     }
 }
 
 /// Rounds to the reference's dtype, then to the one that is asked for.
-fn finish(values: &mut [f32], weight: &Packed, out: &mut [u8]) -> Result<(), ConvertError> {
+pub(super) fn finish(values: &mut [f32], weight: &Packed, out: &mut [u8]) -> Result<(), ConvertError> {
     let overflow = |value: f32, dtype: Dtype| ConvertError::Overflow {
         key: weight.key.clone(),
         value: f64::from(value),

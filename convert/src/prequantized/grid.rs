@@ -76,7 +76,7 @@ impl Grid {
 
     /// Rows and columns that are well read at once.
     pub fn block_size(&self) -> (u64, u64) {
-        const ELEMENTS: u64 = 1 << 16;
+        const ELEMENTS: u64 = 1 << 18;
         // A scale for each column or nearly so takes four times the room of a code.
         let cols = self.cols.min(ELEMENTS).next_multiple_of(32);
         ((ELEMENTS / cols.max(1)).max(1), cols)

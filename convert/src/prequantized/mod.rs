@@ -8,6 +8,7 @@
 //! columns    codes packed down the columns (GPTQ) or across them (AWQ)
 //! block      codes, scales and zero points of a few rows and columns: what the three above fill
 //! decode     a block becomes numbers: (code − zero) × scale, rounded as the reference rounds
+//! lookup     the same with one table for each scale, where that is less work
 //! source     a `TensorSource` with float weights in the place of packed ones, made while they are read
 //! repack     the same codes as MLX's affine words, scales and biases
 //! ```
@@ -28,6 +29,7 @@ mod columns;
 mod declared;
 mod decode;
 mod grid;
+mod lookup;
 mod parts;
 mod recognize;
 mod repack;

@@ -20,8 +20,9 @@ use super::declared::{Declared, Method};
 use super::{Packed, parts};
 
 /// What a person can do about a method that is not read.
-const WHAT_TO_DO: &str =
-    "convert the release it was made from, or load it with transformers and save what `model.dequantize()` returns";
+const WHAT_TO_DO: &str = "convert the release it was made from";
+/// What else helps where transformers can undo a method itself.
+const OR_TRANSFORMERS: &str = ", or load it with transformers and save what `model.dequantize()` returns";
 
 /// A quantized release.
 #[derive(Debug)]
@@ -100,7 +101,10 @@ impl<'a> Finder<'a> {
         let (name, place) =
             named.or_else(|| parts::unread_method(self.tensors).map(|(name, key)| (name.to_owned(), key.clone())))?;
         let expected = "float weights, FP8, compressed-tensors (float8, int8, packed integers), GPTQ or AWQ";
-        let found = format!("{name}, which mlxport does not read; {WHAT_TO_DO}");
+        let by_transformers =
+            ["bitsandbytes", "mxfp4", "hqq"].iter().any(|known| name.to_lowercase().starts_with(known));
+        let more = if by_transformers { OR_TRANSFORMERS } else { "" };
+        let found = format!("{name}, which mlxport does not read; {WHAT_TO_DO}{more}");
         let violations = vec![Violation::new(ViolationKind::Unsupported, place, expected, found)];
         Some(Recognized { name, is_mlx: false, weights: Vec::new(), dropped: Vec::new(), violations })
     }

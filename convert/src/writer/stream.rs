@@ -2,6 +2,7 @@
 //!
 //! Every output has its place in its file before anything is written, so the order in which workers finish changes no byte.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,7 @@ impl Files {
         let mut jobs = plan.jobs();
         let byte_len = |job: &Range<usize>| plan.tensors[job.clone()].iter().map(|t| t.byte_len()).sum::<u64>();
         jobs.sort_by_key(|job| std::cmp::Reverse(byte_len(job)));
+        spread(&mut jobs, shards);
         let (workers, piece_byte_len) = share(memory_byte_len, rayon::current_num_threads());
         let shared = Shared { source, progress, piece_byte_len };
         let queue = Queue { jobs: &jobs, next: AtomicUsize::new(0), failed: AtomicBool::new(false) };
@@ -107,6 +109,25 @@ impl Files {
     }
 }
 
+/// Orders jobs so that neighbours go to different files, as far as there are several: a file system lets one thread at a time write to a
+/// file. Within a file the order stays.
+fn spread(jobs: &mut [Range<usize>], shards: &[Shard]) {
+    let numbered = shards.iter().enumerate();
+    let file_of: HashMap<usize, usize> =
+        numbered.flat_map(|(file, shard)| shard.tensors.iter().map(move |&tensor| (tensor, file))).collect();
+    let mut seen = vec![0_usize; shards.len()];
+    let rank = |job: Range<usize>| {
+        let rank = file_of.get(&job.start).map_or(0, |&file| {
+            seen[file] += 1;
+            seen[file]
+        });
+        (rank, job)
+    };
+    let mut ranked: Vec<(usize, Range<usize>)> = jobs.iter().cloned().map(rank).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    jobs.iter_mut().zip(ranked).for_each(|(place, (_, job))| *place = job);
+}
+
 /// Jobs that no worker has taken.
 struct Queue<'a> {
     jobs: &'a [Range<usize>],
@@ -133,6 +154,19 @@ fn share(memory_byte_len: usize, threads: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_go_to_different_files() {
+        let shard = |tensors: &[usize]| Shard {
+            file_name: String::new(),
+            header: Vec::new(),
+            byte_len: 0,
+            tensors: tensors.to_vec(),
+        };
+        let mut jobs = vec![0..1, 1..2, 2..4, 4..5, 5..6];
+        spread(&mut jobs, &[shard(&[0, 1, 2, 3]), shard(&[4, 5])]);
+        assert_eq!(jobs, [0..1, 4..5, 1..2, 5..6, 2..4]);
+    }
 
     #[test]
     fn the_budget_is_kept() {

@@ -1,6 +1,6 @@
 //! What lies at a target: whether a conversion may take its place without anyone losing a file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,8 @@ use crate::manifest::{MANIFEST_FILE, MAX_BYTE_LEN};
 
 /// The most foreign names that a message lists.
 const MAX_LISTED: usize = 5;
+/// The longest text that is looked at for a person's edits.
+const MAX_TEXT_BYTE_LEN: u64 = 64 << 20;
 /// The most links that are followed.
 const MAX_LINKS: usize = 16;
 /// What a file manager leaves in any directory it shows.
@@ -61,8 +63,12 @@ pub fn lying(target: &Path) -> Result<Lying, ConvertError> {
     let mut is_empty = true;
     list(target, "", &mut |name| {
         is_empty = false;
-        if !own.contains(name) && !CLUTTER.contains(&name) && foreign.len() <= MAX_LISTED {
-            foreign.insert(name.to_owned());
+        let foreigner = match own.get(name) {
+            None => (!CLUTTER.contains(&name)).then(|| name.to_owned()),
+            Some(hash) => is_edited(&target.join(name), hash.as_deref()).then(|| format!("{name}, edited since")),
+        };
+        if foreign.len() <= MAX_LISTED {
+            foreign.extend(foreigner);
         }
     })?;
     if is_empty {
@@ -78,16 +84,31 @@ pub fn lying(target: &Path) -> Result<Lying, ConvertError> {
     Ok(Lying::Foreign(names.join(", ")))
 }
 
-/// The files that a directory's manifest names (of any schema), and the manifest; none where there is no manifest of ours.
-fn written(target: &Path) -> BTreeSet<String> {
+/// Whether a person has edited a file of text that a conversion wrote with this hash. Weights are not looked at: nobody edits them, and a
+/// damaged file may be replaced.
+fn is_edited(path: &Path, hash: Option<&str>) -> bool {
+    let Some(hash) = hash else { return false };
+    match read_bounded(path, MAX_TEXT_BYTE_LEN) {
+        Ok(bytes) => !bytes.is_empty() && blake3::hash(&bytes).to_hex().as_str() != hash,
+        Err(_) => false,
+    }
+}
+
+/// The files that a directory's manifest names (of any schema), and the manifest; none where there is no manifest of ours. Files whose
+/// every byte was hashed come with the hash.
+fn written(target: &Path) -> BTreeMap<String, Option<String>> {
     let bytes = read_bounded(&target.join(MANIFEST_FILE), MAX_BYTE_LEN).unwrap_or_default();
     let manifest: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     if manifest["tool"] != "mlxport" {
-        return BTreeSet::new();
+        return BTreeMap::new();
     }
     let files = manifest["files"].as_array().into_iter().flatten();
-    let names = files.filter_map(|file| file["name"].as_str().map(str::to_owned));
-    names.chain([MANIFEST_FILE.to_owned()]).collect()
+    let record = |file: &Value| {
+        let is_whole = file["byte_len"] == file["hashed_byte_len"];
+        let hash = file["blake3"].as_str().filter(|_| is_whole).map(str::to_owned);
+        Some((file["name"].as_str()?.to_owned(), hash))
+    };
+    files.filter_map(record).chain([(MANIFEST_FILE.to_owned(), None)]).collect()
 }
 
 /// Tells of every file under a directory by its path from there, and of every empty folder.

@@ -5,6 +5,7 @@ mod directory;
 mod hostile_pickle;
 mod interrupted;
 mod met;
+mod mistaken;
 mod packing;
 mod pickle;
 mod prequantized;

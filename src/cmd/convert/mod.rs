@@ -161,6 +161,11 @@ fn attempt(args: &Args) -> anyhow::Result<Outcome> {
     if args.dry_run {
         return Ok(Outcome::Planned(Box::new(survey)));
     }
+    if !survey.violations.is_empty() {
+        // What was passed over or taken off often says why the rest does not fit.
+        let notes = survey.plan.iter().flat_map(|plan| &plan.notes);
+        notes.into_iter().try_for_each(|note| writeln!(std::io::stderr(), "note: {note}"))?;
+    }
     let prepared = survey.into_prepared()?;
     let options = WriteOptions {
         force: args.force,

@@ -186,6 +186,12 @@ impl Heap {
                 Some(("torch._utils", "_rebuild_qtensor")) => {
                     "a quantized tensor (dequantize() it in PyTorch and save it again)".into()
                 }
+                Some(("torch._utils", "_rebuild_meta_tensor_no_storage")) => {
+                    "a tensor without data (of the device meta: save the model after its weights are loaded)".into()
+                }
+                Some((module, "_reconstruct" | "_frombuffer")) if module.starts_with("numpy") => {
+                    "a NumPy array (torch.from_numpy() makes a tensor of it; save that again)".into()
+                }
                 Some(("torch._utils", "_rebuild_sparse_tensor")) => {
                     "a sparse tensor (to_dense() it in PyTorch and save it again)".into()
                 }

@@ -20,6 +20,9 @@ const AVERAGED_NAMES: &[&str] = &["ema", "shadow", "averaged", "swa"];
 const MAX_LISTED: usize = 20;
 /// The most objects that are looked into for dicts of tensors.
 const MAX_VISITS: usize = 1 << 20;
+/// How deep a state dict is looked for. A name grows with every level, so that a pickle of nothing but levels would take the square of
+/// its length in time.
+const MAX_DEPTH: usize = 64;
 /// The name of the object that the pickle is of.
 pub const TOP: &str = ".";
 
@@ -56,7 +59,10 @@ pub fn choose(heap: &Heap, root: Id, wanted: Option<&str>, file: &str) -> Result
     }
     if all.is_empty() && !is_tensor(heap, root) {
         let expected = "a dict of tensors (a state dict), or an object that holds tensors";
-        return Err(unsupported(expected, format!("{}, and no tensor in it", heap.describe(root))));
+        let first = heap.entries(root).and_then(|entries| entries.first());
+        let example = first.map(|(_, value)| format!(": its first entry is {}", heap.describe(*value)));
+        let found = format!("{}, and no tensor in it{}", heap.describe(root), example.unwrap_or_default());
+        return Err(unsupported(expected, found));
     }
     match best(&all, root) {
         Some(id) => Ok(Chosen { id, notes: told(&all, id, file) }),
@@ -124,18 +130,18 @@ fn listed(all: &[Candidate]) -> String {
 fn candidates(heap: &Heap, root: Id) -> Vec<Candidate> {
     let mut found = Vec::new();
     let mut seen = HashSet::from([root]);
-    let mut open = std::collections::VecDeque::from([(TOP.to_owned(), root)]);
-    while let Some((name, id)) = open.pop_front() {
+    let mut open = std::collections::VecDeque::from([(TOP.to_owned(), root, 0)]);
+    while let Some((name, id, depth)) = open.pop_front() {
         let tensors = count(heap, id);
         if tensors > 0 {
             found.push(Candidate { name: name.clone(), id, tensors });
         }
-        if module::is_module(heap, id) {
+        if module::is_module(heap, id) || depth == MAX_DEPTH {
             continue;
         }
         for (key, inner) in children(heap, id) {
             if seen.len() < MAX_VISITS && is_container(heap, inner) && seen.insert(inner) {
-                open.push_back((if name == TOP { key } else { format!("{name}.{key}") }, inner));
+                open.push_back((if name == TOP { key } else { format!("{name}.{key}") }, inner, depth + 1));
             }
         }
     }

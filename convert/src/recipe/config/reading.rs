@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Violation, ViolationKind};
+use crate::json;
 use crate::recipe::expr::{Dims, EvalError, Expr};
 use crate::recipe::table::{Kind, WriteMode};
 
@@ -101,8 +102,8 @@ impl Reading<'_> {
             };
             match &found {
                 Some((first, seen)) if !same(seen, value) => {
-                    let expected = format!("{seen}, as {first} says");
-                    self.violation(place, expected, value.to_string());
+                    let expected = format!("{}, as {first} says", json::to_line(seen));
+                    self.violation(place, expected, json::to_line(&value));
                 }
                 Some(_) => {}
                 None => found = Some((place, value.clone())),
@@ -118,12 +119,12 @@ impl Reading<'_> {
             (Some(fixed), Some(found)) if !same(&fixed, &found) => {
                 if field.raw.overrides {
                     let why = field.raw.why.as_deref().unwrap_or("MLX tools read it so");
-                    let note = format!("config {path}: {found} became {fixed} ({why})");
+                    let note = format!("config {path}: {} became {fixed} ({why})", json::to_line(&found));
                     self.out.notes.push(note);
                     return Some(fixed);
                 }
                 let why = field.raw.why.as_deref().unwrap_or("the other fields say so");
-                self.violation(path, format!("{fixed} ({why})"), found.to_string());
+                self.violation(path, format!("{fixed} ({why})"), json::to_line(&found));
                 None
             }
             (Some(fixed), _) => Some(fixed),
@@ -170,11 +171,11 @@ impl Reading<'_> {
             let expected = if names.is_empty() { "null".to_owned() } else { names.join(" or ") };
             self.out
                 .violations
-                .push(Violation::new(ViolationKind::Unsupported, path, expected, value.to_string()).by(why));
+                .push(Violation::new(ViolationKind::Unsupported, path, expected, json::to_line(&value)).by(why));
             return None;
         }
         if !fits(field.raw.kind, &value) {
-            self.violation(path, wording(field.raw.kind), value.to_string());
+            self.violation(path, wording(field.raw.kind), json::to_line(&value));
             return None;
         }
         let zero_as_null = field.raw.kind == Kind::CountOrNull && value.as_u64() == Some(0);
