@@ -80,7 +80,7 @@ def release(folder, method, bits):
             tensors |= {key.replace("weight", part): tensor for part, tensor in parts.items()}
         else:
             tensors[key] = value
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
     path = folder / "config.json"
     section = {"quant_method": "awq" if method == "awq" else "gptq", "bits": bits, "group_size": GROUP}
     section |= {"version": "gemm"} if method == "awq" else {"checkpoint_format": method, "desc_act": False}

@@ -202,6 +202,7 @@ impl<'a> Drawer<'a> {
         }
         notes.extend(found.notes());
         notes.extend(catch_unwind(AssertUnwindSafe(|| contents::lost_objects(page))).unwrap_or_default());
+        notes.extend(catch_unwind(AssertUnwindSafe(|| contents::passed_over(page))).unwrap_or_default());
         let undrawn = catch_unwind(AssertUnwindSafe(|| annotations::undrawn(page))).unwrap_or_default();
         notes.extend(undrawn.notes);
         // What breaks the search breaks the drawing, too, and is told there.

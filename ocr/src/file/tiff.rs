@@ -298,6 +298,16 @@ impl hayro_ccitt::Decoder for Rows {
     }
 }
 
+/// How a fax is coded: by its compression, and for group 3 by its options.
+fn fax_encoding(shape: &Shape, directory: &Directory, bytes: &[u8]) -> EncodingMode {
+    let options = if shape.compression == 3 { directory.number(bytes, FAX_OPTIONS).unwrap_or(0) } else { 0 };
+    match shape.compression {
+        4 => EncodingMode::Group4,
+        3 if options & 1 == 1 => EncodingMode::Group3_2D,
+        _ => EncodingMode::Group3_1D,
+    }
+}
+
 fn fax(shape: &Shape, directory: &Directory, bytes: &mut [u8]) -> Result<Vec<u8>, String> {
     if shape.bits != 1 || shape.per_pixel != 1 || directory.has(TILE_OFFSETS) {
         return Err("expected a fax of one bit a pixel in strips".to_owned());
@@ -305,12 +315,7 @@ fn fax(shape: &Shape, directory: &Directory, bytes: &mut [u8]) -> Result<Vec<u8>
     if directory.number(bytes, FILL_ORDER) == Some(2) {
         turn_bits(directory, bytes);
     }
-    let options = if shape.compression == 3 { directory.number(bytes, FAX_OPTIONS).unwrap_or(0) } else { 0 };
-    let encoding = match shape.compression {
-        4 => EncodingMode::Group4,
-        3 if options & 1 == 1 => EncodingMode::Group3_2D,
-        _ => EncodingMode::Group3_1D,
-    };
+    let encoding = fax_encoding(shape, directory, bytes);
     let per_strip = directory.number(bytes, ROWS_PER_STRIP).unwrap_or(u64::from(shape.height));
     let per_strip = u32::try_from(per_strip).unwrap_or(u32::MAX).clamp(1, shape.height);
     let width = shape.width as usize;

@@ -84,6 +84,42 @@ pub fn lost_objects(page: &Page<'_>) -> Vec<String> {
     notes.into_iter().flatten().collect()
 }
 
+/// What of a page's contents the renderer passes over: instructions that PDF does not have or whose operands are wrong, and everything
+/// behind a path that is given wrong numbers.
+pub fn passed_over(page: &Page<'_>) -> Vec<String> {
+    const SHOWN: usize = 5;
+    let (mut names, mut wrong, mut read, mut lenient) = (BTreeSet::new(), 0_usize, 0_usize, 0_usize);
+    let mut operations = page.typed_operations();
+    while let Some(operation) = operations.next() {
+        read += 1;
+        match operation {
+            // Between these two a reader is to pass over what it does not know.
+            TypedInstruction::BeginCompatibility(_) => lenient += 1,
+            TypedInstruction::EndCompatibility(_) => lenient = lenient.saturating_sub(1),
+            TypedInstruction::Fallback(operator) if lenient == 0 => {
+                wrong += 1;
+                let name: String = String::from_utf8_lossy(operator).chars().take(12).collect();
+                names.insert(name.escape_debug().to_string());
+            }
+            _ => {}
+        }
+    }
+    let mut operations = page.operations();
+    let mut all = 0_usize;
+    while operations.next().is_some() {
+        all += 1;
+    }
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    let notes = [
+        (wrong > 0).then(|| {
+            format!("{wrong} instructions of its contents are unknown or have wrong operands, and are passed over: {shown}{more}")
+        }),
+        (all > read).then(|| format!("its contents break off at instruction {} of {all}: the rest is lost", read + 1)),
+    ];
+    notes.into_iter().flatten().collect()
+}
+
 /// Whether a stream ends before it should. A missing checksum is no loss.
 fn is_cut(stream: &Stream<'_>) -> bool {
     let raw = stream.raw_data();

@@ -62,6 +62,19 @@ fn a_page_that_is_too_large_is_drawn_smaller_and_one_that_cannot_be_meant_is_ref
 }
 
 #[test]
+fn contents_that_make_no_sense_are_told() {
+    let notes = |contents: &str| {
+        let document = Document::read("odd.pdf", pdf(&[contents], ""), "").expect("a document");
+        document.drawer().draw(0, DPI).expect("drawn").notes
+    };
+    assert_eq!(notes("BX frobnicate EX 0 0 9 9 re f"), [""; 0], "what a reader may pass over");
+    let odd = notes("0 0 9 9 re f frobnicate 1 2 Tf");
+    assert!(odd.len() == 1 && odd[0].starts_with("2 instructions") && odd[0].ends_with("Tf, frobnicate"), "{odd:?}");
+    let lost = notes("0 0 9 9 re f 1 m 5 5 9 9 re f");
+    assert!(lost.len() == 1 && lost[0].contains("break off at instruction 3 of 5"), "{lost:?}");
+}
+
+#[test]
 fn a_user_unit_counts_and_a_cut_file_is_told() {
     let bytes = pdf(&["0 0 9 9 re f"], "/UserUnit 2");
     let document = Document::read("unit.pdf", bytes.clone(), "").expect("a document");
