@@ -167,6 +167,9 @@ fn without(name: &str, facts: &Facts) -> Option<&'static str> {
     let is_resampled = facts.sam_table_is_resampled() || facts.clip.is_some() && facts.clip_table_is_resampled();
     match name {
         "position tables resampled rows first" if !is_resampled => Some("nothing is resampled"),
+        "position tables resampled rows first" if facts.clip_takes_the_mean() && !facts.sam_table_is_resampled() => {
+            Some("one place takes the mean of four values, in either order")
+        }
         "tiles encoded one at a time" if facts.tiles.is_none_or(|(across, down)| across * down < 2) => {
             Some("there are no two tiles")
         }

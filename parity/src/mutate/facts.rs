@@ -29,6 +29,10 @@ pub(super) struct Facts {
     /// Tiles across and down; none without tiles.
     pub(super) tiles: Option<(i32, i32)>,
     pub(super) is_split: bool,
+    /// Tokens of the prompt.
+    pub(super) prompt_len: usize,
+    /// Whether the recording has outputs from inside the decoder's attention.
+    pub(super) attention_is_recorded: bool,
     pub(super) has_newlines: bool,
     /// Where image features meet embeddings, and what is seen first.
     pub(super) junction: Junction,
@@ -61,6 +65,8 @@ impl Facts {
             sam_grids,
             tiles: tiles.map(|image| (image.grid.across, image.grid.down)),
             is_split: model.layout == "split",
+            prompt_len: prompt.input_ids.len(),
+            attention_is_recorded: true,
             has_newlines: model.reading.has_newlines,
             junction: model.junction,
             names: model.names,
@@ -81,6 +87,12 @@ impl Facts {
     pub(super) fn clip_table_is_resampled(&self) -> bool {
         let positions = self.clip.as_ref().map_or(0, ClipConfig::num_positions);
         self.clip_grids().iter().any(|&grid| grid * grid + 1 != positions)
+    }
+
+    /// Whether every view resamples CLIP's table of 2 × 2 places to one, whose value is then the mean.
+    pub(super) fn clip_takes_the_mean(&self) -> bool {
+        let is_of_four = self.clip.as_ref().is_some_and(|clip| clip.num_positions() == 5);
+        is_of_four && self.clip_grids().iter().all(|&grid| grid == 1)
     }
 
     /// The first block with windows (or without, for `false`).

@@ -115,7 +115,8 @@ fn clip(facts: &Facts, heads: i32) -> Vec<Mutant> {
     let fault = |name, planted_in: &str, at, edit| Mutant::steps(name, planted_in, at, edit);
     vec![
         fault("CLIP's position table without antialias", embeddings, EMBEDDINGS, Edit::Bicubic(Bicubic::Plain))
-            .unless(fixed, NOT_RESAMPLED),
+            .unless(fixed, NOT_RESAMPLED)
+            .rounds_if(facts.clip_takes_the_mean(), "a table of 2 × 2 for one place: either way takes its mean"),
         fault(
             "CLIP's position table with aligned corners",
             embeddings,
@@ -225,6 +226,9 @@ pub(super) fn assembly(facts: &Facts) -> Vec<Mutant> {
     ]
 }
 
+/// Tokens of a chunk where a fault needs the cache to show.
+const CHUNK: i32 = 7;
+
 /// The decoder.
 pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
     let Some(language) = &facts.language else { return Vec::new() };
@@ -239,7 +243,10 @@ pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
         fault("rotation pairs neighbours", attention, ATTENTION, Edit::By(steps::rotated_neighbours)),
         fault("rotation the other way round", attention, ATTENTION, Edit::By(steps::rotated_reversed)),
         fault("queries not rotated", attention, ATTENTION, Edit::By(steps::queries_not_rotated)),
-        fault("positions from one", facts.junction.positions, MODEL, Edit::By(steps::numbered_from_one)),
+        fault("positions from one", facts.junction.positions, MODEL, Edit::By(steps::numbered_from_one)).rounds_if(
+            !facts.attention_is_recorded,
+            "scores depend on differences of positions, and nothing inside attention was recorded",
+        ),
         fault("key heads tiled, not repeated", attention, ATTENTION, Edit::By(steps::key_heads_tiled)).unless(
             !facts.has_groups() || language.num_key_value_heads == 1,
             "each key head has one query head, or all",
@@ -253,18 +260,22 @@ pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
         ),
         fault("GELU for SiLU", &first, Place::below("model.layers.", ".act_fn"), Edit::Function(Operation::Gelu)),
         fault("the last norm left out", "model.norm", Place::is("model.norm"), Edit::By(steps::norm_missing)),
-        fault(
-            "a stale cache: the last token's place keeps the one before",
-            attention,
-            ATTENTION,
-            Edit::By(steps::cache_stale),
-        )
-        .with(Driver::InChunks(7)),
-        fault("positions start anew in every chunk", facts.junction.positions, MODEL, Edit::By(steps::numbered_anew))
-            .with(Driver::InChunks(7)),
     ];
+    all.extend(caching(facts));
     all.extend(routing(facts, language));
     all
+}
+
+fn caching(facts: &Facts) -> Vec<Mutant> {
+    // A prompt that is one chunk would not come through the cache.
+    let through_cache = if facts.prompt_len > CHUNK as usize { Driver::InChunks(CHUNK) } else { Driver::InHalves };
+    let stale = "a stale cache: the last token's place keeps the one before";
+    let (attention, positions) = ("model.layers.0.self_attn", facts.junction.positions);
+    vec![
+        Mutant::steps(stale, attention, ATTENTION, Edit::By(steps::cache_stale)).with(through_cache),
+        Mutant::steps("positions start anew in every chunk", positions, MODEL, Edit::By(steps::numbered_anew))
+            .with(through_cache),
+    ]
 }
 
 fn experts(facts: &Facts) -> String {

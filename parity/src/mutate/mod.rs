@@ -38,7 +38,7 @@ pub fn mutate(request: &Request, mut heard: impl FnMut(usize, usize)) -> Result<
         let message = "the model does not pass as it is: a fault could not be told from what is wrong already";
         return Err(Error::Mismatch(message.into()));
     }
-    let facts = facts(request, &mut session)?;
+    let facts = facts(request, &mut session, &baseline)?;
     let (catalogue, ways) = (catalogue::all(&facts), catalogue::variants(&facts));
     let total = catalogue.len() + ways.len();
     let mut mutants = Vec::new();
@@ -67,12 +67,15 @@ pub fn mutate(request: &Request, mut heard: impl FnMut(usize, usize)) -> Result<
     })
 }
 
-fn facts(request: &Request, session: &mut Session) -> Result<Facts> {
+fn facts(request: &Request, session: &mut Session, baseline: &Run) -> Result<Facts> {
     session.model(request)?;
     let model = session.model(request)?;
     let (model_facts, modules) = (model.facts().clone(), model.modules());
     let prompt = inputs::prompt(model, &Fixture::open(&request.fixture)?)?;
-    Facts::read(&request.model, &model_facts, &modules, &prompt)
+    let attention = (model_facts.names)("model.layers.0.self_attn");
+    let mut facts = Facts::read(&request.model, &model_facts, &modules, &prompt)?;
+    facts.attention_is_recorded = narrowest_recorded(&attention, &baseline.taps) == attention;
+    Ok(facts)
 }
 
 fn planted(request: &Request, session: &mut Session, baseline: &Run, mutant: Mutant) -> Result<MutantRecord> {
@@ -125,8 +128,11 @@ fn outcome(mutant: &Mutant, baseline: &Run, run: &Run) -> Outcome {
         _ => {}
     }
     let (whole, alone) = (&run.summary.first_divergence, &run.summary.first_isolated_failure);
-    let in_place = |tap: &TapRef| lies_in(&tap.point, &mutant.planted_in);
-    let own = |tap: &TapRef| mutant.step_of.as_ref().map_or_else(|| in_place(tap), |module| tap.point == *module);
+    let place = narrowest_recorded(&mutant.planted_in, &baseline.taps);
+    let in_place = |tap: &TapRef| lies_in(&tap.point, place);
+    // A step is its module's own; where that module was not recorded, the one around it shows it.
+    let step_of = mutant.step_of.as_deref().filter(|module| narrowest_recorded(module, &baseline.taps) == *module);
+    let own = |tap: &TapRef| step_of.map_or_else(|| in_place(tap), |module| tap.point == module);
     if whole.is_none() && alone.is_none() {
         Outcome::Survived
     } else if whole.as_ref().is_none_or(in_place) && alone.as_ref().is_none_or(own) {
@@ -136,9 +142,21 @@ fn outcome(mutant: &Mutant, baseline: &Run, run: &Run) -> Outcome {
     }
 }
 
+/// `module`, or the narrowest module around it that the recording has a compared output of: a fault in what was not recorded can be named no
+/// closer. Empty (which every module lies in) where there is none.
+fn narrowest_recorded<'a>(module: &'a str, taps: &[TapRecord]) -> &'a str {
+    let mut at = module;
+    while !at.is_empty()
+        && !taps.iter().any(|tap| tap.metrics.is_some() && tap.kind.starts_with("out") && lies_in(&tap.point, at))
+    {
+        at = at.rfind('.').map_or("", |dot| &at[..dot]);
+    }
+    at
+}
+
 /// Whether module `path` is `module` or inside it.
 fn lies_in(path: &str, module: &str) -> bool {
-    path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    module.is_empty() || path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Whether the same was compared with the same result, bit for bit.
@@ -230,6 +248,13 @@ mod tests {
         assert_eq!(outcome_of(claimed.unless(true, "so it is said")), Outcome::Caught);
         let empty = Mutant::new("empty", "model", Fault::Weights(Vec::new())).unless(true, "nothing is planted");
         assert_eq!(outcome_of(empty), Outcome::Equivalent { reason: "nothing is planted".into() });
+    }
+
+    #[test]
+    fn a_fault_in_what_was_not_recorded_is_named_by_what_is_around_it() {
+        let taps: Vec<TapRecord> = Vec::new();
+        assert_eq!(narrowest_recorded("model.sam_model.blocks.0", &taps), "");
+        assert!(lies_in("model.projector", ""));
     }
 
     #[test]

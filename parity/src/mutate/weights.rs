@@ -45,7 +45,8 @@ fn sam(facts: &Facts) -> Vec<Mutant> {
     let table = |part: &str| key(&format!("blocks.0.attn.rel_pos_{part}"));
     let has_windows = facts.windows().is_some_and(|(count, _)| count > 1) || facts.sam_block(false) == Some(0);
     let mut all = vec![
-        map("patch kernel: height and width exchanged", patches, "weight", middle_axes),
+        map("patch kernel: height and width exchanged", patches, "weight", middle_axes)
+            .unless(facts.sam.as_ref().is_some_and(|sam| sam.patch_size == 1), "a patch is one pixel"),
         map("patch kernel: blue, green, red", patches, "weight", last_axis_reversed),
         map("patch bias dropped", patches, "bias", zeros),
         Mutant::map("SAM's position table transposed", module("blocks.0"), key("pos_embed"), middle_axes)
