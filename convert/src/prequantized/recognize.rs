@@ -101,8 +101,7 @@ impl<'a> Finder<'a> {
         let (name, place) =
             named.or_else(|| parts::unread_method(self.tensors).map(|(name, key)| (name.to_owned(), key.clone())))?;
         let expected = "float weights, FP8, compressed-tensors (float8, int8, packed integers), GPTQ or AWQ";
-        let by_transformers =
-            ["bitsandbytes", "mxfp4", "hqq"].iter().any(|known| name.to_lowercase().starts_with(known));
+        let by_transformers = ["bitsandbytes", "higgs"].iter().any(|known| name.to_lowercase().starts_with(known));
         let more = if by_transformers { OR_TRANSFORMERS } else { "" };
         let found = format!("{name}, which mlxport does not read; {WHAT_TO_DO}{more}");
         let violations = vec![Violation::new(ViolationKind::Unsupported, place, expected, found)];

@@ -68,7 +68,6 @@ pub fn mutate(request: &Request, mut heard: impl FnMut(usize, usize)) -> Result<
 }
 
 fn facts(request: &Request, session: &mut Session, baseline: &Run) -> Result<Facts> {
-    session.model(request)?;
     let model = session.model(request)?;
     let (model_facts, modules) = (model.facts().clone(), model.modules());
     let prompt = inputs::prompt(model, &Fixture::open(&request.fixture)?)?;
@@ -142,16 +141,15 @@ fn outcome(mutant: &Mutant, baseline: &Run, run: &Run) -> Outcome {
     }
 }
 
-/// `module`, or the narrowest module around it that the recording has a compared output of: a fault in what was not recorded can be named no
-/// closer. Empty (which every module lies in) where there is none.
+/// `module`, where the recording has a compared output in it; else the narrowest module around it whose own output was compared: a fault in
+/// what was not recorded can be named no closer. Empty (which every module lies in) where there is none.
 fn narrowest_recorded<'a>(module: &'a str, taps: &[TapRecord]) -> &'a str {
-    let mut at = module;
-    while !at.is_empty()
-        && !taps.iter().any(|tap| tap.metrics.is_some() && tap.kind.starts_with("out") && lies_in(&tap.point, at))
-    {
-        at = at.rfind('.').map_or("", |dot| &at[..dot]);
+    let outputs = || taps.iter().filter(|tap| tap.metrics.is_some() && tap.kind.starts_with("out"));
+    if outputs().any(|tap| lies_in(&tap.point, module)) {
+        return module;
     }
-    at
+    let around = module.rmatch_indices('.').map(|(dot, _)| &module[..dot]);
+    around.into_iter().find(|at| outputs().any(|tap| tap.point == **at)).unwrap_or("")
 }
 
 /// Whether module `path` is `module` or inside it.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::checkpoint::TensorInfo;
 use crate::error::ViolationKind;
 use crate::prequantized::columns::{Columns, Order};
-use crate::prequantized::declared::Method;
+use crate::prequantized::declared::{Declared, Method};
 use crate::prequantized::{Form, Packed};
 
 use super::{Finder, WORDS, stored};
@@ -26,16 +26,7 @@ impl Finder<'_> {
             let expected = format!("words that {bits}-bit codes fill");
             return self.misshapen(&key("qweight"), expected, &info.shape);
         }
-        let scales = self.scale_part(&key("scales")).cloned();
-        let zeros = self.part(&key("qzeros"), WORDS);
-        let (Some(scales), Some(zeros)) = (scales, zeros) else { return };
-        let groups = scales.shape.first().copied().unwrap_or(0);
-        let wanted = [vec![groups, rows], vec![groups, rows * u64::from(bits) / 32]];
-        for (part, shape, wanted) in [("scales", &scales.shape, &wanted[0]), ("qzeros", &zeros.shape, &wanted[1])] {
-            if shape != wanted || groups == 0 {
-                return self.misshapen(&key(part), format!("{wanted:?}, a line for each group"), shape);
-            }
-        }
+        let Some((scales, zeros, groups)) = self.groups_of_columns(module, bits, rows) else { return };
         let g_idx = match self.g_idx(&key("g_idx"), cols) {
             Ok(g_idx) => g_idx,
             Err(()) => return,
@@ -50,7 +41,7 @@ impl Finder<'_> {
         let (arithmetic, dtype) = (scales.dtype, self.read_as(scales.dtype));
         let form = Form::Columns(Columns {
             words: stored(&key("qweight"), words),
-            zeros: stored(&key("qzeros"), zeros),
+            zeros: stored(&key("qzeros"), &zeros),
             scales: stored(&key("scales"), &scales),
             g_idx,
             bits,
@@ -61,6 +52,23 @@ impl Finder<'_> {
             order,
         });
         self.weights.push(Packed { key: key("weight"), shape: vec![rows, cols], arithmetic, dtype, parts: own, form });
+    }
+
+    /// A module's scales and zero points, and how many groups each of its `rows` outputs has.
+    fn groups_of_columns(&mut self, module: &str, bits: u32, rows: u64) -> Option<(TensorInfo, TensorInfo, u64)> {
+        let key = |part: &str| format!("{module}.{part}");
+        let scales = self.scale_part(&key("scales")).cloned();
+        let zeros = self.part(&key("qzeros"), WORDS).cloned();
+        let (scales, zeros) = scales.zip(zeros)?;
+        let groups = scales.shape.first().copied().unwrap_or(0);
+        let wanted = [vec![groups, rows], vec![groups, rows * u64::from(bits) / 32]];
+        for (part, shape, wanted) in [("scales", &scales.shape, &wanted[0]), ("qzeros", &zeros.shape, &wanted[1])] {
+            if shape != wanted || groups == 0 {
+                self.misshapen(&key(part), format!("{wanted:?}, a line for each group"), shape);
+                return None;
+            }
+        }
+        Some((scales, zeros, groups))
     }
 
     /// Which group each input is in, where a file says so.
@@ -92,9 +100,26 @@ impl Finder<'_> {
             let of_module = names.iter().find_map(|name| own?.get(*name)?.as_i64());
             of_module.or_else(|| declared.number(names))
         };
-        let text = |name: &str| declared.section.get(name).and_then(Value::as_str).unwrap_or_default().to_lowercase();
         let bits = number(&["bits", "w_bit"]);
-        let order = match declared.method {
+        let order = self.order(&declared, module)?;
+        let allowed: &[i64] = if order == Order::Across { &[4] } else { &[2, 3, 4, 8] };
+        let group = number(&["group_size", "q_group_size"]);
+        let sized = group.is_none_or(|size| size == -1 || size > 0);
+        match bits.filter(|bits| allowed.contains(bits) && sized) {
+            Some(bits) => Some((bits as u32, group.and_then(|size| u64::try_from(size).ok()), order)),
+            None => {
+                let expected = format!("bits of {allowed:?} and a group size above 0 or -1 for {module}");
+                let found = format!("bits {bits:?}, group size {group:?}");
+                self.complain(ViolationKind::Config, &declared.place, expected, found);
+                None
+            }
+        }
+    }
+
+    /// In which order the words of a module hold its codes.
+    fn order(&mut self, declared: &Declared, module: &str) -> Option<Order> {
+        let text = |name: &str| declared.section.get(name).and_then(Value::as_str).unwrap_or_default().to_lowercase();
+        Some(match declared.method {
             Method::Gptq | Method::Awq
                 if text("checkpoint_format") == "marlin" || text("version").starts_with("gemv") =>
             {
@@ -120,18 +145,6 @@ impl Finder<'_> {
                 );
                 return None;
             }
-        };
-        let allowed: &[i64] = if order == Order::Across { &[4] } else { &[2, 3, 4, 8] };
-        let group = number(&["group_size", "q_group_size"]);
-        let sized = group.is_none_or(|size| size == -1 || size > 0);
-        match bits.filter(|bits| allowed.contains(bits) && sized) {
-            Some(bits) => Some((bits as u32, group.and_then(|size| u64::try_from(size).ok()), order)),
-            None => {
-                let expected = format!("bits of {allowed:?} and a group size above 0 or -1 for {module}");
-                let found = format!("bits {bits:?}, group size {group:?}");
-                self.complain(ViolationKind::Config, &declared.place, expected, found);
-                None
-            }
-        }
+        })
     }
 }

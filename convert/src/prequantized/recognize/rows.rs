@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::checkpoint::TensorInfo;
 use crate::error::ViolationKind;
+use crate::prequantized::block::Stored;
 use crate::prequantized::rows::Rows;
 use crate::prequantized::{Form, Packed};
 
@@ -28,35 +29,15 @@ impl Finder<'_> {
         let Some(cols) = self.columns_of(module, bits, rows, per_row) else { return };
         let matrices = stack.iter().product::<u64>();
         let Some((groups, group, one_line)) = self.groups_of(module, matrices, rows, cols, scales) else { return };
+        let zero_count = |plain| match plain {
+            true => scales.shape.iter().product(),
+            false => matrices * (rows * u64::from(bits)).div_ceil(32) * groups,
+        };
+        let Some(zeros) = self.zeros(module, &key("_zero_point"), zero_count) else { return };
+        let Some(g_idx) = self.optional_part(&key("_g_idx"), WORDS, cols) else { return };
         let mut own = vec![key("_packed"), key("_scale")];
         own.extend(Some(key("_shape")).filter(|key| self.tensors.contains_key(key)));
-        // Packed, or, as compressed-tensors wrote them before 0.9, one byte for each scale.
-        let plain = self.tensors.get(&key("_zero_point")).is_some_and(|info| info.dtype == Dtype::I8);
-        let mut optional = |part: &str, dtypes: &[Dtype], shape: Vec<u64>| -> Option<Option<_>> {
-            if !self.tensors.contains_key(&key(part)) {
-                return Some(None);
-            }
-            let info = self.part(&key(part), dtypes)?;
-            if info.shape.iter().product::<u64>() != shape.iter().product::<u64>() {
-                self.misshapen(&key(part), format!("{shape:?}"), &info.shape);
-                return None;
-            }
-            own.push(key(part));
-            Some(Some(stored(&key(part), info)))
-        };
-        let zero_shape = match plain {
-            true => scales.shape.clone(),
-            false => vec![matrices, (rows * u64::from(bits)).div_ceil(32), groups],
-        };
-        let zero_dtypes = if plain { &[Dtype::I8] } else { WORDS };
-        let Some(zeros) = optional("_zero_point", zero_dtypes, zero_shape) else { return };
-        let Some(g_idx) = optional("_g_idx", WORDS, vec![cols]) else { return };
-        let symmetric = self.weights_flag(module, "symmetric").unwrap_or(true);
-        if !symmetric && zeros.is_none() {
-            let expected = "zero points: the config says that the module is not symmetric";
-            self.complain(ViolationKind::MissingKey, &key("_zero_point"), expected, "nothing");
-            return;
-        }
+        own.extend([&zeros, &g_idx].into_iter().flatten().map(|part| part.key.clone()));
         let (arithmetic, dtype) = (scales.dtype, self.read_as(scales.dtype));
         let shape: Vec<u64> = stack.iter().copied().chain([rows, cols]).collect();
         let form = Form::Rows(Rows {
@@ -73,6 +54,33 @@ impl Finder<'_> {
             one_line,
         });
         self.weights.push(Packed { key: key(""), shape, arithmetic, dtype, parts: own, form });
+    }
+
+    /// A module's zero points, `count` of them (told whether one byte holds one). `Some(None)`: its codes need none.
+    fn zeros(&mut self, module: &str, key: &str, count: impl Fn(bool) -> u64) -> Option<Option<Stored>> {
+        // Packed, or, as compressed-tensors wrote them before 0.9, one byte for each scale.
+        let plain = self.tensors.get(key).is_some_and(|info| info.dtype == Dtype::I8);
+        let dtypes = if plain { &[Dtype::I8] } else { WORDS };
+        let zeros = self.optional_part(key, dtypes, count(plain))?;
+        if zeros.is_none() && self.weights_flag(module, "symmetric") == Some(false) {
+            let expected = "zero points: the config says that the module is not symmetric";
+            self.complain(ViolationKind::MissingKey, key, expected, "nothing");
+            return None;
+        }
+        Some(zeros)
+    }
+
+    /// A part that may be absent (`Some(None)`), of `count` elements. `None` after a complaint.
+    fn optional_part(&mut self, key: &str, dtypes: &[Dtype], count: u64) -> Option<Option<Stored>> {
+        if !self.tensors.contains_key(key) {
+            return Some(None);
+        }
+        let info = self.part(key, dtypes)?;
+        if info.shape.iter().product::<u64>() != count {
+            self.misshapen(key, format!("{count} elements"), &info.shape);
+            return None;
+        }
+        Some(Some(stored(key, info)))
     }
 
     /// How many bits the config gives a module's codes.
