@@ -8,7 +8,7 @@ use mlxport_convert::transforms::{Assembly, Scratch};
 use safetensors::Dtype;
 
 use crate::expect::Piece;
-use crate::target::{Format, Target, widened};
+use crate::target::{Format, Target};
 
 /// Both sides, and how much is read at a time.
 #[derive(Debug, Clone, Copy)]
@@ -78,36 +78,12 @@ impl Pair<'_> {
             return Ok(None);
         }
         let mut values = vec![0; count as usize * dtype.bitsize() / 8];
-        match assembly.read(self.release, dtype, at, &mut values, scratch) {
+        let summed = (shift != 0.0).then(|| assembly.clone().plus(shift as i32));
+        match summed.as_ref().unwrap_or(assembly).read(self.release, dtype, at, &mut values, scratch) {
             Err(ConvertError::Overflow { .. }) => return Ok(None),
             other => other?,
         }
-        if shift != 0.0 {
-            self.shifted(stored, assembly, at, shift, &mut values, dtype, scratch)?;
-        }
         Ok(packed(format, values))
-    }
-
-    /// Values with a number added in the release's own dtype, as ports do it before they cast.
-    #[allow(clippy::too_many_arguments, reason = "one call, one place")]
-    fn shifted(
-        &self,
-        stored: Dtype,
-        assembly: &Assembly,
-        at: u64,
-        shift: f32,
-        out: &mut [u8],
-        dtype: Dtype,
-        scratch: &mut Scratch,
-    ) -> Result<(), ConvertError> {
-        let count = out.len() * 8 / dtype.bitsize();
-        let mut raw = vec![0; count * 4];
-        assembly.read(self.release, Dtype::F32, at, &mut raw, scratch)?;
-        let sums = widened(Dtype::F32, &raw).into_iter().map(|value| rounded(stored, value + shift));
-        for (value, out) in sums.zip(out.chunks_exact_mut(dtype.bitsize() / 8)) {
-            store(dtype, value, out);
-        }
-        Ok(())
     }
 
     fn holds_raw(&self, target: &Target, raw: &[Assembly]) -> Result<bool, ConvertError> {

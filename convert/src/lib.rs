@@ -42,6 +42,6 @@ pub use error::{ConvertError, Violation, ViolationKind, Violations};
 pub use inspect::{inspect, inspect_with};
 pub use manifest::Manifest;
 pub use size::{parse_byte_len, show_byte_len};
-pub use survey::{Prepared, Request, Survey, prepare, survey};
+pub use survey::{Prepared, Request, Survey, prepare, survey, survey_by};
 pub use verify::{VerifyReport, verify};
 pub use writer::WriteOptions;

@@ -69,6 +69,14 @@ pub struct Prepared {
 /// What keeps any plan from being made: no such source, no such recipe or layout, a recipe that is wrong itself.
 pub fn survey(request: &Request) -> Result<Survey, ConvertError> {
     let named = request.recipe.as_deref().map(Recipe::named).transpose()?;
+    survey_by(request, named)
+}
+
+/// The same by a recipe in memory, whatever the request names; `None` takes the built-in one that fits the config.
+///
+/// # Errors
+/// As [`survey`].
+pub fn survey_by(request: &Request, named: Option<Recipe>) -> Result<Survey, ConvertError> {
     let mut scan = Checkpoint::scan_named(&request.source, request.state_dict.as_deref())?;
     strip_as_told(request, &mut scan);
     let mut survey = Survey { source: Opened::plain(scan.checkpoint), plan: None, violations: scan.violations };

@@ -19,6 +19,7 @@ pub(super) fn results(op: &Op, sources: &[PlannedSource], dims: &Dims) -> Result
     let one = |shape: Vec<u64>, view: View| Ok(vec![(shape, Assembly::of(view))]);
     match op {
         Op::Copy | Op::Drop { .. } => one(shape.clone(), first.view()),
+        Op::Add { number } => Ok(vec![(shape.clone(), Assembly::of(first.view()).plus(*number))]),
         Op::ConvOihwToOhwi => one(vec![shape[0], shape[2], shape[3], shape[1]], first.view().conv_ohwi()),
         Op::Transpose => one(vec![shape[1], shape[0]], first.view().permuted(&[1, 0])),
         Op::Permute { view, lay } => rearrange::permute(first, view.as_deref(), lay, dims),

@@ -33,7 +33,8 @@ pub fn pack(plan: &mut Plan, rules: &Packing, wish: &Wish) -> Vec<Violation> {
     let mut outputs = Vec::new();
     for tensor in std::mem::take(&mut plan.tensors) {
         let module = tensor.name.strip_suffix(WEIGHT).unwrap_or_default().to_owned();
-        let candidate = !module.is_empty() && tensor.shape.len() > 1 && is_float(tensor.dtype);
+        let stored = tensor.making == Making::Store;
+        let candidate = stored && !module.is_empty() && tensor.shape.len() > 1 && is_float(tensor.dtype);
         let decision = if candidate {
             rules.decide(&module, layer_of(&module, &layers), wish)
         } else {

@@ -41,6 +41,8 @@ const MAX_BYTE_LEN: u64 = 4 << 20;
 pub struct Recipe {
     /// Its name.
     pub name: String,
+    /// What it is for, in a line; empty where the file does not say.
+    pub description: String,
     /// BLAKE3 of the file's text, in hex.
     pub hash: String,
     /// The layouts it can write; the first is the default.
@@ -116,7 +118,7 @@ pub struct Lay {
     pub result: Option<Vec<Expr>>,
 }
 
-/// An operation on whole tensors. Each is a rearrangement of elements; none computes.
+/// An operation on whole tensors. All but [`Op::Add`] rearrange elements and compute none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     /// As it is.
@@ -162,6 +164,11 @@ pub enum Op {
         /// The axis.
         axis: usize,
     },
+    /// A whole number added to every value, in the dtype that it is stored in: norms that a port keeps as weight + 1.
+    Add {
+        /// The number.
+        number: i32,
+    },
     /// Left out.
     Drop {
         /// Why it may be.
@@ -183,6 +190,7 @@ impl fmt::Display for Op {
             Self::SplitQkv => "split_qkv",
             Self::Stack { .. } => "stack",
             Self::Concat { .. } => "concat",
+            Self::Add { .. } => "add",
             Self::Drop { .. } => "drop",
         })
     }

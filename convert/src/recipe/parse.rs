@@ -46,6 +46,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, ConvertError> {
     ConvertError::unless_empty(checker.problems)?;
     Ok(Recipe {
         name: raw.name,
+        description: raw.description,
         hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
         layouts: raw.layouts,
         model_types: raw.fits.model_type,
@@ -101,6 +102,9 @@ impl Checker {
             let found = format!("{:?}", raw.layouts);
             self.complain("layouts", "at least one, each once", found);
         }
+        if raw.description.contains('\n') {
+            self.complain("description", "one line", raw.description.clone());
+        }
         if raw.table.rows.is_empty() {
             self.complain("rows", "at least one row", "none");
         }
@@ -147,6 +151,11 @@ impl Checker {
             let action = row.layouts.get(layout).cloned().unwrap_or_else(|| row.action());
             let checked = self.action(&action, &sources, &place, raw);
             actions.extend(checked.map(|action| (layout.clone(), action)));
+        }
+        if actions.values().any(|action| matches!(action.op, Op::Add { .. }))
+            && let Some(other) = dtypes.iter().find(|dtype| !dtype::is_float(**dtype))
+        {
+            self.complain(&place, "float dtypes for add", other.to_string());
         }
         let unseen = row.shape.is_none();
         self.check_drop(row, &sources, &actions, &place);
@@ -274,6 +283,7 @@ impl Checker {
             ("over", raw.over.is_some(), name == OpName::Stack),
             ("kernel", raw.kernel.is_some(), name == OpName::PermuteUnfold),
             ("axis", raw.axis.is_some(), matches!(name, OpName::Concat | OpName::Split)),
+            ("number", raw.number.is_some_and(|number| number != 0), name == OpName::Add),
             ("reason", raw.reason.is_some(), name == OpName::Drop),
             ("order", raw.order.is_some(), name == OpName::Permute || name == OpName::Split && raw.order.is_some()),
         ];
@@ -297,6 +307,7 @@ impl Checker {
             OpName::SplitQkv => Op::SplitQkv,
             OpName::Stack => Op::Stack { over: raw.over.clone()? },
             OpName::Concat => Op::Concat { axis: raw.axis? },
+            OpName::Add => Op::Add { number: raw.number? },
             OpName::Drop => {
                 let same_as = raw.same_as.as_ref().map(|text| self.pattern(text, place, recipe));
                 Op::Drop { reason: raw.reason.clone()?, same_as }

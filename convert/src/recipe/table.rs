@@ -19,6 +19,8 @@ pub const SCHEMA: u32 = 1;
 pub struct RawRecipe {
     pub schema: u32,
     pub name: String,
+    #[serde(default)]
+    pub description: String,
     pub layouts: Vec<String>,
     pub fits: RawFits,
     #[serde(default)]
@@ -97,6 +99,18 @@ pub struct RawField {
     #[serde(default)]
     pub only: Vec<Value>,
     pub null_means: Option<String>,
+    /// What strings (and the strings of a list) are read as.
+    #[serde(default, deserialize_with = "distinct")]
+    pub words: BTreeMap<String, Value>,
+    /// Members of an object that are left out.
+    #[serde(default)]
+    pub without: Vec<String>,
+    /// Members of an object that take the value of another where they are missing.
+    #[serde(default, deserialize_with = "distinct")]
+    pub adds: BTreeMap<String, String>,
+    /// An object with one of these members counts as null.
+    #[serde(default, deserialize_with = "distinct")]
+    pub null_where: BTreeMap<String, Value>,
     pub when: Option<String>,
     pub why: Option<String>,
 }
@@ -127,6 +141,8 @@ pub enum Kind {
     Sizes,
     /// A list of `Count`.
     Counts,
+    /// An object, or null.
+    ObjectOrNull,
     /// Null only.
     Null,
     /// Anything; carried along.
@@ -222,6 +238,7 @@ pub struct RawRow {
     pub view: Option<Vec<ExprText>>,
     pub order: Option<RawOrder>,
     pub result: Option<RawShape>,
+    pub number: Option<i32>,
     pub reason: Option<String>,
     pub same_as: Option<String>,
     #[serde(default, deserialize_with = "distinct")]
@@ -241,6 +258,7 @@ pub struct RawAction {
     pub view: Option<Vec<ExprText>>,
     pub order: Option<RawOrder>,
     pub result: Option<RawShape>,
+    pub number: Option<i32>,
     pub reason: Option<String>,
     pub same_as: Option<String>,
 }
@@ -258,6 +276,7 @@ impl RawRow {
             view: self.view.clone(),
             order: self.order.clone(),
             result: self.result.clone(),
+            number: self.number,
             reason: self.reason.clone(),
             same_as: self.same_as.clone(),
         }
@@ -277,6 +296,7 @@ pub enum OpName {
     SplitQkv,
     Stack,
     Concat,
+    Add,
     Drop,
 }
 
@@ -292,6 +312,7 @@ impl fmt::Display for OpName {
             Self::SplitQkv => "split_qkv",
             Self::Stack => "stack",
             Self::Concat => "concat",
+            Self::Add => "add",
             Self::Drop => "drop",
         })
     }

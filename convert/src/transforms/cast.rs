@@ -43,6 +43,40 @@ pub(crate) fn read_as(
     Ok(())
 }
 
+/// As [`read_as`], with a number added to every value in the dtype that it is stored in (in float32 where that is another than float32,
+/// float16 and bfloat16): so ports add it, before they cast.
+pub(crate) fn read_sum(
+    source: &dyn TensorSource,
+    view: &View,
+    plus: i32,
+    first: u64,
+    dtype: Dtype,
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<(), ConvertError> {
+    let size = dtype.bitsize() / 8;
+    let mut at = first;
+    for piece in out.chunks_mut(WINDOW_ELEMENTS * size) {
+        let count = piece.len() / size;
+        let mut sums = vec![0; count * 4];
+        read_as(source, view, at, Dtype::F32, &mut sums, scratch)?;
+        for sum in sums.as_chunks_mut::<4>().0 {
+            *sum = (f32::from_le_bytes(*sum) + plus as f32).to_le_bytes();
+        }
+        let too_large = |value| ConvertError::Overflow { key: view.key.clone(), value, dtype: dtype.to_string() };
+        let own = if matches!(view.dtype, Dtype::F16 | Dtype::BF16) { view.dtype } else { Dtype::F32 };
+        let mut rounded = vec![0; count * own.bitsize() / 8];
+        convert(Dtype::F32, own, &sums, &mut rounded).map_err(too_large)?;
+        if own == dtype {
+            piece.copy_from_slice(&rounded);
+        } else {
+            convert(own, dtype, &rounded, piece).map_err(too_large)?;
+        }
+        at += count as u64;
+    }
+    Ok(())
+}
+
 /// Converts little-endian `source` elements of dtype `from` into `out` as dtype `to`. Both are float dtypes (the plan converts no other)
 /// and the slices hold the same number of elements.
 ///

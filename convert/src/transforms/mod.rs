@@ -1,6 +1,6 @@
 //! Transforms: how an output tensor is gathered from its sources, in pieces of any size.
 //!
-//! Every operation is a rearrangement, so an output tensor is a sequence of [`View`]s (strided windows on source tensors) laid one
+//! Every operation but one is a rearrangement, so an output tensor is a sequence of [`View`]s (strided windows on source tensors) laid one
 //! after another, `interleave` times over. [`Assembly::read`] produces any range of output elements straight from the source: no
 //! whole tensor is ever held, and a stack of experts is read expert by expert into its place.
 
@@ -45,6 +45,8 @@ pub struct Assembly {
     pub views: Vec<View>,
     /// Rounds.
     pub interleave: u64,
+    /// What is added to every value, in the dtype that it is stored in.
+    pub plus: i32,
 }
 
 /// Row-major axes of a shape.
@@ -173,17 +175,23 @@ impl View {
 impl Assembly {
     /// One view.
     pub fn of(view: View) -> Self {
-        Self { views: vec![view], interleave: 1 }
+        Self { views: vec![view], interleave: 1, plus: 0 }
     }
 
     /// Views one after another: a stack, or a concat along axis 0.
     pub fn sequence(views: Vec<View>) -> Self {
-        Self { views, interleave: 1 }
+        Self { views, interleave: 1, plus: 0 }
     }
 
     /// Tensors of these shapes joined along `axis`.
     pub fn concat(views: Vec<View>, first_shape: &[u64], axis: usize) -> Self {
-        Self { views, interleave: element_count(&first_shape[..axis]).unwrap_or(0) }
+        Self { views, interleave: element_count(&first_shape[..axis]).unwrap_or(0), plus: 0 }
+    }
+
+    /// The same with a number added to every value.
+    #[must_use]
+    pub fn plus(self, plus: i32) -> Self {
+        Self { plus, ..self }
     }
 
     /// How many elements the output has.
@@ -216,7 +224,10 @@ impl Assembly {
             let (view, inside, left) = self.locate(at, round);
             let count = left.min((rest.len() / size) as u64);
             let (piece, tail) = rest.split_at_mut(count as usize * size);
-            cast::read_as(source, view, inside, dtype, piece, scratch)?;
+            match self.plus {
+                0 => cast::read_as(source, view, inside, dtype, piece, scratch)?,
+                plus => cast::read_sum(source, view, plus, inside, dtype, piece, scratch)?,
+            }
             at += count;
             rest = tail;
         }

@@ -19,4 +19,5 @@ mod recipes_for_others;
 mod release;
 mod support;
 mod transforms;
+mod translated;
 mod violations;

@@ -29,7 +29,7 @@ impl<'a> Planner<'a> {
                 sources: Vec::new(),
                 op: "zeros".to_owned(),
                 row: row.number,
-                assembly: Assembly { views: Vec::new(), interleave: 1 },
+                assembly: Assembly::sequence(Vec::new()),
                 making: Making::Zeros,
             });
         }

@@ -7,6 +7,7 @@
 
 mod path;
 mod reading;
+mod translate;
 mod value;
 
 use std::collections::BTreeMap;
@@ -144,11 +145,13 @@ fn check_field(raw: &RawField, checker: &mut Checker) -> Field {
     if raw.overrides && value.is_none() && raw.kind != Kind::Null {
         checker.complain(&raw.path, "a value to override with", "none");
     }
+    translate::check(raw, checker);
     let is_share = matches!(raw.kind, Kind::Number | Kind::Positive) && raw.share_of.is_some();
     if raw.share_of.is_some() && (!is_share || raw.dim.is_none()) {
         checker.complain(&raw.path, "share_of only for the dim of a number", "it");
     }
-    let no_number = matches!(raw.kind, Kind::Number | Kind::Positive | Kind::Null | Kind::Any) && !is_share;
+    let no_number =
+        matches!(raw.kind, Kind::Number | Kind::Positive | Kind::ObjectOrNull | Kind::Null | Kind::Any) && !is_share;
     let uncounted = matches!(raw.kind, Kind::Text | Kind::Texts) && raw.only.is_empty();
     if raw.dim.is_some() && (no_number || uncounted) {
         checker.complain(&raw.path, "no dim for a field that is no integer", "a dim name");

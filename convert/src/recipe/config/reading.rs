@@ -8,6 +8,7 @@ use crate::recipe::expr::{Dims, EvalError, Expr};
 use crate::recipe::table::{Kind, WriteMode};
 
 use super::path::{lookup, remove, set};
+use super::translate::{translated, translates};
 use super::value::{as_integer, fits, integer, kind_of, same, wording};
 use super::{ConfigSpec, Field, Normalized, Require, Source};
 
@@ -70,7 +71,8 @@ impl Reading<'_> {
         let value = if skipped { None } else { self.value_of(field) };
         let checked = value.and_then(|value| self.checked(field, value));
         if let Some(value) = &checked {
-            for path in &field.raw.also {
+            // Other places of a translated field are in the other language: they stay what they are.
+            for path in field.raw.also.iter().filter(|_| !translates(&field.raw)) {
                 if field.raw.mirror || lookup(&self.out.json, path).is_some() {
                     set(&mut self.out.json, path, value.clone());
                 }
@@ -97,16 +99,16 @@ impl Reading<'_> {
         let places: Vec<&String> = field.raw.also.iter().chain([path]).collect();
         let mut found: Option<(&String, Value)> = None;
         for place in places {
-            let Some(value) = lookup(self.source, place) else {
+            let Some(value) = lookup(self.source, place).map(|value| translated(&field.raw, value)) else {
                 continue;
             };
             match &found {
-                Some((first, seen)) if !same(seen, value) => {
+                Some((first, seen)) if !same(seen, &value) => {
                     let expected = format!("{}, as {first} says", json::to_line(seen));
                     self.violation(place, expected, json::to_line(&value));
                 }
                 Some(_) => {}
-                None => found = Some((place, value.clone())),
+                None => found = Some((place, value)),
             }
         }
         let found = found.map(|(_, value)| value);
@@ -136,7 +138,7 @@ impl Reading<'_> {
     fn default_of(&mut self, field: &Field) -> Option<Value> {
         match (&field.default, field.raw.kind) {
             (Some(source), _) => self.resolve(source, &field.raw.path),
-            (None, Kind::SizeOrNull | Kind::CountOrNull | Kind::Null) => Some(Value::Null),
+            (None, Kind::SizeOrNull | Kind::CountOrNull | Kind::ObjectOrNull | Kind::Null) => Some(Value::Null),
             // A field that only has to agree where it is given.
             (None, Kind::Any) => None,
             (None, _) => {

@@ -46,6 +46,7 @@ pub(super) fn fits(kind: Kind, value: &Value) -> bool {
         Kind::Texts => all(&Value::is_string),
         Kind::Sizes => all(&size),
         Kind::Counts => all(&count),
+        Kind::ObjectOrNull => value.is_null() || value.is_object(),
         Kind::Null => value.is_null(),
         Kind::Any => true,
     }
@@ -64,6 +65,7 @@ pub(super) fn wording(kind: Kind) -> &'static str {
         Kind::Texts => "a list of strings",
         Kind::Sizes => "a list of integers from 1",
         Kind::Counts => "a list of integers from 0",
+        Kind::ObjectOrNull => "an object, or null",
         Kind::Null => "null",
         Kind::Any => "anything",
     }
@@ -109,6 +111,7 @@ mod tests {
             (Kind::Texts, json!(["a"]), json!(["a", 1])),
             (Kind::Sizes, json!([1, 2]), json!([1, 0])),
             (Kind::Counts, json!([0]), json!([0.5])),
+            (Kind::ObjectOrNull, json!({}), json!([])),
             (Kind::Null, json!(null), json!(0)),
             (Kind::Size, json!(1 << 26), json!((1 << 26) + 1)),
         ] {
