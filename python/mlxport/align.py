@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mlxport import layout
-from mlxport.heard import Call, Run, relative_rms
+from mlxport.boundary import beside, gate_of, undo
+from mlxport.heard import Call, Run, is_data, relative_rms
 from mlxport.mapping import Mapping
 
 # An error above this is looked at: another layout's, another boundary's or a fault's. No verdict hangs on it.
 LARGE = 1e-4
-# What is left when a boundary is undone: a few times float32's noise.
-UNDONE = 1e-5
-# No activation is this large; what fills an attention mask is.
-HUGE = 1e30
+UNEXPLAINED = "it differs, and what is made of it does not: something stands outside the port's module"
 
 
 @dataclass
@@ -31,6 +29,8 @@ class Pair:
     runtime: np.ndarray
     theirs: np.ndarray
     rule: str = layout.AS_IS
+    # Other tensors of the result's shape that the port's module was given.
+    beside: list[np.ndarray] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -68,6 +68,10 @@ class Sides:
     leaves: list[str]
     convolutions: set[str]
     experts: int = 0
+    # Which tokens only hold a picture's place.
+    pictures: np.ndarray | None = None
+    # Which result of PyTorch's module the port's is, where it is not the first.
+    returned_as: dict[str, int] = field(default_factory=dict)
 
 
 def aligned(sides: Sides, port: Run, lengths: Sequence[int]) -> Aligned:
@@ -145,18 +149,45 @@ def _output(
             [o for o in ours if o is not None],
             lengths,
         )
+    elif heard.returned and heard.returned[0].dtype == np.int64:
+        # Which positions are attended to, say: in an order of the port's own, and of no meaning where fewer are there.
+        found.missing[f"{heard.path}#{heard.number}"] = "it returns a choice: judged at what is made of it"
+        return
     else:
-        firsts = [call.returned[0] for call in triple if call.returned]
         parts = [call.returned[0] for call in theirs if call.returned]
-        done = (
-            len(firsts) == 3 and len(parts) == len(theirs) and _add(found, sides, heard, "out", firsts, parts, lengths)
-        )
+        done = len(parts) == len(theirs) and _first_or_same(found, sides, triple, parts, lengths)
+    if done and len(theirs) == 1:
+        found.pairs[-1].beside = beside(theirs[0], found.pairs[-1].truth.shape)
     if not done:
         shapes = [list(a.shape) for a in theirs[0].returned[:2]]
         expected = [list(a.shape) for a in heard.returned[:2]]
         found.missing[f"{heard.path}#{heard.number}"] = (
             f"it returns {shapes}, PyTorch's returns {expected}: another boundary"
         )
+
+
+def _first_or_same(
+    found: Aligned, sides: Sides, triple: tuple[Call, Call, Call], parts: list[np.ndarray], lengths: Sequence[int]
+) -> bool:
+    """The port's result beside the first that PyTorch's module returned, or beside another one of its that it is."""
+    heard = triple[0]
+    for nth in range(min(len(call.returned) for call in triple)):
+        whole = [call.returned[nth] for call in triple]
+        if not _add(found, sides, heard, "out", whole, parts, lengths):
+            continue
+        pair = found.pairs[-1]
+        if nth == 0 and not pair.fails():
+            return True
+        if nth and not pair.fails() and pair.truth.dtype.kind == "f":
+            what = f"the port's module returns what PyTorch's returns as its result {nth + 1}"
+            found.boundaries.append({"point": pair.name, "what": what, "judged_at": pair.name})
+            sides.returned_as[f"{heard.path}#{heard.number}"] = nth
+            return True
+        found.pairs.pop()
+        found.rules.pop(pair.name, None)
+    return all(call.returned for call in triple) and _add(
+        found, sides, heard, "out", [call.returned[0] for call in triple], parts, lengths
+    )
 
 
 def _add(
@@ -181,11 +212,6 @@ def _add(
     if laid[1] != layout.AS_IS:
         found.rules[pair.name] = laid[1]
     return True
-
-
-def is_data(array: np.ndarray) -> bool:
-    """Floats that are no mask."""
-    return array.dtype.kind == "f" and array.size > 0 and bool((np.abs(array) < HUGE).all())
 
 
 def nth_float(arrays: list[np.ndarray], nth: int) -> np.ndarray | None:
@@ -227,13 +253,25 @@ def _settle(found: Aligned, sides: Sides) -> None:
                 }
             )
             continue
-        undone = undo(pair, found)
+        undone = undo(pair, found, gate_of(sides.truth.find(pair.point, pair.call)), sides.pictures)
         judge = _judge(found, sides, at) if undone else None
         if undone and judge:
             found.boundaries.append({"point": pair.name, "what": undone[1], "judged_at": judge})
             pair.theirs = undone[0]
+        elif not undone and pair.kind == "out" and (judge := _without_effect(found, sides, at)):
+            found.boundaries.append({"point": pair.name, "what": UNEXPLAINED, "judged_at": judge})
+            continue
         kept.append(pair)
     found.pairs = kept
+
+
+def _without_effect(found: Aligned, sides: Sides, at: int) -> str | None:
+    """The module around that agrees, where what is made of a point next agrees, too: something is done outside of the port's module."""
+    here = found.pairs[at]
+    if any(pair.fails() for pair in found.pairs if pair.name == f"{here.point}#{here.call}.in"):
+        return None
+    judge, follows = _judge(found, sides, at), _next_agreeing(found, at)
+    return judge if judge is not None and judge.startswith(here.point.rpartition(".")[0]) and follows else None
 
 
 def _passes(found: Aligned, name: str) -> bool:
@@ -272,52 +310,3 @@ def _next_agreeing(found: Aligned, at: int) -> str | None:
             continue
         return None if pair.fails() else pair.name
     return None
-
-
-def undo(pair: Pair, found: Aligned | None = None) -> tuple[np.ndarray, str] | None:
-    """The port's tensor with a differing boundary undone, and what differs; nothing where nothing simple explains it."""
-    ours, truth = pair.theirs.astype(np.float64), pair.truth.astype(np.float64)
-    square = float((ours * ours).sum())
-    factor = float((ours * truth).sum()) / square if square else 0.0
-    tries: list[tuple[np.ndarray, str]] = []
-    if factor and np.isfinite(factor) and abs(factor - 1) > LARGE:
-        tries.append((ours * factor, f"a factor of {factor:.6g} stands outside the port's module"))
-    tries.append((_softmax(ours), "the softmax stands outside the port's module"))
-    tries.append((1 / (1 + np.exp(-np.clip(ours, -60, 60))), "the sigmoid stands outside the port's module"))
-    chosen = truth != 0
-    if 0 < chosen.mean() < 1:
-        kept = np.where(chosen, 1 / (1 + np.exp(-np.clip(ours, -60, 60))), 0.0)
-        # Only where the port's own largest logits are the chosen ones.
-        count = int(chosen.sum(-1).flat[0])
-        largest = np.argsort(-ours, -1)[..., :count]
-        if np.take_along_axis(chosen, largest, -1).all():
-            tries.append((kept, "the choice and its sigmoid stand outside the port's module"))
-    given = found.find(f"{pair.point}#{pair.call}.in") if found else None
-    if given is not None and given.truth.shape == truth.shape:
-        tries.append((ours - given.theirs, "the residual is added inside the port's module"))
-        tries.append((ours + given.theirs, "the residual is added outside the port's module"))
-    ordered = _same_rows(ours, truth)
-    if ordered is not None:
-        tries.append((ordered, "the rows of a table are looked up in another order"))
-    for made, what in tries:
-        if relative_rms(made, truth) <= UNDONE:
-            return made.astype(np.float32), what
-    return None
-
-
-def _same_rows(ours: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
-    """The port's rows in PyTorch's order, where both have the very same rows: what is looked up, and no result of arithmetic."""
-    if truth.ndim < 2 or ours.shape != truth.shape:
-        return None
-    theirs, right = ours.reshape(-1, ours.shape[-1]), truth.reshape(-1, truth.shape[-1])
-    by_theirs, by_right = np.lexsort(theirs.T), np.lexsort(right.T)
-    if not np.array_equal(theirs[by_theirs].astype(np.float32), right[by_right].astype(np.float32)):
-        return None
-    made = np.empty_like(theirs)
-    made[by_right] = theirs[by_theirs]
-    return made.reshape(truth.shape)
-
-
-def _softmax(array: np.ndarray) -> np.ndarray:
-    raised = np.exp(array - array.max(-1, keepdims=True))
-    return raised / raised.sum(-1, keepdims=True)

@@ -9,8 +9,9 @@ import mlx.core as mx
 import numpy as np
 
 from mlxport import layout
-from mlxport.align import Aligned, Pair, Sides, dense, is_data, undo
-from mlxport.heard import Call, Run
+from mlxport.align import UNEXPLAINED, Aligned, Pair, Sides, dense
+from mlxport.boundary import beside, gate_of, undo
+from mlxport.heard import Call, Run, is_data
 
 
 class Instead:
@@ -60,7 +61,7 @@ def _is_integer(value: Any) -> bool:
 
 def _put(args: list, kwargs: dict, place: int | str, array: np.ndarray) -> bool:
     held: Any = args if isinstance(place, int) else kwargs
-    laid = layout.to_shape(array, held[place].shape)
+    laid = layout.to_shape(array, held[place].shape) or layout.channels_last(array, held[place].shape)
     if laid is None:
         return False
     held[place] = mx.array(laid[0]).astype(held[place].dtype)
@@ -83,6 +84,9 @@ def aligned(
             continue
         theirs = alone.find(path, heard.number)
         name = f"{heard.path}#{heard.number}"
+        if _passes_on(heard, sides.experts):
+            found.missing[name] = "some of its experts only pass their input on: judged at the module around it"
+            continue
         if theirs is None:
             why = failed.get(f"{path}#{heard.number}")
             found.missing[name] = (
@@ -90,16 +94,28 @@ def aligned(
             )
             continue
         pair = _pair(sides, heard, truth, runtime, theirs)
-        if pair is None:
+        if pair is None or differing.get(f"{name}.out") == UNEXPLAINED:
             found.missing[name] = "its boundary differs"
             continue
-        undone = undo(pair) if f"{name}.out" in differing and pair.fails() else None
+        undone = undo(pair, None, gate_of(heard)) if f"{name}.out" in differing and pair.fails() else None
         if undone is not None:
             pair.theirs = undone[0]
         found.pairs.append(pair)
         if pair.rule != layout.AS_IS:
             found.rules[pair.name] = pair.rule
     return found
+
+
+def _returned_as(sides: Sides, heard: Call) -> int:
+    """Which of the results of PyTorch's module the port's is, as the whole pass showed."""
+    return sides.returned_as.get(f"{heard.path}#{heard.number}", 0)
+
+
+def _passes_on(heard: Call, experts: int) -> bool:
+    """Whether experts were chosen that have no matrices: numbers past the last one."""
+    chosen = next((a for a in heard.given if a.dtype == np.int64 and a.ndim >= 2), None)
+    weighted = any(chosen is not None and a.dtype.kind == "f" and a.shape == chosen.shape for a in heard.given)
+    return experts > 0 and chosen is not None and weighted and int(chosen.max(initial=0)) >= experts
 
 
 def _pair(sides: Sides, heard: Call, truth: list[np.ndarray], runtime: list[np.ndarray], theirs: Call) -> Pair | None:
@@ -111,6 +127,9 @@ def _pair(sides: Sides, heard: Call, truth: list[np.ndarray], runtime: list[np.n
         whole, ours = [heard.returned, truth, runtime], theirs.returned
     if not ours or any(not w for w in whole):
         return None
+    nth = _returned_as(sides, heard)
+    if nth and all(len(w) > nth for w in whole):
+        whole = [[w[nth]] for w in whole]
     shape = whole[0][0].shape
     theirs_out = _weighted(heard, ours[0], shape)
     if theirs_out.dtype.kind != "f" or whole[0][0].dtype.kind != "f":
@@ -118,7 +137,8 @@ def _pair(sides: Sides, heard: Call, truth: list[np.ndarray], runtime: list[np.n
     laid = layout.to_shape(theirs_out, shape, convolution=heard.path in sides.convolutions)
     if laid is None:
         return None
-    return Pair(heard.path, heard.number, "out", whole[0][0], whole[1][0], whole[2][0], laid[0], laid[1])
+    three = (whole[0][0], whole[1][0], whole[2][0])
+    return Pair(heard.path, heard.number, "out", *three, laid[0], laid[1], beside(theirs, shape))
 
 
 def _weighted(heard: Call, out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+# No activation is this large; what fills an attention mask is.
+HUGE = 1e30
+
 
 @dataclass
 class Call:
@@ -50,6 +53,21 @@ class Run:
     def of(self, path: str) -> Iterator[Call]:
         """All calls of a module, in order."""
         return (self._by_name[(path, n)] for n in range(self.count(path)) if (path, n) in self._by_name)
+
+
+@dataclass
+class Fed:
+    """What one scenario left: the port's calls, and how many positions each pass had."""
+
+    run: Run
+    lengths: list[int]
+    alone: Run | None = None
+    failed: dict[str, str] | None = None
+
+
+def is_data(array: np.ndarray) -> bool:
+    """Floats that are no mask."""
+    return array.dtype.kind == "f" and array.size > 0 and bool((np.abs(array) < HUGE).all())
 
 
 def relative_rms(ours: np.ndarray, truth: np.ndarray) -> float:

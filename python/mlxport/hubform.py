@@ -93,6 +93,11 @@ _PER_TYPE: dict[str, dict[str, Any]] = {
         "scoring_func": lambda c: "sigmoid",
         "moe_layer_freq": lambda c: 1,
     },
+    "deepseek_v4": {
+        "num_hash_layers": lambda c: c["mlp_layer_types"].count("hash_moe"),
+        "compress_ratios": lambda c: [_RATIOS[kind] for kind in c["layer_types"]],
+        "qk_rope_head_dim": lambda c: int(c["head_dim"] * c["partial_rotary_factor"]),
+    },
     "deepseek_v2": {
         "scoring_func": lambda c: "softmax",
         "moe_layer_freq": lambda c: 1,
@@ -124,6 +129,7 @@ _GENERIC = (
     "return_dict",
     "transformers_version",
 )
+_RATIOS = {"sliding_attention": 0, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 _MOVED = ("rope_theta", "partial_rotary_factor")
 _LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E", "linear_attention": "M", "full_attention": "*"}
 
@@ -192,6 +198,12 @@ def _rope_to_top(config: dict[str, Any], made: dict[str, Any]) -> None:
         made["rope_scaling"] = scaling
     else:
         made.setdefault("rope_scaling", None)
+
+
+def resaved(saved: dict[str, Any], hub: dict[str, Any]) -> dict[str, Any]:
+    """What transformers 5 writes of a release that it has read: fields that it does not know stay, rotary settings have moved."""
+    moved = (*_MOVED, "rope_scaling", "rope_local_base_freq")
+    return {**{name: value for name, value in hub.items() if name not in moved}, **saved}
 
 
 def around_text(model_type: str, text: dict[str, Any]) -> dict[str, Any]:

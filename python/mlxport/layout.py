@@ -40,6 +40,14 @@ def to_shape(array: np.ndarray, shape: Sequence[int], *, convolution: bool = Fal
     return None
 
 
+def channels_last(array: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, str] | None:
+    """`array`, whose channels are its second axis, in a shape that has them last; nothing where it does not fit."""
+    if array.ndim < 3 or array.size != int(np.prod(shape)):
+        return None
+    moved = np.moveaxis(array, 1, -1)
+    return (np.ascontiguousarray(moved).reshape(tuple(shape)), CHANNELS) if _folds(moved.shape, shape) else None
+
+
 def _folds(a: Sequence[int], b: Sequence[int]) -> bool:
     """Whether one shape is the other with neighbouring axes folded into one; row-major order stays."""
     cuts_a, cuts_b = _cuts(a), _cuts(b)

@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mlxport import copies
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -186,13 +188,9 @@ def copied(model_type: str, place: Path, name: str, edits: Sequence[tuple[str, s
     spec = importlib.util.find_spec(f"mlx_lm.models.{model_type}")
     if spec is None or spec.origin is None:
         raise SystemExit(f"mlx-lm has no {model_type}")
-    text = Path(spec.origin).read_text().replace("from .", "from mlx_lm.models.")
-    for old, new in edits:
-        if old not in text:
-            raise SystemExit(f"{model_type}, {name}: mlx-lm's source no longer holds {old!r}: look what it has now")
-        text = text.replace(old, new)
+    text = copies.exchanged(Path(spec.origin).read_text(), edits, f"{model_type}, {name}")
     file = place / f"port_{model_type}_{name.replace(' ', '_')}.py"
-    file.write_text(text)
+    file.write_text(text.replace("from .", "from mlx_lm.models."))
     return file
 
 

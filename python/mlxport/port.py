@@ -160,6 +160,8 @@ class Listener:
     def __init__(self, port: Port, instead: Instead | None = None) -> None:
         self.run, self.alone = Run(), Run()
         self.failed: dict[str, str] = {}
+        # The innermost module whose call raised an error.
+        self.broke_in: str | None = None
         self._instead = instead
         self._names = {id(module): path for path, module in port.modules().items()}
         self._kinds = {type(module) for module in port.modules().values()}
@@ -228,6 +230,9 @@ class Listener:
         try:
             self._once_more(path, number, module, call, args, kwargs)
             returned = call(module, *args, **kwargs)
+        except Exception:
+            self.broke_in = self.broke_in or path
+            raise
         finally:
             self._path.pop()
             self._running.discard(id(module))

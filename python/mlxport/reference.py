@@ -7,19 +7,22 @@ truth of the isolated mode), and on MLX's bare operations (the floor of the cand
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from mlxport import kernels
+from mlxport import kernels, tasks
 from mlxport.heard import Call, Run
 from mlxport.precise import Float64
 
-ATTENTION = "mlxport"
+# The models' own plain code. Another name would have them leave out what they do for it alone (sparse masks).
+ATTENTION = "eager"
+ATTENTION_FUNCTION = "eager_attention_forward"
 # Modules that only pass on what they are given.
 _PASSES_ON = (torch.nn.Dropout, torch.nn.Identity, torch.nn.ModuleList, torch.nn.ModuleDict)
 
@@ -39,8 +42,11 @@ def changed(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """The same structure with every tensor changed."""
     if isinstance(value, torch.Tensor):
         return change(value)
-    if type(value) is dict:
-        return {name: changed(part, change) for name, part in value.items()}
+    if isinstance(value, MutableMapping):
+        made = copy.copy(value)
+        for name, part in value.items():
+            made[name] = changed(part, change)
+        return made
     if type(value) in (tuple, list):
         parts = [changed(part, change) for part in value]
         return tuple(parts) if type(value) is tuple else parts
@@ -79,37 +85,6 @@ class Reference:
         return [p for p, m in self.paths().items() if not list(m.children())]
 
 
-def install_attention() -> None:
-    """Registers an attention that computes with the model's own eager code and notes its operands."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, eager_mask
-
-    AttentionInterface.register(ATTENTION, _attention)
-    AttentionMaskInterface.register(ATTENTION, eager_mask)
-
-
-class _Listening:
-    """Who listens now; attention is a function, and finds its listener here."""
-
-    current: Listener | None = None
-
-
-def _attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: Any = None,
-    **kwargs: Any,
-) -> Any:
-    eager = sys.modules[type(module).__module__].eager_attention_forward
-    result = eager(module, query, key, value, attention_mask, **kwargs)
-    listener = _Listening.current
-    if listener is not None:
-        listener.note_attention(module, (query, key, value, attention_mask), result[0], kwargs)
-    return result
-
-
 class Listener:
     """Wraps `forward` of every module: what is called as `module.forward(…)` is seen, too, which no hook sees."""
 
@@ -119,18 +94,37 @@ class Listener:
         self.run = Run()
         self._keep, self._mlx, self._lean = keep_args, mlx, lean
         self._names = {id(m): p for p, m in model.named_modules()}
+        self._functions: list[tuple[Any, Any]] = []
         self._modules = [(p, m) for p, m in model.named_modules() if p and not isinstance(m, _PASSES_ON)]
 
     def __enter__(self) -> Run:
         for path, module in self._modules:
             self._wrap(path, module)
-        _Listening.current = self
+        # Attention is a function: each file of models has its own.
+        for file in {type(module).__module__ for _path, module in self._modules}:
+            if hasattr(sys.modules[file], ATTENTION_FUNCTION):
+                self._wrap_attention(sys.modules[file])
         return self.run
 
     def __exit__(self, *_: Any) -> None:
-        _Listening.current = None
         for _path, module in self._modules:
             module.__dict__.pop("forward", None)
+        for file, function in self._functions:
+            setattr(file, ATTENTION_FUNCTION, function)
+        self._functions.clear()
+
+    def _wrap_attention(self, file: Any) -> None:
+        function = getattr(file, ATTENTION_FUNCTION)
+
+        def listened(
+            module: torch.nn.Module, query: Any, key: Any, value: Any, attention_mask: Any = None, **kwargs: Any
+        ) -> Any:
+            result = function(module, query, key, value, attention_mask, **kwargs)
+            self.note_attention(module, (query, key, value, attention_mask), result[0], kwargs)
+            return result
+
+        setattr(file, ATTENTION_FUNCTION, listened)
+        self._functions.append((file, function))
 
     def _wrap(self, path: str, module: torch.nn.Module) -> None:
         forward = module.forward
@@ -171,7 +165,10 @@ def on_mlx(module: torch.nn.Module, args: tuple, result: Any) -> Any:
 
 def call(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """One pass without a cache; the logits."""
+    task = tasks.of(getattr(getattr(model, "config", None), "model_type", None))
     with torch.no_grad():
+        if task is not None:
+            return task.torch(model, inputs)
         output = model(**inputs, use_cache=False)
     return output.logits if hasattr(output, "logits") else output[0]
 
@@ -209,10 +206,15 @@ def passes(reference: Reference, inputs: dict[str, torch.Tensor], *, keep_args: 
 LARGE = 20_000_000
 
 
+def is_large(reference: Reference) -> bool:
+    """Whether a model is of the size of trained ones."""
+    return sum(parameter.numel() for parameter in reference.model.parameters()) > LARGE
+
+
 def alone_paths(reference: Reference) -> set[str]:
     """The modules that are run by themselves: all, or of a large model those that lie at most one level above the leaves."""
     paths = reference.paths()
-    if sum(parameter.numel() for parameter in reference.model.parameters()) <= LARGE:
+    if not is_large(reference):
         return set(paths)
     low = {path for path, module in paths.items() if not any(list(child.children()) for child in module.children())}
     return {path for path in low if not isinstance(paths[path], torch.nn.ModuleList)}

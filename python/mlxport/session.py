@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from mlxport import hubform, mapping, small, trace, vision
+from mlxport import extras, hubform, mapping, small, tasks, trace, vision
 from mlxport import port as ports
-from mlxport.reference import ATTENTION, Reference, build, install_attention
+from mlxport.reference import ATTENTION, Reference, build
 
 
 @dataclass
@@ -36,7 +36,12 @@ def maker(config: Any) -> Any:
     """Makes the PyTorch model of a config: the causal one where there is one, else the one with pictures."""
     import transformers
 
-    for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText"):
+    names = ["AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM"]
+    if getattr(config, "vision_config", None) is not None:
+        names = [*names[1:], names[0]]
+    if tasks.of(config.model_type) is not None:
+        names.append("AutoModel")
+    for name in names:
         auto = getattr(transformers, name)
         if type(config) in auto._model_mapping:
             return lambda: auto.from_config(copy.deepcopy(config), attn_implementation=ATTENTION)
@@ -54,22 +59,23 @@ def whole(config: Any) -> dict[str, Any]:
     return made
 
 
-def prepare_random(model_type: str, port: str, work: Path, seed: int, *, as_saved: bool = False) -> Session:
-    """A small random model of an architecture, saved as transformers saves it, loaded by the port."""
-    install_attention()
+def prepare_random(
+    model_type: str, port: str, work: Path, seed: int, *, form: str = "hub", fields: dict[str, Any] | None = None
+) -> Session:
+    """A small random model of an architecture, saved as transformers saves it, loaded by the port. `fields`: of its config."""
     pictures = model_type in vision.TYPES and port != "mlx-lm"
-    config = vision.config(model_type) if pictures else small.config(model_type)
+    kind = tasks if tasks.of(model_type) else vision if pictures else small
+    config = kind.config(model_type, fields or {})
     small.require_small(model_type, maker(config))
     reference = build(maker(config), lambda model: small.fill(model, seed))
     whole_type = model_type if config.model_type != model_type and not pictures else None
-    return _session(reference, port, work, None, as_saved=as_saved, whole_type=whole_type)
+    return _session(reference, port, work, None, form=form, whole_type=whole_type)
 
 
-def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = False, trust: bool = False) -> Session:
+def prepare_directory(model: Path, port: str, work: Path, *, form: str = "hub", trust: bool = False) -> Session:
     """A model directory in Hugging Face's form, or a GGUF file that transformers reads."""
     import transformers
 
-    install_attention()
     gguf = {"gguf_file": model.name} if model.is_file() else {}
     place = model.parent if model.is_file() else model
     config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trust, **gguf)
@@ -84,7 +90,7 @@ def prepare_directory(model: Path, port: str, work: Path, *, as_saved: bool = Fa
     reference = build(make, lambda made: made.load_state_dict(state) and None)
     del loaded
     own = json.loads((place / "config.json").read_text()) if (place / "config.json").is_file() and not gguf else None
-    return _session(reference, port, work, own, as_saved=as_saved)
+    return _session(reference, port, work, own, form=form)
 
 
 def _session(
@@ -93,7 +99,7 @@ def _session(
     work: Path,
     own: dict[str, Any] | None,
     *,
-    as_saved: bool,
+    form: str,
     whole_type: str | None = None,
 ) -> Session:
     """`whole_type`: the model is the text part of that type, and the port is given it as such."""
@@ -111,20 +117,26 @@ def _session(
     if whole_type:
         saved, hub = hubform.around_text(whole_type, saved), hubform.around_text(whole_type, hub)
     findings: list[dict[str, Any]] = []
-    write_config(directory, saved if as_saved else hub)
+    write_config(directory, {"hub": hub, "as-saved": saved, "resaved": hubform.resaved(saved, hub)}[form])
     loaded = ports.load(port, directory)
     findings.extend(settings_findings(port, directory, saved, hub))
     traced, tags = _trace(reference, port, work, directory, hub_type)
     found = mapping.by_content(tags, list(reference.paths()), traced.tags, list(loaded.modules()))
+    found.made_up = [name for name in found.made_up if name not in traced.fillers]
     return Session(reference, loaded, found, directory, hub, findings, hubform.told(saved, hub), traced.offsets)
 
 
 # Where hub releases name their tensors otherwise than transformers saves them: pattern, replacement; without one, the tensor is not there.
 _NAMES: dict[str, list[tuple[str, str | None]]] = {
+    "deepseek_v4": [(r"attn\.norm\.weight$", "attn.kv_norm.weight"), (r"model\.hc_head\.hc_", "hc_head_")],
+    "olmo_hybrid": [
+        (r"attention_layer_norm", "input_layernorm"),
+        (r"feedforward_layer_norm", "post_attention_layernorm"),
+    ],
     "gpt2": [(r"^transformer\.", "")],
     "gemma3": [(r"^", "language_model.")],
     "gemma3n": [(r"^model\.", "model.language_model.")],
-    "gemma4": [(r"^model\.", "model.language_model.")],
+    "gemma4": [(r"^model\.(?!language_model|vision_tower|embed_vision)", "model.language_model.")],
     "llama4": [(r"^", "language_model.")],
     "qwen3_5": [(r"^model\.", "model.language_model.")],
     "qwen3_5_moe": [(r"^model\.", "model.language_model.")],
@@ -136,7 +148,7 @@ _NAMES: dict[str, list[tuple[str, str | None]]] = {
 
 
 # Hub releases of these types hold the tensors as transformers has them in memory, not as it writes them.
-_AS_IN_MEMORY = ("qwen3_5_moe",)
+_AS_IN_MEMORY = ("qwen3_5_moe", "sam3_video")
 
 
 # Hub releases of these types hold these matrices with their last two axes exchanged.
@@ -155,8 +167,10 @@ def save_as_hub(model: Any, directory: Path, model_type: str) -> None:
         numbers = range(model.config.n_routed_experts, model.config.n_routed_experts + zero)
         rules.append((rf"mlp\.experts\.({'|'.join(map(str, numbers))})\.", None))
     turned = _TRANSPOSED.get(model_type)
-    for shard in directory.glob("model*.safetensors") if rules or turned else ():
-        tensors = load_file(shard)
+    missing = extras.shared_layers(model)
+    for shard in sorted(directory.glob("model*.safetensors")) if rules or turned or missing else ():
+        tensors = {**load_file(shard), **missing}
+        missing = {}
         if turned:
             tensors = {n: t.mT.contiguous() if re.search(turned, n) else t for n, t in tensors.items()}
         for pattern, replacement in rules:

@@ -65,8 +65,8 @@ LARGEST = 5_000_000
 SMALLEST_GAP = 1e-4
 
 
-def config(model_type: str) -> Any:
-    """The small config of an architecture. A type that transformers does not know is a ValueError that says so."""
+def config(model_type: str, fields: dict[str, Any] | None = None) -> Any:
+    """The small config of an architecture; `fields` go before what it has. A type that transformers does not know is a ValueError."""
     import transformers
 
     model_type = TEXT_PARTS.get(model_type, model_type)
@@ -74,11 +74,10 @@ def config(model_type: str) -> Any:
         known = ", ".join(sorted(t for t in transformers.CONFIG_MAPPING if t[:2] == model_type[:2])) or "none alike"
         raise ValueError(f"transformers {transformers.__version__} knows no model type {model_type!r}; alike: {known}")
     kind = transformers.CONFIG_MAPPING[model_type]
-    wanted = {**SIZES, **PER_TYPE.get(model_type, {})}
+    own = {**PER_TYPE.get(model_type, {}), **(fields or {})}
     default = kind()
-    fields = {name: value for name, value in wanted.items() if value is not None and _knows(default, name)}
-    extra = {name: value for name, value in PER_TYPE.get(model_type, {}).items() if value is not None}
-    made = kind(**{**fields, **extra})
+    known = {name: v for name, v in {**SIZES, **own}.items() if v is not None and _knows(default, name)}
+    made = kind(**{**known, **{name: value for name, value in own.items() if value is not None}})
     if getattr(made, "n_shared_experts", None):
         made.n_shared_experts = 1
     return made

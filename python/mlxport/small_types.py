@@ -21,7 +21,8 @@ TEXT_PARTS: dict[str, str] = {
 }
 
 _LATENT: dict[str, Any] = {"num_key_value_heads": 4, "head_dim": None, "num_hidden_layers": 3}
-_INDEXED: dict[str, Any] = {**_LATENT, "index_topk": 8, "index_head_dim": 16, "index_n_heads": 4}
+# Enough heads that no score of the indexer is zero in all of them: a choice among equal scores says nothing about a port.
+_INDEXED: dict[str, Any] = {**_LATENT, "index_topk": 8, "index_head_dim": 16, "index_n_heads": 16}
 _LINEAR: dict[str, Any] = {
     "num_hidden_layers": 4,
     "linear_num_key_heads": 2,
@@ -63,6 +64,21 @@ PER_TYPE: dict[str, dict[str, Any]] = {
     "glm4_moe_lite": _LATENT,
     "mistral4": _LATENT,
     "recurrent_gemma": {"num_hidden_layers": 3, "num_key_value_heads": 1},
+    "deepseek_v4": {
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 1,
+        "n_shared_experts": 1,
+        "qk_rope_head_dim": None,
+        "partial_rotary_factor": 0.5,
+        "layer_types": ["sliding_attention"] * 3,
+        "mlp_layer_types": ["moe"] * 3,
+        # Small enough that activations meet it.
+        "swiglu_limit": 0.5,
+        "o_groups": 2,
+        "o_lora_rank": 12,
+        "hc_mult": 2,
+        "num_nextn_predict_layers": 0,
+    },
     "deepseek_v2": {
         "num_key_value_heads": 4,
         "head_dim": None,

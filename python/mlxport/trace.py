@@ -24,6 +24,8 @@ class Trace:
     tags: dict[str, frozenset[int]]
     offsets: dict[str, float] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    # Made of what transformers passes over.
+    fillers: set[str] = field(default_factory=set)
 
 
 def tag(model: torch.nn.Module) -> dict[str, int]:
@@ -47,6 +49,8 @@ def read(port: Port, count: int) -> Trace:
         if not mx.issubdtype(array.dtype, mx.floating):
             continue
         values = np.unique(np.array(array.astype(mx.float32)))
+        if (values < 0).all():
+            trace.fillers.add(name)
         numbers = np.floor(values / SPACING)
         offsets = values - numbers * SPACING - MIDDLE
         known = (numbers >= 0) & (numbers < count) & (np.abs(offsets) < 4) & (offsets == np.round(offsets))

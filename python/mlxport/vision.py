@@ -11,203 +11,35 @@ from typing import Any
 
 import numpy as np
 
-# Tokens that mark pictures in the small vocabulary.
-START, END, IMAGE, VIDEO = 190, 191, 192, 193
-GRIDS = ((1, 4, 6), (1, 6, 4))
-MERGE = 2
-
-_TEXT: dict[str, Any] = {
-    "vocab_size": 199,
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 96,
-    "max_position_embeddings": 256,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
+from mlxport import tasks
+from mlxport import vision_types as types
+from mlxport.vision_types import END, GRIDS, IMAGE, MERGE, START, TAIL, TYPES, VIDEO
 
 
-def _rope(section: list[int], **more: Any) -> dict[str, Any]:
-    return {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section, **more}}
-
-
-_M_TEXT: dict[str, Any] = {**_TEXT, **_rope([4, 2, 2])}
-_PATCHES: dict[str, Any] = {"in_channels": 3, "patch_size": 4, "spatial_merge_size": MERGE, "temporal_patch_size": 2}
-_QWEN3_VISION: dict[str, Any] = {
-    **_PATCHES,
-    "depth": 3,
-    "hidden_size": 32,
-    "num_heads": 2,
-    "out_hidden_size": 64,
-    "intermediate_size": 48,
-    "num_position_embeddings": 64,
-    "deepstack_visual_indexes": [0, 1],
-}
-_GLM_VISION: dict[str, Any] = {
-    **_PATCHES,
-    "depth": 2,
-    "hidden_size": 32,
-    "num_heads": 2,
-    "image_size": 32,
-    "out_hidden_size": 64,
-    "intermediate_size": 48,
-}
-_GLM_TEXT: dict[str, Any] = {**_TEXT, "head_dim": 16, **_rope([2, 2, 4], partial_rotary_factor=1.0)}
-# By type: the text's part and the pictures' part.
-_GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "qwen2_vl": (
-        _M_TEXT,
-        {**_PATCHES, "depth": 2, "embed_dim": 32, "num_heads": 2, "hidden_size": 64, "mlp_ratio": 2},
-    ),
-    "qwen2_5_vl": (
-        _M_TEXT,
-        {
-            **_PATCHES,
-            "depth": 2,
-            "hidden_size": 32,
-            "num_heads": 2,
-            "out_hidden_size": 64,
-            "intermediate_size": 48,
-            "window_size": 16,
-            "fullatt_block_indexes": [1],
-            "tokens_per_second": 2,
-        },
-    ),
-    "qwen3_vl": ({**_TEXT, "head_dim": 16, **_rope([4, 2, 2], mrope_interleaved=True)}, _QWEN3_VISION),
-    "qwen3_vl_moe": (
-        {
-            **_TEXT,
-            "head_dim": 16,
-            "num_experts": 6,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 24,
-            **_rope([4, 2, 2], mrope_interleaved=True),
-        },
-        _QWEN3_VISION,
-    ),
-    "qwen3_5": (
-        {
-            **_TEXT,
-            "head_dim": 16,
-            "num_hidden_layers": 4,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
-            **_rope([1, 1, 0], mrope_interleaved=True, partial_rotary_factor=0.25),
-        },
-        {name: value for name, value in _QWEN3_VISION.items() if name != "deepstack_visual_indexes"},
-    ),
-    "glm4v": (_GLM_TEXT, _GLM_VISION),
-    "glm_ocr": (_GLM_TEXT, _GLM_VISION),
-    "paddleocr_vl": (
-        # mlx-vlm's projector is 1,024 wide whatever the config says.
-        {**_TEXT, "hidden_size": 1024, "head_dim": 16, "use_bias": False, **_rope([4, 2, 2])},
-        {
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 48,
-            "image_size": 32,
-            "patch_size": 4,
-            "num_channels": 3,
-            "spatial_merge_size": MERGE,
-        },
-    ),
-}
-_SIGLIP: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 16,
-    "patch_size": 4,
-}
-# By type: the fields of the whole config, and how many tokens a picture has.
-_SQUARE_TYPES: dict[str, tuple[dict[str, Any], int]] = {
-    "gemma3": (
-        {
-            "text_config": {**_TEXT, "head_dim": 16, "num_hidden_layers": 6, "sliding_window": 8},
-            "vision_config": {**_SIGLIP, "image_size": 64, "vision_use_head": False},
-            "mm_tokens_per_image": 64,
-            "image_token_index": IMAGE,
-            "boi_token_index": START,
-            "eoi_token_index": END,
-        },
-        64,
-    ),
-    "llava": (
-        {
-            "text_config": {**_TEXT, "model_type": "llama"},
-            "vision_config": {**_SIGLIP, "model_type": "clip_vision_model", "projection_dim": 32},
-            "image_token_index": IMAGE,
-            "image_seq_length": 16,
-        },
-        16,
-    ),
-    "idefics3": (
-        {
-            "text_config": {**_TEXT, "model_type": "llama"},
-            "vision_config": dict(_SIGLIP),
-            "image_token_id": IMAGE,
-            "scale_factor": 2,
-            "pad_token_id": 0,
-        },
-        4,
-    ),
-    "smolvlm": (
-        {
-            "text_config": {**_TEXT, "model_type": "llama"},
-            "vision_config": dict(_SIGLIP),
-            "image_token_id": IMAGE,
-            "scale_factor": 2,
-            "pad_token_id": 0,
-        },
-        4,
-    ),
-}
-_GLM_OCR_TEXT = (
-    "model_type",
-    "vocab_size",
-    "hidden_size",
-    "eos_token_id",
-    "intermediate_size",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "num_key_value_heads",
-    "head_dim",
-    "rms_norm_eps",
-    "attention_bias",
-    "hidden_act",
-    "rope_parameters",
-    "pad_token_id",
-    "tie_word_embeddings",
-)
-_GLM_OCR_VISION = (*_GLM_VISION, "model_type", "rms_norm_eps", "attention_bias", "hidden_act")
-TYPES = (*_GRID_TYPES, *_SQUARE_TYPES)
-
-
-def config(model_type: str) -> Any:
-    """The small config of a type in TYPES."""
+def config(model_type: str, fields: dict[str, Any] | None = None) -> Any:
+    """The small config of a type in TYPES; `fields` (dotted names of nested ones) go before what it has."""
     import transformers
 
-    kind: Any = transformers.CONFIG_MAPPING[model_type]
-    if model_type in _SQUARE_TYPES:
+    given = _fields(model_type)
+    tasks.put(given, fields or {})
+    return transformers.CONFIG_MAPPING[model_type](**given)
+
+
+def _fields(model_type: str) -> dict[str, Any]:
+    if model_type in types.SQUARE_TYPES:
         # Gemma 3's head is its embedding in every release.
-        return kind(**copy.deepcopy(_SQUARE_TYPES[model_type][0]), tie_word_embeddings=model_type == "gemma3")
-    text, vision = _GRID_TYPES[model_type]
+        return {**copy.deepcopy(types.SQUARE_TYPES[model_type][0]), "tie_word_embeddings": model_type == "gemma3"}
+    if model_type in types.PLACED_TYPES:
+        return copy.deepcopy(types.PLACED_TYPES[model_type])
+    text, vision = types.GRID_TYPES[model_type]
     marks = {"image": IMAGE, "video": VIDEO, "vision_start": START, "vision_end": END}
-    return kind(
-        text_config={**copy.deepcopy(text), "tie_word_embeddings": False},
-        vision_config=dict(vision),
+    return {
+        "text_config": {**copy.deepcopy(text), "tie_word_embeddings": False},
+        "vision_config": dict(vision),
         **{f"{name}_token_id": token for name, token in marks.items()},
         **({"image_start_token_id": START, "image_end_token_id": END} if model_type.startswith("glm") else {}),
-        tie_word_embeddings=False,
-    )
+        "tie_word_embeddings": False,
+    }
 
 
 def has_pictures(config: dict[str, Any]) -> bool:
@@ -218,26 +50,50 @@ def has_pictures(config: dict[str, Any]) -> bool:
 def inputs(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     """What the PyTorch model is fed: two pictures among text. A type that is not known here is fed as Qwen's kind is."""
     drawn = np.random.default_rng(seed + 1)
-    if config.get("model_type") in _SQUARE_TYPES:
+    if config.get("model_type") in types.SQUARE_TYPES:
         return _squares(config, drawn)
+    if config.get("model_type") in types.PLACED_TYPES:
+        return _placed(config, drawn)
     return _grids(config, drawn)
 
 
 def _squares(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.ndarray]:
     """Pictures of `image_size` by `image_size` pixels; each is so many tokens in a row."""
     vision, kind = config["vision_config"], config["model_type"]
-    count, size = _SQUARE_TYPES[kind][1], int(vision["image_size"])
+    count, size = types.SQUARE_TYPES[kind][1], int(vision["image_size"])
     image = config.get("image_token_id") or config.get("image_token_index") or IMAGE
     text = lambda n: list(drawn.integers(3, START, size=n))  # noqa: E731
     ids: list[int] = text(7)
     for _ in range(2):
         ids += [START, *[image] * count, END, *text(3)]
+    ids += text(TAIL)
     pixels = drawn.standard_normal((2, 3, size, size)).astype(np.float32)
     fed: dict[str, np.ndarray] = {"input_ids": np.array([ids], np.int64)}
     fed["pixel_values"] = pixels[None] if kind in ("idefics3", "smolvlm") else pixels
     if kind == "gemma3":
         fed["token_type_ids"] = (fed["input_ids"] == image).astype(np.int64)
     return fed
+
+
+def _placed(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.ndarray]:
+    """Two pictures, each a row of patches with their columns and rows."""
+    vision = config["vision_config"]
+    count = int(vision["default_output_length"])
+    side = int(count**0.5) * int(vision["pooling_kernel_size"])
+    text = lambda n: list(drawn.integers(3, START, size=n))  # noqa: E731
+    ids: list[int] = text(7)
+    for _ in range(2):
+        ids += [START, *[config["image_token_id"]] * count, END, *text(3)]
+    ids += text(TAIL)
+    columns, rows = np.meshgrid(np.arange(side), np.arange(side))
+    places = np.stack([columns.ravel(), rows.ravel()], -1)[None].repeat(2, 0)
+    held = np.array([ids], np.int64)
+    return {
+        "input_ids": held,
+        "pixel_values": drawn.random((2, side * side, 3 * vision["patch_size"] ** 2)).astype(np.float32),
+        "image_position_ids": places.astype(np.int64),
+        "mm_token_type_ids": (held == config["image_token_id"]).astype(np.int64),
+    }
 
 
 def _grids(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.ndarray]:
@@ -251,6 +107,8 @@ def _grids(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.n
         start, end = config.get("vision_start_token_id", START), config.get("vision_end_token_id", END)
         ids += [start, *[config["image_token_id"]] * count, end, *text(3)]
         kinds += [0, *[1] * count, 0, 0, 0, 0]
+    ids += text(TAIL)
+    kinds += [0] * TAIL
     patches = sum(int(np.prod(grid)) for grid in GRIDS)
     if config.get("model_type") == "paddleocr_vl":
         pixels = drawn.standard_normal((patches, channels, patch, patch))
@@ -264,12 +122,48 @@ def _grids(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.n
     }
 
 
+def text(config: dict[str, Any], length: int) -> np.ndarray:
+    """A sequence without pictures; no token of it marks one."""
+    return np.random.default_rng(5).integers(3, _first_mark(config), size=(1, length), dtype=np.int64)
+
+
+def _first_mark(config: dict[str, Any]) -> int:
+    """Tokens below this one mark nothing."""
+    marks = [value for name, value in config.items() if name.endswith(("_token_id", "_token_index")) and value]
+    high = [int(mark) for mark in marks if isinstance(mark, int) and mark > 16]
+    return max(16, min([START if config.get("vocab_size", 0) <= 200 else 1 << 16, *high]))
+
+
+def places(fed: dict[str, np.ndarray], config: dict[str, Any]) -> np.ndarray | None:
+    """Which tokens only hold a picture's place; nothing without pictures."""
+    if len(fed) == 1:
+        return None
+    return fed["input_ids"][0] == (config.get("image_token_id") or config.get("image_token_index") or IMAGE)
+
+
+def text_after(fed: dict[str, np.ndarray], config: dict[str, Any]) -> int:
+    """How many tokens come after the last picture and its mark."""
+    image = config.get("image_token_id") or config.get("image_token_index") or IMAGE
+    last = int(np.flatnonzero(fed["input_ids"][0] == image).max(initial=-1))
+    return fed["input_ids"].shape[1] - last - 2
+
+
 def for_port(fed: dict[str, np.ndarray], model_type: str = "") -> dict[str, np.ndarray]:
     """The same for the port's call, its tokens aside: token kinds are PyTorch's alone."""
     given = {name: array for name, array in fed.items() if name in ("pixel_values", "image_grid_thw")}
     if model_type == "paddleocr_vl":
         given["pixel_values"] = given["pixel_values"][None]
+    if model_type in types.PLACED_TYPES:
+        given["pixel_values"] = _unfolded(given["pixel_values"])
     return given
+
+
+def _unfolded(patches: np.ndarray) -> np.ndarray:
+    """[pictures, side * side, size * size * 3] → [pictures, 3, side * size, side * size]."""
+    pictures, count, width = patches.shape
+    side, size = int(count**0.5), int((width // 3) ** 0.5)
+    rows = patches.reshape(pictures, side, side, size, size, 3).transpose(0, 5, 1, 3, 2, 4)
+    return np.ascontiguousarray(rows).reshape(pictures, 3, side * size, side * size)
 
 
 def hub_form(made: dict[str, Any]) -> dict[str, Any]:
@@ -277,7 +171,10 @@ def hub_form(made: dict[str, Any]) -> dict[str, Any]:
     text, kind = made.get("text_config"), made.get("model_type")
     if kind not in TYPES or not isinstance(text, dict):
         return made
-    if kind in _SQUARE_TYPES:
+    if kind in types.PLACED_TYPES:
+        made["vision_soft_tokens_per_image"] = made["vision_config"]["default_output_length"]
+        return made
+    if kind in types.SQUARE_TYPES:
         made.setdefault("image_token_id", made.get("image_token_index"))
         return {**made, "vocab_size": made.get("vocab_size") or text["vocab_size"]}
     top = {name: value for name, value in text.items() if name not in ("model_type", "architectures")}
@@ -288,9 +185,9 @@ def hub_form(made: dict[str, Any]) -> dict[str, Any]:
     made["text_config"] = {**text, "model_type": kind, "rope_scaling": made.get("rope_scaling")}
     if kind == "glm_ocr":
         # Its loader takes the fields of its releases and no others.
-        made["text_config"] = {name: value for name, value in made["text_config"].items() if name in _GLM_OCR_TEXT}
+        made["text_config"] = {name: value for name, value in made["text_config"].items() if name in types.GLM_OCR_TEXT}
         made["vision_config"] = {
-            name: value for name, value in made["vision_config"].items() if name in _GLM_OCR_VISION
+            name: value for name, value in made["vision_config"].items() if name in types.GLM_OCR_VISION
         }
     made["image_token_index"] = made.get("image_token_id")
     made["video_token_index"] = made.get("video_token_id")

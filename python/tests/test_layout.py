@@ -3,7 +3,8 @@
 import numpy as np
 
 from mlxport import layout
-from mlxport.align import Pair, undo
+from mlxport.align import Pair
+from mlxport.boundary import undo
 
 
 def test_rows_and_leading_axes_fold() -> None:

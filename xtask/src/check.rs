@@ -86,15 +86,24 @@ pub fn mutants() -> Result<ExitCode> {
 /// # Errors
 /// The environment cannot be made, or the chore cannot be started.
 pub fn atlas(arguments: &[OsString]) -> Result<ExitCode> {
+    run_module("mlxport.atlas", &with_out(arguments, "atlas"))
+}
+
+/// The arguments, with `--out` in the target folder where none is given.
+pub fn with_out(arguments: &[OsString], folder: &str) -> Vec<OsString> {
     let mut all = arguments.to_vec();
     if !arguments.iter().any(|argument| argument.to_string_lossy().starts_with("--out")) {
         all.push("--out".into());
-        all.push(cargo::workspace_root().join("target").join("atlas").into());
+        all.push(cargo::workspace_root().join("target").join(folder).into());
     }
-    run_module("mlxport.atlas", &all)
+    all
 }
 
-fn run_module(module: &str, arguments: &[OsString]) -> Result<ExitCode> {
+/// Runs a module of the Python package with the program that judges.
+///
+/// # Errors
+/// The environment cannot be made, or the module cannot be started.
+pub fn run_module(module: &str, arguments: &[OsString]) -> Result<ExitCode> {
     let python = install()?;
     let mut command = with_package(&python);
     command.args(["-m", module, "--binary"]).arg(binary()?).args(arguments);

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod fuzz;
 mod junit;
+mod known_bugs;
 mod mlx_vlm;
 mod openai;
 mod setup;
@@ -58,6 +59,12 @@ enum Chore {
     Demo,
     /// Throw made-up input at every parser (libFuzzer, on the stable toolchain).
     Fuzz(fuzz::Options),
+    /// Plant numeric bugs that were fixed in public once more: `mlxport check` must find them, and accuse no mended port (docs/known-bugs.md).
+    KnownBugs {
+        /// What the package's command takes: ids or globs, --out, --jobs
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Hold conversions against mlx-vlm's: what it loads, and what it writes itself, in every quantization (installs it first).
     MlxVlm,
     /// Let OpenAI's own Python client drive `mlxport serve` (installs it first).
@@ -92,6 +99,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::CheckMutants => check::mutants(),
         Chore::Demo => demo::run(),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::KnownBugs { arguments } => known_bugs::run(&arguments),
         Chore::MlxVlm => mlx_vlm::run(),
         Chore::Openai => openai::run(),
         Chore::Test => test::run(),

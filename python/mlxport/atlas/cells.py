@@ -6,17 +6,16 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import multiprocessing
-import os
 import pkgutil
 import shutil
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from mlxport import apart
 
 PACKAGES = ("torch", "transformers", "mlx", "mlx-lm", "mlx-vlm", "mlxport")
 
@@ -69,7 +68,7 @@ def versions() -> dict[str, str]:
 
 def run_all(cells: list[Cell], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Runs what is not there yet; one line for each as it ends. What all of them came to, in order."""
-    _warm()
+    apart.warm()
     made_by = {**versions(), "binary": _told_by(args.binary), "scenarios": args.scenarios}
     results: dict[Cell, dict[str, Any]] = {}
     running: dict[Cell, tuple[Any, float]] = {}
@@ -81,7 +80,7 @@ def run_all(cells: list[Cell], args: argparse.Namespace) -> list[dict[str, Any]]
             if held is not None:
                 results[cell] = held
                 continue
-            running[cell] = (_start(cell, args, made_by), time.monotonic())
+            running[cell] = (_start(cell, args), time.monotonic())
         for cell, (process, began) in list(running.items()):
             process.join(0.2)
             if process.is_alive() and time.monotonic() - began < args.timeout:
@@ -90,15 +89,6 @@ def run_all(cells: list[Cell], args: argparse.Namespace) -> list[dict[str, Any]]
             del running[cell]
             print(line(results[cell]), flush=True)
     return [results[cell] for cell in cells]
-
-
-def _warm() -> None:
-    """Imports once what every cell needs; each cell is a fork of this process. Nothing is computed here: threads do not fork."""
-    import mlx.core  # noqa: F401
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
-
-    import mlxport.check.run  # noqa: F401
 
 
 def _told_by(binary: str) -> str:
@@ -118,51 +108,11 @@ def read_all(out: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in sorted(out.glob("*/*/*/cell.json"))]
 
 
-def _start(cell: Cell, args: argparse.Namespace, made_by: dict[str, str]) -> Any:
+def _start(cell: Cell, args: argparse.Namespace) -> Any:
     folder = args.out / cell.folder
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(cell, args, folder))
-    process.start()
-    return process
-
-
-def _run(cell: Cell, args: argparse.Namespace, folder: Path) -> None:
-    """In the child: records, judges, and leaves check.json or the reason why there is none."""
-    import sys
-
-    log = open(folder / "log.txt", "w")  # noqa: SIM115 the process ends with it
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    from mlxport.check.run import InputError, run
-
-    with tempfile.TemporaryDirectory(prefix="mlxport-atlas-") as place:
-        # MLX compiles kernels into the temporary directory. Processes side by side would read each other's half-written files.
-        os.environ["TMPDIR"] = place
-        tempfile.tempdir = None
-        recorded = Path(place) / "recorded"
-        wanted = argparse.Namespace(
-            model=None,
-            model_type=cell.model_type,
-            port=cell.port,
-            scenarios=args.scenarios,
-            seed=cell.seed,
-            config="hub",
-            trust_remote_code=False,
-            out=recorded,
-        )
-        try:
-            said = run(wanted, Path(place) / "work")
-        except InputError as error:
-            (folder / "reason.txt").write_text(str(error))
-            sys.exit(0)
-        recorded.mkdir(parents=True, exist_ok=True)
-        (recorded / "check.json").write_text(json.dumps(said))
-        command = [args.binary, "check", "--recorded", str(recorded), "--report", str(folder / "report"), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        (folder / "judge.txt").write_text(done.stderr)
-        if done.returncode not in (0, 1):
-            (folder / "reason.txt").write_text(done.stderr.strip())
+    asked = apart.wanted(model_type=cell.model_type, port=cell.port, scenarios=args.scenarios, seed=cell.seed)
+    return apart.start(asked, args.binary, folder)
 
 
 def _ended(cell: Cell, process: Any, args: argparse.Namespace, made_by: dict[str, str]) -> dict[str, Any]:
@@ -173,21 +123,12 @@ def _ended(cell: Cell, process: Any, args: argparse.Namespace, made_by: dict[str
         process.kill()
         process.join()
         result["reason"] = f"not done in {args.timeout:.0f} s"
-    elif (folder / "report" / "check.json").is_file():
-        said = json.loads((folder / "report" / "check.json").read_text())
-        keys = ("verdict", "coverage", "first", "scenarios", "findings", "unmapped", "config", "hints")
-        result.update({key: said.get(key) for key in keys})
-    elif (folder / "reason.txt").is_file():
-        result["reason"] = (folder / "reason.txt").read_text()
     else:
-        result["reason"] = f"the process ended with {process.exitcode}: {_last(folder / 'log.txt')}"
+        said = apart.told(folder, process)
+        keys = ("reason", "verdict", "coverage", "first", "scenarios", "findings", "unmapped", "config", "hints")
+        result.update({key: said[key] for key in keys if key in said})
     (folder / "cell.json").write_text(json.dumps(result, indent=1))
     return result
-
-
-def _last(log: Path) -> str:
-    lines = [text for text in log.read_text(errors="replace").splitlines() if text.strip()] if log.is_file() else []
-    return lines[-1][:300] if lines else "it said nothing"
 
 
 def line(result: dict[str, Any]) -> str:

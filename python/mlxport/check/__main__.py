@@ -27,14 +27,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("model", nargs="?", help="a Hugging Face directory, a hub id, or a GGUF file")
     parser.add_argument("--model-type", help="a small random model of that architecture instead")
     parser.add_argument("--port", help="mlx-lm, mlx-vlm or FILE.py:Class (mlx-lm; with pictures mlx-vlm)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a field of the small model's config"
+    )
     parser.add_argument("--scenarios", default="all", help="a comma-separated list, or all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--config", choices=["hub", "as-saved"], default="hub")
+    parser.add_argument("--config", choices=["hub", "as-saved", "resaved"], default="hub")
     parser.add_argument("--trust-remote-code", action="store_true")
     parser.add_argument("--out", required=True, type=Path, help="the directory to write; it must not exist")
     args = parser.parse_args()
     if (args.model is None) == (args.model_type is None):
         parser.error("give either MODEL or --model-type")
+    if args.set and args.model_type is None:
+        parser.error("--set is for --model-type: a directory has a config of its own")
     return args
 
 

@@ -20,17 +20,28 @@ import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from mlxport import align, alone, hints, invariants, scenarios, session, vision, write  # noqa: E402
+from mlxport import align, alone, hints, invariants, pictures, scenarios, session, tasks, vision, write  # noqa: E402
 from mlxport import port as ports  # noqa: E402
 from mlxport.causes import config_value  # noqa: E402
-from mlxport.reference import Passes, alone_paths, isolated, passes  # noqa: E402
+from mlxport.check.parts import (  # noqa: E402
+    InputError,
+    experts_of,
+    fields_of,
+    known,
+    layouts,
+    leaves,
+    logits_alone,
+    of_pytorch,
+    require_choices,
+    wanted,
+)
+from mlxport.heard import Fed  # noqa: E402
+from mlxport.reference import Passes, alone_paths, is_large, isolated, passes  # noqa: E402
 
 # A prime: no axis of a model has this size, so none can be taken for the length.
 LENGTH = 61
-
-
-class InputError(Exception):
-    """Nothing can be compared: what was given is unusable."""
+# Longer than the pieces that ports cut state-space layers' sequences into (256).
+CARRIED = 307
 
 
 def say(text: str) -> None:
@@ -78,33 +89,20 @@ def default_port(args: argparse.Namespace) -> str:
 
 
 def _prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session | ports.PortError:
-    as_saved = args.config == "as-saved"
+    form = args.config
     try:
         if args.model_type:
-            return session.prepare_random(args.model_type, port, work, args.seed, as_saved=as_saved)
+            return session.prepare_random(args.model_type, port, work, args.seed, form=form, fields=fields_of(args.set))
         place = Path(args.model)
         if not place.exists():
             from huggingface_hub import snapshot_download
 
             place = Path(snapshot_download(args.model))
-        return session.prepare_directory(place, port, work, as_saved=as_saved, trust=args.trust_remote_code)
+        return session.prepare_directory(place, port, work, form=form, trust=args.trust_remote_code)
     except ports.PortError as error:
         return error
     except (ValueError, OSError, KeyError, ImportError, AttributeError) as error:
         raise InputError(f"the reference could not be made: {type(error).__name__}: {error}") from error
-
-
-def wanted(text: str) -> list[str]:
-    """The scenarios of a list, in order; an unknown one is an InputError."""
-    names: list[str] = (
-        list(scenarios.ALL) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
-    )
-    unknown = [name for name in names if name not in scenarios.ALL]
-    if unknown or not names:
-        raise InputError(
-            f"--scenarios: {', '.join(unknown) or 'none given'}; known: {', '.join(scenarios.ALL)}, or all"
-        )
-    return names
 
 
 def made_by(port: str) -> str:
@@ -115,6 +113,9 @@ def made_by(port: str) -> str:
 
 def fed_to(made: session.Session, args: argparse.Namespace) -> dict[str, np.ndarray]:
     """The PyTorch model's arguments: LENGTH tokens that are drawn, or pictures among text."""
+    task = tasks.of(made.config.get("model_type"))
+    if task is not None:
+        return task.inputs(made.config, np.random.default_rng(args.seed + 1))
     if vision.has_pictures(made.config):
         return vision.inputs(made.config, args.seed)
     size = int(made.config.get("vocab_size") or 199)
@@ -142,10 +143,12 @@ class Checked:
             self.said[name] = {"status": "ran", **_RUN[name](self)}
         except scenarios.CannotRun as error:
             self.said[name] = {"status": "not_run", "reason": str(error)}
+        except scenarios.Broke as error:
+            self.said[name] = {"status": "broke", "reason": str(error)}
         except InputError:
             raise
         except Exception as error:  # noqa: BLE001 a port may fail in any way
-            if name == "prefill":
+            if name == "prefill" or of_pytorch(error):
                 raise InputError(f"the whole pass could not be run: {type(error).__name__}: {error}") from error
             self.said[name] = {"status": "broke", "reason": f"{type(error).__name__}: {error}"}
 
@@ -159,7 +162,7 @@ class Checked:
         """PyTorch's passes over a sequence."""
         made = self.made
         done = passes(made.reference, {n: torch.from_numpy(a) for n, a in fed.items()}, keep_args=keep_args)
-        kinds = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+        kinds = torch.nn.modules.conv._ConvNd
         require_choices(done, experts_of(made.config))
         convolutions = {path for path, module in made.reference.paths().items() if isinstance(module, kinds)}
         return align.Sides(
@@ -170,6 +173,7 @@ class Checked:
             made.reference.leaves(),
             convolutions,
             experts_of(made.config),
+            vision.places(fed, made.config),
         )
 
     def first(self) -> align.Aligned:
@@ -183,9 +187,12 @@ class Checked:
         """The whole sequence at once, and each module alone."""
         sides = self.sides()
         instead = alone.Instead(sides.run, self.made.mapping.port_of, alone_paths(self.made.reference))
-        fed = scenarios.prefill(
-            self.made.port, self.ids, instead, vision.for_port(self.fed, str(self.made.config.get("model_type")))
-        )
+        kind, port = str(self.made.config.get("model_type")), self.made.port
+        task = tasks.of(kind)
+        if task is not None:
+            fed = scenarios.once(port, lambda: task.port(port.model, self.fed), self.ids.shape[1], instead)
+        else:
+            fed = scenarios.prefill(port, self.ids, instead, vision.for_port(self.fed, kind))
         self._first = align.aligned(sides, fed.run, fed.lengths)
         results = isolated(self.made.reference, sides.run)
         self._alone = alone.aligned(sides, fed.alone or fed.run, results, self._first, fed.failed or {})
@@ -205,33 +212,79 @@ class Checked:
             "layouts": layouts(self._first),
         }
 
-    def over_cache(self, name: str, feed: Callable[[ports.Port, np.ndarray], scenarios.Fed]) -> dict[str, Any]:
+    def over_cache(self, name: str, fed: Callable[[], Fed]) -> dict[str, Any]:
         """A scenario that feeds the same sequence in pieces."""
         self._same_whole()
         first = self.first()
-        fed = feed(self.made.port, self.ids)
-        found = align.aligned(self.sides(), fed.run, fed.lengths)
-        known = {pair.name for pair in first.pairs}
-        found.pairs = [pair for pair in found.pairs if pair.name in known]
+        found = known(align.aligned(self.sides(), (done := fed()).run, done.lengths), first)
         if found.find("logits#0.out") is None:
             raise ValueError("the logits of the pieces cannot be laid beside those of the whole")
-        write.candidate(self.out / name, found, {"input_ids": self.ids}, self._said("mlx"))
+        write.candidate(self.out / name, found, self.fed, self._said("mlx"))
         return {"reference": "reference", "candidate": name, "missing": found.missing, "boundaries": found.boundaries}
 
+    def pieces(self, lengths: list[int], **how: Any) -> Fed:
+        """The sequence in pieces; pictures are within the first of them, or the pieces are those of a prompt."""
+        port = self.made.port
+        if len(self.fed) == 1:
+            return scenarios.pieces(port, lengths, lambda: scenarios.tokens(port, self.ids), **how)
+        given = vision.for_port(self.fed, str(self.made.config.get("model_type")))
+        prompt = sum(length for length in lengths if length > 1) or lengths[0]
+        return scenarios.pieces(port, lengths, lambda: pictures.feeder(port, self.ids, given, prompt), **how)
+
+    def steps(self) -> list[int]:
+        """A prompt that holds all pictures, then one token at a time."""
+        length = self.ids.shape[1]
+        after = vision.text_after(self.fed, self.made.config) if len(self.fed) > 1 else scenarios.STEPS
+        return scenarios.steps(length, min(scenarios.STEPS, after))
+
+    def turns(self) -> dict[str, Any]:
+        """Prompts and steps in turn over one cache."""
+        self._text_only()
+        return self.over_cache("turns", lambda: self.pieces(scenarios.turns(self.ids.shape[1])))
+
+    def text(self) -> dict[str, Any]:
+        """A model with pictures, fed text alone: a prompt, then steps."""
+        if len(self.fed) == 1:
+            raise scenarios.CannotRun("the model has no pictures")
+        ids = vision.text(self.made.config, LENGTH)
+        port, lengths = self.made.port, scenarios.steps(LENGTH, 8)
+        fed = scenarios.pieces(port, lengths, lambda: pictures.feeder(port, ids, {}, lengths[0]))
+        return self._each("text", [ids], [fed])
+
+    def plain(self) -> dict[str, Any]:
+        """Steps over caches that keep everything, where the port's own rotate."""
+        cache = scenarios.plain_caches(self.made.port)
+        return self.over_cache("plain", lambda: self.pieces(self.steps(), cache=cache))
+
     def _same_whole(self) -> None:
-        if len(self.fed) > 1:
-            raise scenarios.CannotRun("pictures over a cache are not run yet")
-        kind = str((config_value(self.made.config, "rope_scaling") or {}).get("type", ""))
-        if kind in ("dynamic", "longrope"):
+        scaling = config_value(self.made.config, "rope_scaling") or {}
+        kind = str(scaling.get("type", ""))
+        alike = kind == "longrope" and scaling.get("short_factor") == scaling.get("long_factor")
+        if kind in ("dynamic", "longrope") and not alike:
             raise scenarios.CannotRun(f"with {kind} rope PyTorch's own result depends on how it is fed")
+
+    def _text_only(self) -> None:
+        self._same_whole()
+        if len(self.fed) > 1:
+            raise scenarios.CannotRun("several sequences with pictures are not run yet")
 
     def batch(self) -> dict[str, Any]:
         """Two sequences of unequal lengths, each judged by PyTorch's of it alone."""
-        self._same_whole()
-        other = self.ids[:, ::-1][:, : self.ids.shape[1] - 24].copy()
-        rows = [self.ids, other]
-        logits = scenarios.batch(self.made.port, rows)
-        return self._logits_only("batch", rows, logits)
+        self._text_only()
+        rows = self._rows(self.ids.shape[1])
+        return self._each("batch", rows, scenarios.batch(self.made.port, rows))
+
+    def padded(self) -> dict[str, Any]:
+        """Two prompts of unequal lengths, padded at the right, then steps; longer where states are carried in pieces."""
+        self._text_only()
+        carried = any(type(part).__name__ == "ArraysCache" for part in ports.caches(self.made.port))
+        rows = self._rows(CARRIED if carried else self.ids.shape[1])
+        return self._each("padded", rows, scenarios.padded(self.made.port, rows, 4))
+
+    def _rows(self, length: int) -> list[np.ndarray]:
+        """Two sequences, the second shorter."""
+        long = np.concatenate([self.ids] * (length // self.ids.shape[1] + 1), axis=1)[:, :length]
+        return [long, long[:, ::-1][:, : length - 24].copy()]
 
     def long(self) -> dict[str, Any]:
         """Past the window and past the original rope length."""
@@ -243,18 +296,23 @@ class Checked:
             length = min(length, limit)
         generator = np.random.default_rng(7)
         ids = generator.integers(3, max(4, int(self.ids.max())), size=(1, length), dtype=np.int64)
-        fed = scenarios.prefill(self.made.port, ids)
-        logits = fed.run.find("logits")
-        assert logits is not None
-        return self._logits_only("long", [ids], [logits.returned[0]])
+        return self._each("long", [ids], [scenarios.prefill(self.made.port, ids)])
 
-    def _logits_only(self, name: str, rows: list[np.ndarray], logits: list[np.ndarray]) -> dict[str, Any]:
+    def _each(self, name: str, rows: list[np.ndarray], fed: list[Fed]) -> dict[str, Any]:
+        """Each sequence judged by PyTorch's of it alone: at every point of a small model, at the logits of a large one."""
         found = align.Aligned()
-        for nth, (row, theirs) in enumerate(zip(rows, logits, strict=True)):
-            sides = self.sides_of({"input_ids": row})
-            three = [side.find("logits") for side in (sides.run, sides.truth, sides.runtime)]
-            ours, truth, runtime = (call.returned[0] for call in three if call is not None)
-            found.pairs.append(align.Pair("logits", nth, "out", ours, truth, runtime, theirs.reshape(ours.shape)))
+        first = None if is_large(self.made.reference) else self.first()
+        for nth, (row, theirs) in enumerate(zip(rows, fed, strict=True)):
+            if first is None:
+                theirs.run = logits_alone(theirs.run)
+            one = align.aligned(self.sides_of({"input_ids": row}), theirs.run, theirs.lengths)
+            one = one if first is None else known(one, first)
+            if one.find("logits#0.out") is None:
+                raise ValueError("the logits cannot be laid beside PyTorch's")
+            for pair in one.pairs:
+                pair.call = pair.call * len(rows) + nth
+            found.pairs.extend(one.pairs)
+            found.boundaries.extend(one.boundaries)
         inputs = {f"input_ids_{nth}": row for nth, row in enumerate(rows)}
         write.reference(self.out / f"{name}-reference", found, inputs, self._said("torch"))
         write.candidate(self.out / name, found, inputs, self._said("mlx"))
@@ -262,7 +320,7 @@ class Checked:
             "reference": f"{name}-reference",
             "candidate": name,
             "missing": {},
-            "boundaries": [],
+            "boundaries": found.boundaries,
             "logits_only": True,
         }
 
@@ -312,7 +370,7 @@ class Checked:
         findings += [{"kind": "dropped", "field": name, "what": f"the port dropped {name}"} for name in mapping.dropped]
         return {
             "scenarios": self.said,
-            "leaves": leaves(self),
+            "leaves": [] if self.said.get("prefill", {}).get("status") == "broke" else leaves(self),
             "unmapped": unmapped,
             "findings": findings,
             "config": self.made.told,
@@ -320,68 +378,16 @@ class Checked:
         }
 
 
-def require_choices(done: Passes, experts: int) -> None:
-    """An InputError where a router's choice hangs on rounding: such an input says nothing about a port."""
-    for call in done.run.calls:
-        exact = done.truth.find(call.path, call.number)
-        ours, right = align.dense(call.returned, experts), align.dense(exact.returned, experts) if exact else None
-        if ours is not None and right is not None and ((ours != 0) != (right != 0)).any():
-            raise InputError(f"{call.path}: float32 and float64 PyTorch choose other experts; take another --seed")
-
-
-def layouts(found: align.Aligned) -> dict[str, list[str]]:
-    """Which rule was needed where."""
-    by_rule: dict[str, list[str]] = {}
-    for name, rule in found.rules.items():
-        by_rule.setdefault(rule, []).append(name)
-    return by_rule
-
-
-def experts_of(config: dict[str, Any]) -> int:
-    """How many routed experts a layer has; 0 without."""
-    held = config.get("text_config") or config
-    return next((int(held[n]) for n in ("n_routed_experts", "num_experts", "num_local_experts") if held.get(n)), 0)
-
-
-def leaves(checked: Checked) -> list[dict[str, Any]]:
-    """Every output of a leaf module: compared itself, or judged at the next point that both sides have, or neither."""
-    sides = checked.sides()
-    first = checked.first()
-    compared = {pair.name for pair in first.pairs}
-    wanted = set(sides.leaves)
-    found = []
-    for call in sides.run.calls:
-        if call.path not in wanted:
-            continue
-        name = f"{call.path}#{call.number}.out"
-        entry: dict[str, Any] = {"point": call.path, "call": call.number}
-        if name not in compared:
-            entry["reason"] = first.missing.get(f"{call.path}#{call.number}") or checked.made.mapping.left.get(
-                call.path, "not recorded"
-            )
-            judge = judged_at(call.path, compared)
-            if judge and "dropped" not in entry["reason"]:
-                entry["judged_at"] = judge
-        found.append(entry)
-    return found
-
-
-def judged_at(path: str, compared: set[str]) -> str | None:
-    """The nearest enclosing module whose output is compared, else the logits: what a leaf computes goes through there."""
-    owner = path.rpartition(".")[0]
-    while owner:
-        if f"{owner}#0.out" in compared:
-            return f"{owner}#0.out"
-        owner = owner.rpartition(".")[0]
-    return "logits#0.out" if "logits#0.out" in compared else None
-
-
 _RUN: dict[str, Callable[[Checked], dict[str, Any]]] = {
     "prefill": Checked.prefill,
-    "decode": lambda c: c.over_cache("decode", scenarios.decode),
-    "chunked": lambda c: c.over_cache("chunked", scenarios.chunked),
-    "resume": lambda c: c.over_cache("resume", scenarios.resume),
+    "decode": lambda c: c.over_cache("decode", lambda: c.pieces(c.steps())),
+    "chunked": lambda c: c.over_cache("chunked", lambda: c.pieces(scenarios.chunks(c.ids.shape[1]))),
+    "turns": Checked.turns,
+    "resume": lambda c: c.over_cache("resume", lambda: c.pieces(c.steps(), after_first=scenarios.saved_and_read)),
+    "plain": Checked.plain,
+    "text": Checked.text,
     "batch": Checked.batch,
+    "padded": Checked.padded,
     "long": Checked.long,
     "invariants": Checked.invariants,
 }

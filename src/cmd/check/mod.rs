@@ -36,14 +36,17 @@ pub struct Args {
     /// The port: mlx-lm, mlx-vlm, or FILE.py:Class [default: mlx-lm; mlx-vlm for models with pictures]
     #[arg(long)]
     port: Option<String>,
-    /// prefill, decode, chunked, batch, long, resume, invariants; a comma-separated list, or all
+    /// prefill, decode, chunked, turns, batch, padded, long, resume, plain, text, invariants; a comma-separated list, or all
     #[arg(long, default_value = "all", value_name = "LIST")]
     scenarios: String,
+    /// A field of the small model's config, its value as JSON: rope_theta=5e5; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", requires = "model_type")]
+    set: Vec<String>,
     /// Seed of the random model and of the tokens
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// What the port is given as config.json: the form that hub releases have, or what transformers saved
-    #[arg(long, default_value = "hub", value_parser = ["hub", "as-saved"])]
+    /// What the port is given as config.json: the form that hub releases have, what transformers saved, or a release that it saved again
+    #[arg(long, default_value = "hub", value_parser = ["hub", "as-saved", "resaved"])]
     config: String,
     /// Do without outputs whose PyTorch path fits, for a reason: GLOB=REASON; may be given several times
     #[arg(long, value_name = "GLOB=REASON")]

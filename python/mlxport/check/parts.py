@@ -1,0 +1,126 @@
+"""Parts of a check that need no model: what was asked, what counts, what is left out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mlxport import align, scenarios
+from mlxport.heard import Run
+from mlxport.reference import Passes
+
+if TYPE_CHECKING:
+    from mlxport.check.run import Checked
+
+
+class InputError(Exception):
+    """Nothing can be compared: what was given is unusable."""
+
+
+def fields_of(given: list[str]) -> dict[str, Any]:
+    """`NAME=VALUE` each: fields of a small model's config; VALUE is JSON, or else text."""
+    fields: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not name or not equals:
+            raise InputError(f"--set {one}: expected NAME=VALUE, the value as JSON: rope_theta=5e5")
+        try:
+            fields[name] = json.loads(value)
+        except json.JSONDecodeError:
+            fields[name] = value
+    return fields
+
+
+def wanted(text: str) -> list[str]:
+    """The scenarios of a list, in order; an unknown one is an InputError."""
+    names: list[str] = (
+        list(scenarios.ALL) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    )
+    unknown = [name for name in names if name not in scenarios.ALL]
+    if unknown or not names:
+        raise InputError(
+            f"--scenarios: {', '.join(unknown) or 'none given'}; known: {', '.join(scenarios.ALL)}, or all"
+        )
+    return names
+
+
+def require_choices(done: Passes, experts: int) -> None:
+    """An InputError where a router's choice hangs on rounding: such an input says nothing about a port."""
+    for call in done.run.calls:
+        exact = done.truth.find(call.path, call.number)
+        ours, right = align.dense(call.returned, experts), align.dense(exact.returned, experts) if exact else None
+        if ours is not None and right is not None and ((ours != 0) != (right != 0)).any():
+            raise InputError(f"{call.path}: float32 and float64 PyTorch choose other experts; take another --seed")
+
+
+def layouts(found: align.Aligned) -> dict[str, list[str]]:
+    """Which rule was needed where."""
+    by_rule: dict[str, list[str]] = {}
+    for name, rule in found.rules.items():
+        by_rule.setdefault(rule, []).append(name)
+    return by_rule
+
+
+def experts_of(config: dict[str, Any]) -> int:
+    """How many routed experts a layer has; 0 without."""
+    held = config.get("text_config") or config
+    return next((int(held[n]) for n in ("n_routed_experts", "num_experts", "num_local_experts") if held.get(n)), 0)
+
+
+def leaves(checked: Checked) -> list[dict[str, Any]]:
+    """Every output of a leaf module: compared itself, or judged at the next point that both sides have, or neither."""
+    sides = checked.sides()
+    first = checked.first()
+    compared = {pair.name for pair in first.pairs}
+    wanted = set(sides.leaves)
+    found = []
+    for call in sides.run.calls:
+        if call.path not in wanted:
+            continue
+        name = f"{call.path}#{call.number}.out"
+        entry: dict[str, Any] = {"point": call.path, "call": call.number}
+        if name not in compared:
+            entry["reason"] = first.missing.get(f"{call.path}#{call.number}") or checked.made.mapping.left.get(
+                call.path, "not recorded"
+            )
+            judge = judged_at(call.path, compared)
+            if judge and "dropped" not in entry["reason"]:
+                entry["judged_at"] = judge
+        found.append(entry)
+    return found
+
+
+def judged_at(path: str, compared: set[str]) -> str | None:
+    """The nearest enclosing module whose output is compared, else the logits: what a leaf computes goes through there."""
+    owner = path.rpartition(".")[0]
+    while owner:
+        if f"{owner}#0.out" in compared:
+            return f"{owner}#0.out"
+        owner = owner.rpartition(".")[0]
+    return "logits#0.out" if "logits#0.out" in compared else None
+
+
+def of_pytorch(error: BaseException) -> bool:
+    """Whether an error was raised while PyTorch's side was run: it says nothing about the port."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").split(".")[0] in ("torch", "transformers"):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def known(found: align.Aligned, first: align.Aligned) -> align.Aligned:
+    """Only the points that the whole pass has: what could not be laid beside PyTorch's there cannot be here."""
+    known = {pair.name for pair in first.pairs}
+    found.pairs = [pair for pair in found.pairs if pair.name in known]
+    return found
+
+
+def logits_alone(run: Run) -> Run:
+    """A run of which only the logits are kept."""
+    kept = Run()
+    for call in run.of("logits"):
+        kept.number("logits")
+        kept.add(call)
+    return kept

@@ -1,0 +1,41 @@
+"""One known bug: how it is planted again, where it shows, and which module is to be named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# By file of the package: pieces of its source, each with what stands in its place.
+Edits = Mapping[str, Sequence[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug that was fixed. The faulty port is a copy of the newest version in which `undo` takes the fix back.
+
+    `mends` are other faults of the newest version on the way there, mended in both copies. `versions`, in place of `undo`: the last
+    version with the bug and the first without, brought by pip.
+    """
+
+    id: str
+    upstream: str
+    port: str
+    model_type: str
+    what: str
+    scenario: str
+    # Any of these words in the point that is named first, or in the cause.
+    module: tuple[str, ...]
+    undo: Edits = field(default_factory=dict)
+    mends: Edits = field(default_factory=dict)
+    # Fields of the small model's config that reach it.
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    config: str = "hub"
+    versions: tuple[str, str] | None = None
+    # Why it cannot be seen, where it cannot.
+    unseen: str = ""
+
+    @property
+    def package(self) -> str:
+        """The package's import name."""
+        return self.port.replace("-", "_")

@@ -1,0 +1,167 @@
+"""Bugs of mlx-vlm: pictures, positions over pieces and pictures, masks, scaling, loading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlxport.known_bugs.bug import Bug
+
+
+def _bug(
+    name: str,
+    upstream: str,
+    model_type: str,
+    what: str,
+    scenario: str,
+    module: str,
+    undo: dict[str, list[tuple[str, str]]],
+    **more: Any,
+) -> Bug:
+    return Bug(f"vlm-{name}", upstream, "mlx-vlm", model_type, what, scenario, tuple(module.split("|")), undo, **more)
+
+
+BUGS = [
+    _bug(
+        "qwen2-visionmask",
+        "mlx-vlm PR #704",
+        "qwen2_vl",
+        "pictures attend to each other",
+        "prefill",
+        "visual.blocks.0.attn",
+        {
+            "models/qwen2_vl/vision.py": [
+                (
+                    "            mx.split(tensor, cu_seqlens[1:-1].tolist(), axis=2) for tensor in (q, k, v)\n",
+                    "            [tensor] for tensor in (q, k, v)\n",
+                )
+            ]
+        },
+    ),
+    _bug(
+        "qwen3-deepstack-row",
+        "mlx-vlm PR #581",
+        "qwen3_vl",
+        "features of deeper layers are added to the first token",
+        "prefill",
+        "language_model#0.out|language_model.layers.0#0.out|language_model.layers.1.input_layernorm",
+        {"models/qwen3_vl/language.py": [("np.where(batch_mask)[0]", "np.where(np.array(batch_mask)[None])[0]")]},
+    ),
+    _bug(
+        "deepstack-chunk",
+        "mlx-vlm#856, PR #1332",
+        "qwen3_vl",
+        "every piece adds the first piece's features again",
+        "chunked",
+        "language_model#0.out|language_model.layers.0#0.out|language_model.layers.1.input_layernorm",
+        {
+            "models/qwen3_vl/language.py": [
+                (
+                    "                    deepstack_visual_embeds = [\n                        embeds[indices] for embeds in deepstack_visual_embeds\n                    ]\n",
+                    "                    del indices\n",
+                )
+            ]
+        },
+    ),
+    _bug(
+        "mrope-chunk",
+        "mlx-vlm PR #1741",
+        "qwen2_5_vl",
+        "every piece has the first piece's positions",
+        "chunked",
+        "self_attn",
+        {
+            "models/qwen2_5_vl/language.py": [
+                (
+                    "                position_ids = position_ids[\n                    ..., cache_offset : cache_offset + seq_length\n                ]",
+                    "                position_ids = position_ids[..., :seq_length]",
+                )
+            ]
+        },
+    ),
+    _bug(
+        "glmocr-chunkpos",
+        "mlx-vlm#1021, PR #1214",
+        "glm_ocr",
+        "later pieces' positions are not the prompt's",
+        "chunked",
+        "self_attn",
+        {
+            "models/glm_ocr/language.py": [
+                (
+                    "                self._position_ids is not None\n                and cache_offsets is None\n",
+                    "                cache_offset == 0\n                and self._position_ids is not None\n                and cache_offsets is None\n",
+                )
+            ]
+        },
+    ),
+    _bug(
+        "gemma3-ropescale",
+        "mlx-vlm PR #1927",
+        "gemma3",
+        "the rotary scaling of full layers is ignored",
+        "prefill",
+        "layers.5.self_attn",
+        {
+            "models/gemma3/language.py": [
+                (
+                    "            scaling_config=None if self.is_sliding else config.rope_scaling,\n",
+                    "            scaling_config=None,\n",
+                )
+            ]
+        },
+        fields={
+            "text_config.rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            }
+        },
+    ),
+    _bug(
+        "glm4vmoe-rotate",
+        "mlx-vlm PR #481",
+        "glm4v_moe",
+        "neighbouring pairs are rotated; PyTorch rotates halves",
+        "text",
+        "layers.0.self_attn",
+        {"models/glm4v_moe/language.py": [('style="sectioned_half_split"', 'style="sectioned_even_odd"')]},
+    ),
+    _bug(
+        "gemma4-embedder",
+        "mlx-vlm PR #906",
+        "gemma4",
+        "the norm of picture features comes after their projection",
+        "prefill",
+        "embed_vision",
+        {
+            "models/gemma4/gemma4.py": [
+                (
+                    "        normed = self.embedding_pre_projection_norm(inputs_embeds)\n        return self.embedding_projection(normed)",
+                    "        return self.embedding_pre_projection_norm(self.embedding_projection(inputs_embeds))",
+                )
+            ]
+        },
+    ),
+    _bug(
+        "dsv4-sharedclamp",
+        "mlx-vlm PR #1469",
+        "deepseek_v4",
+        "the shared expert has no limit",
+        "prefill",
+        "shared_experts",
+        {
+            "models/deepseek_v4/language.py": [
+                ("            swiglu_limit=config.swiglu_limit,\n", "            swiglu_limit=0.0,\n")
+            ]
+        },
+        fields={"swiglu_limit": 0.3},
+    ),
+    _bug(
+        "paddle-pos",
+        "mlx-vlm PR #672",
+        "paddleocr_vl",
+        "one axis's positions turn every section",
+        "prefill",
+        "layers.0.self_attn",
+        {"models/paddleocr_vl/language.py": [('style="sectioned_half_split"', 'style="sectioned_even_odd"')]},
+    ),
+]

@@ -1,0 +1,147 @@
+"""Models that are no language models: small configs, what both sides are given, and which part of them is run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of model. `part`: the module that is run, on both sides; `result`: which of its results stands for the logits."""
+
+    fields: dict[str, Any]
+    inputs: Callable[[dict[str, Any], np.random.Generator], dict[str, np.ndarray]]
+    part: str
+    result: str
+    # Inputs whose channels ports keep last.
+    channels_last: tuple[str, ...] = ()
+
+    def torch(self, model: torch.nn.Module, given: dict[str, torch.Tensor]) -> torch.Tensor:
+        """PyTorch's result."""
+        return getattr(model.get_submodule(self.part)(**given), self.result)
+
+    def port(self, model: Any, given: dict[str, np.ndarray]) -> mx.array:
+        """The port's result."""
+        part = model
+        for name in self.part.split("."):
+            part = getattr(part, name)
+        laid = {n: np.moveaxis(a, 1, -1) if n in self.channels_last else a for n, a in given.items()}
+        made = part(**{name: mx.array(np.ascontiguousarray(array)) for name, array in laid.items()})
+        return made[self.result] if isinstance(made, dict) else getattr(made, self.result)
+
+
+def _sam3_inputs(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.ndarray]:
+    """A square picture and what is looked for, in words."""
+    detector = config["detector_config"]
+    size = int(detector["vision_config"]["backbone_config"]["image_size"])
+    words = int(detector["text_config"]["vocab_size"])
+    return {
+        "pixel_values": drawn.standard_normal((1, 3, size, size)).astype(np.float32),
+        "input_ids": drawn.integers(3, words, size=(1, 7), dtype=np.int64),
+        "attention_mask": np.ones((1, 7), np.int64),
+    }
+
+
+_WIDTH = 24
+_VIT: dict[str, Any] = {
+    "model_type": "sam3_vit_model",
+    "hidden_size": 40,
+    "intermediate_size": 60,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 56,
+    "patch_size": 7,
+    "window_size": 4,
+    "global_attn_indexes": [1],
+    "pretrain_image_size": 28,
+}
+_SAM3_VISION: dict[str, Any] = {
+    "backbone_config": _VIT,
+    "fpn_hidden_size": _WIDTH,
+    "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+    "num_feature_levels": 3,
+}
+# The scores' inner width is eight times the model's in every release, and in the port.
+_DETR: dict[str, Any] = {
+    "hidden_size": _WIDTH,
+    "num_attention_heads": 4,
+    "intermediate_size": 8 * _WIDTH,
+    "num_layers": 2,
+}
+_SAM3: dict[str, Any] = {
+    "detector_config": {
+        "image_size": 56,
+        "vision_config": _SAM3_VISION,
+        "text_config": {
+            "hidden_size": 20,
+            "intermediate_size": 44,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "vocab_size": 199,
+            "max_position_embeddings": 32,
+            "projection_dim": _WIDTH,
+            "hidden_act": "gelu",
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+        },
+        "geometry_encoder_config": {**_DETR, "num_layers": 1, "roi_size": 3},
+        "detr_encoder_config": _DETR,
+        "detr_decoder_config": {**_DETR, "num_queries": 10},
+        "mask_decoder_config": {"hidden_size": _WIDTH, "num_attention_heads": 4, "num_upsampling_stages": 3},
+    },
+    "tracker_config": {
+        "image_size": 56,
+        "vision_config": _SAM3_VISION,
+        "memory_attention_hidden_size": _WIDTH,
+        "memory_attention_feed_forward_hidden_size": 36,
+        "memory_attention_num_layers": 1,
+        "memory_encoder_hidden_size": 256,
+        "memory_encoder_output_channels": 64,
+        "memory_fuser_embed_dim": 256,
+        "memory_fuser_intermediate_dim": 36,
+        "mask_downsampler_embed_dim": 256,
+        "mask_decoder_config": {
+            "hidden_size": _WIDTH,
+            "iou_head_hidden_dim": _WIDTH,
+            "mlp_dim": 36,
+            "num_attention_heads": 2,
+        },
+        "prompt_encoder_config": {"hidden_size": _WIDTH, "image_size": 56, "patch_size": 7},
+    },
+}
+
+TASKS: dict[str, Task] = {
+    "sam3_video": Task(_SAM3, _sam3_inputs, "detector_model", "pred_masks", ("pixel_values",)),
+}
+
+
+def of(model_type: str | None) -> Task | None:
+    """The task of a model type, where it is one of these."""
+    return TASKS.get(model_type or "")
+
+
+def config(model_type: str, fields: dict[str, Any]) -> Any:
+    """The small config of a type in TASKS; `fields` (dotted names of nested ones) go before what it has."""
+    import transformers
+
+    given = copy.deepcopy(TASKS[model_type].fields)
+    put(given, fields)
+    return transformers.CONFIG_MAPPING[model_type](**given)
+
+
+def put(given: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Sets fields by their dotted names."""
+    for name, value in fields.items():
+        *parts, last = name.split(".")
+        held = given
+        for part in parts:
+            held = held.setdefault(part, {})
+        held[last] = value
