@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import tempfile
 from collections.abc import Callable
@@ -31,7 +32,14 @@ class Broke(Exception):
 def prefill(port: Port, ids: np.ndarray, instead: Instead | None = None, extra: dict[str, Any] | None = None) -> Fed:
     """The whole sequence in one pass, without a cache. With `instead`, each module is also run by itself."""
     more = {name: mx.array(array) for name, array in (extra or {}).items()}
+    more.update({name: None for name in required(port.model, ("mask",)) if name not in more})
     return once(port, lambda: logits_of(port.model(mx.array(ids), **more)), ids.shape[1], instead)
+
+
+def required(model: Any, names: tuple[str, ...]) -> list[str]:
+    """Which of these arguments a port's call must be given, whatever is in them."""
+    known = inspect.signature(type(model).__call__).parameters
+    return [name for name in names if name in known and known[name].default is inspect.Parameter.empty]
 
 
 def once(port: Port, call: Callable[[], mx.array], length: int, instead: Instead | None = None) -> Fed:

@@ -142,6 +142,7 @@ _NAMES: dict[str, list[tuple[str, str | None]]] = {
     "qwen3_5_moe": [(r"^model\.", "model.language_model.")],
     "qwen3_vl": [(r"^model\.", "model.language_model.")],
     "qwen3_vl_moe": [(r"^model\.", "model.language_model.")],
+    "qwen3_omni_moe_thinker": [(r"^", "thinker.")],
     "gemma3 with pictures": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
     "llava": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
 }
@@ -184,7 +185,7 @@ def save_as_hub(model: Any, directory: Path, model_type: str) -> None:
 
 def write_config(directory: Path, config: dict[str, Any]) -> None:
     """config.json, infinities as transformers writes them."""
-    (directory / "config.json").write_text(json.dumps(_tagged(config), indent=1, default=str))
+    (directory / "config.json").write_text(json.dumps(_tagged(vision.written(config)), indent=1, default=str))
 
 
 def _tagged(value: Any) -> Any:

@@ -39,6 +39,7 @@ def _fields(model_type: str) -> dict[str, Any]:
         **{f"{name}_token_id": token for name, token in marks.items()},
         **({"image_start_token_id": START, "image_end_token_id": END} if model_type.startswith("glm") else {}),
         "tie_word_embeddings": False,
+        **copy.deepcopy(types.MORE.get(model_type, {})),
     }
 
 
@@ -166,6 +167,15 @@ def _unfolded(patches: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rows).reshape(pictures, 3, side * size, side * size)
 
 
+def written(made: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of a release, of which the model may be a part."""
+    if made.get("model_type") != "qwen3_omni_moe_thinker":
+        return made
+    silent = {"text_config": made["text_config"], "code_predictor_config": {}}
+    parts = {"thinker_config": made, "talker_config": silent, "code2wav_config": {}}
+    return {"model_type": "qwen3_omni_moe", **parts, "enable_audio_output": False}
+
+
 def hub_form(made: dict[str, Any]) -> dict[str, Any]:
     """Hub releases have the text's fields at the top, and the patches' channels under two names (Qwen's kind)."""
     text, kind = made.get("text_config"), made.get("model_type")
@@ -176,10 +186,14 @@ def hub_form(made: dict[str, Any]) -> dict[str, Any]:
         return made
     if kind in types.SQUARE_TYPES:
         made.setdefault("image_token_id", made.get("image_token_index"))
+        if made.get("mm_tokens_per_image"):
+            # mlx-vlm looks for it there.
+            made["text_config"] = {**text, "mm_tokens_per_image": made["mm_tokens_per_image"]}
         return {**made, "vocab_size": made.get("vocab_size") or text["vocab_size"]}
     top = {name: value for name, value in text.items() if name not in ("model_type", "architectures")}
     made = {**top, **{name: value for name, value in made.items() if value is not None}}
-    made["vision_config"] = {**made["vision_config"], "model_type": kind}
+    if kind not in types.MORE:
+        made["vision_config"] = {**made["vision_config"], "model_type": kind}
     channels = made["vision_config"].get("in_channels") or made["vision_config"].get("in_chans") or 3
     made["vision_config"].update(in_channels=channels, in_chans=channels)
     made["text_config"] = {**text, "model_type": kind, "rope_scaling": made.get("rope_scaling")}

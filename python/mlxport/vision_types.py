@@ -99,6 +99,19 @@ GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         {name: value for name, value in _QWEN3_VISION.items() if name != "deepstack_visual_indexes"},
     ),
+    "qwen3_omni_moe_thinker": (
+        {
+            **_TEXT,
+            "head_dim": 16,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+            **_rope([4, 2, 2], mrope_interleaved=True),
+        },
+        _QWEN3_VISION,
+    ),
     "glm4v": (_GLM_TEXT, _GLM_VISION),
     "glm_ocr": (_GLM_TEXT, _GLM_VISION),
     "glm4v_moe": (
@@ -133,6 +146,28 @@ GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "spatial_merge_size": MERGE,
         },
     ),
+}
+# Parts that a type has besides: ears.
+MORE: dict[str, dict[str, Any]] = {
+    "qwen3_omni_moe_thinker": {
+        "audio_config": {
+            "num_mel_bins": 16,
+            "encoder_layers": 1,
+            "num_hidden_layers": 1,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 40,
+            "d_model": 32,
+            "output_dim": 64,
+            "downsample_hidden_size": 12,
+            "n_window": 4,
+            "n_window_infer": 8,
+            "max_source_positions": 50,
+            "conv_chunksize": 20,
+        },
+        "audio_token_id": 194,
+        "audio_start_token_id": 195,
+        "audio_end_token_id": 196,
+    },
 }
 _SIGLIP: dict[str, Any] = {
     "hidden_size": 32,

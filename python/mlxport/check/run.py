@@ -249,7 +249,7 @@ class Checked:
         ids = vision.text(self.made.config, LENGTH)
         port, lengths = self.made.port, scenarios.steps(LENGTH, 8)
         fed = scenarios.pieces(port, lengths, lambda: pictures.feeder(port, ids, {}, lengths[0]))
-        return self._each("text", [ids], [fed])
+        return self._each("text", [ids], [fed], filtered=False)
 
     def plain(self) -> dict[str, Any]:
         """Steps over caches that keep everything, where the port's own rotate."""
@@ -298,12 +298,16 @@ class Checked:
         ids = generator.integers(3, max(4, int(self.ids.max())), size=(1, length), dtype=np.int64)
         return self._each("long", [ids], [scenarios.prefill(self.made.port, ids)])
 
-    def _each(self, name: str, rows: list[np.ndarray], fed: list[Fed]) -> dict[str, Any]:
-        """Each sequence judged by PyTorch's of it alone: at every point of a small model, at the logits of a large one."""
+    def _each(self, name: str, rows: list[np.ndarray], fed: list[Fed], *, filtered: bool = True) -> dict[str, Any]:
+        """Each sequence judged by PyTorch's of it alone: at every point of a small model, at the logits of a large one.
+
+        `filtered`: only at points that the whole pass has.
+        """
         found = align.Aligned()
-        first = None if is_large(self.made.reference) else self.first()
+        large = is_large(self.made.reference)
+        first = self.first() if filtered and not large else None
         for nth, (row, theirs) in enumerate(zip(rows, fed, strict=True)):
-            if first is None:
+            if large:
                 theirs.run = logits_alone(theirs.run)
             one = align.aligned(self.sides_of({"input_ids": row}), theirs.run, theirs.lengths)
             one = one if first is None else known(one, first)

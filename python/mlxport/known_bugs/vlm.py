@@ -95,11 +95,27 @@ BUGS = [
         },
     ),
     _bug(
+        "omni-pos0",
+        "mlx-vlm#1983, PR #1993",
+        "qwen3_omni_moe_thinker",
+        "positions begin anew at every step",
+        "text",
+        "layers.0.self_attn",
+        {
+            "models/qwen3_omni_moe/language.py": [
+                (
+                    "                or (self._rope_deltas is None and rope_deltas_kw is None)\n                or cache is None\n",
+                    "                or True\n",
+                )
+            ]
+        },
+    ),
+    _bug(
         "gemma3-ropescale",
         "mlx-vlm PR #1927",
         "gemma3",
         "the rotary scaling of full layers is ignored",
-        "prefill",
+        "text",
         "layers.5.self_attn",
         {
             "models/gemma3/language.py": [
