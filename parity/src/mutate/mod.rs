@@ -127,7 +127,7 @@ fn outcome(mutant: &Mutant, baseline: &Run, run: &Run) -> Outcome {
         _ => {}
     }
     let (whole, alone) = (&run.summary.first_divergence, &run.summary.first_isolated_failure);
-    let place = narrowest_recorded(&mutant.planted_in, &baseline.taps);
+    let place = place_of(&mutant.planted_in, baseline, run);
     let in_place = |tap: &TapRef| lies_in(&tap.point, place);
     // A step is its module's own; where that module was not recorded, the one around it shows it.
     let step_of = mutant.step_of.as_deref().filter(|module| narrowest_recorded(module, &baseline.taps) == *module);
@@ -141,15 +141,28 @@ fn outcome(mutant: &Mutant, baseline: &Run, run: &Run) -> Outcome {
     }
 }
 
+/// The place in which a fault of `module` must be named: the narrowest recorded one. Where the recording has other outputs in `module` than its
+/// own and the fault reaches none of them (a residual behind the only norm recorded), that is a module around it.
+fn place_of<'a>(module: &'a str, baseline: &Run, run: &Run) -> &'a str {
+    let inside = |run: &Run| run.taps.iter().filter(|tap| lies_in(&tap.point, module)).cloned().collect::<Vec<_>>();
+    let shows = outputs(&baseline.taps).any(|tap| tap.point == module) || !same(&inside(baseline), &inside(run));
+    if shows { narrowest_recorded(module, &baseline.taps) } else { around(module, &baseline.taps) }
+}
+
 /// `module`, where the recording has a compared output in it; else the narrowest module around it whose own output was compared: a fault in
-/// what was not recorded can be named no closer. Empty (which every module lies in) where there is none.
+/// what was not recorded can be named no closer.
 fn narrowest_recorded<'a>(module: &'a str, taps: &[TapRecord]) -> &'a str {
-    let outputs = || taps.iter().filter(|tap| tap.metrics.is_some() && tap.kind.starts_with("out"));
-    if outputs().any(|tap| lies_in(&tap.point, module)) {
-        return module;
-    }
-    let around = module.rmatch_indices('.').map(|(dot, _)| &module[..dot]);
-    around.into_iter().find(|at| outputs().any(|tap| tap.point == **at)).unwrap_or("")
+    if outputs(taps).any(|tap| lies_in(&tap.point, module)) { module } else { around(module, taps) }
+}
+
+/// The narrowest module around `module` whose own output was compared. Empty (which every module lies in) where there is none.
+fn around<'a>(module: &'a str, taps: &[TapRecord]) -> &'a str {
+    let mut wider = module.rmatch_indices('.').map(|(dot, _)| &module[..dot]);
+    wider.find(|wider| outputs(taps).any(|tap| tap.point == **wider)).unwrap_or("")
+}
+
+fn outputs(taps: &[TapRecord]) -> impl Iterator<Item = &TapRecord> {
+    taps.iter().filter(|tap| tap.metrics.is_some() && tap.kind.starts_with("out"))
 }
 
 /// Whether module `path` is `module` or inside it.
