@@ -18,6 +18,9 @@ from mlx.utils import tree_flatten, tree_map
 
 from mlxport.heard import Call, Run
 
+# Packages that are ports, by pip's names.
+PACKAGES = ("mlx-lm", "mlx-vlm", "mlx-audio")
+
 
 class PortError(Exception):
     """The port could not be loaded, or could not run: what it said."""
@@ -41,11 +44,15 @@ class Port:
 
 
 def load(name: str, directory: Path) -> Port:
-    """Loads the model in `directory` with `mlx-lm`, `mlx-vlm`, or the class of `FILE.py:Class`; strictly, in float32.
+    """Loads the model in `directory` with `mlx-lm`, `mlx-vlm`, `mlx-audio`, or the class of `FILE.py:Class`; strictly, in float32.
 
     Everything that a loader refuses (a missing or unknown tensor, a config it cannot read) is a PortError.
     """
-    loaders: dict[str, Callable[[Path], nn.Module]] = {"mlx-lm": _mlx_lm, "mlx-vlm": _mlx_vlm}
+    loaders: dict[str, Callable[[Path], nn.Module]] = {
+        "mlx-lm": _mlx_lm,
+        "mlx-vlm": _mlx_vlm,
+        "mlx-audio": _mlx_audio,
+    }
     loader = loaders.get(name) or (lambda d: _from_file(name, d))
     try:
         model = loader(directory)
@@ -71,6 +78,35 @@ def _mlx_lm(directory: Path) -> nn.Module:
 def _mlx_vlm(directory: Path) -> nn.Module:
     # mlx-vlm is an extra: where it is not installed, the type checker cannot resolve a plain import.
     return importlib.import_module("mlx_vlm.utils").load_model(directory, lazy=True, strict=True)
+
+
+def _mlx_audio(directory: Path) -> nn.Module:
+    # Models load tokenizers at the end; a checkpoint that was made here has none, and none is used.
+    transformers: Any = importlib.import_module("transformers")
+    own = transformers.AutoTokenizer.from_pretrained
+
+    def tokenizer(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return own(*args, **kwargs)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return None
+
+    transformers.AutoTokenizer.from_pretrained = tokenizer
+    try:
+        return _audio_loader(json.loads((directory / "config.json").read_text()))(directory, lazy=True, strict=True)
+    finally:
+        transformers.AutoTokenizer.from_pretrained = own
+
+
+def _audio_loader(config: dict[str, Any]) -> Callable[..., nn.Module]:
+    """The loader of the kind of model that has this type: recognition, speech, sounds, activity, language."""
+    kind = str(config.get("model_type"))
+    for category in ("stt", "tts", "sts", "vad", "lid"):
+        utils: Any = importlib.import_module(f"mlx_audio.{category}.utils")
+        name = getattr(utils, "MODEL_REMAPPING", {}).get(kind, kind)
+        if importlib.util.find_spec(f"mlx_audio.{category}.models.{name}") is not None:
+            return utils.load_model
+    raise PortError(f"mlx-audio has no model type {kind!r}")
 
 
 def _from_file(name: str, directory: Path) -> nn.Module:

@@ -32,7 +32,8 @@ class Broke(Exception):
 def prefill(port: Port, ids: np.ndarray, instead: Instead | None = None, extra: dict[str, Any] | None = None) -> Fed:
     """The whole sequence in one pass, without a cache. With `instead`, each module is also run by itself."""
     more = {name: mx.array(array) for name, array in (extra or {}).items()}
-    more.update({name: None for name in required(port.model, ("mask",)) if name not in more})
+    # Nothing is padding.
+    more.update({name: mx.ones(ids.shape, mx.int32) for name in required(port.model, ("mask",)) if name not in more})
     return once(port, lambda: logits_of(port.model(mx.array(ids), **more)), ids.shape[1], instead)
 
 

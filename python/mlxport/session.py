@@ -36,7 +36,12 @@ def maker(config: Any) -> Any:
     """Makes the PyTorch model of a config: the causal one where there is one, else the one with pictures."""
     import transformers
 
-    names = ["AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM"]
+    names = [
+        "AutoModelForCausalLM",
+        "AutoModelForImageTextToText",
+        "AutoModelForMultimodalLM",
+        "AutoModelForSpeechSeq2Seq",
+    ]
     if getattr(config, "vision_config", None) is not None:
         names = [*names[1:], names[0]]
     if tasks.of(config.model_type) is not None:

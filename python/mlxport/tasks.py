@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,18 +23,26 @@ class Task:
     result: str
     # Inputs whose channels ports keep last.
     channels_last: tuple[str, ...] = ()
+    # How the port is called, where that takes more than one call.
+    called: Callable[[Any, dict[str, mx.array]], mx.array] | None = None
+    port_name: str = "mlx-vlm"
 
     def torch(self, model: torch.nn.Module, given: dict[str, torch.Tensor]) -> torch.Tensor:
         """PyTorch's result."""
-        return getattr(model.get_submodule(self.part)(**given), self.result)
+        part = model.get_submodule(self.part)
+        more = {"use_cache": False} if "use_cache" in inspect.signature(part.forward).parameters else {}
+        return getattr(part(**given, **more), self.result)
 
     def port(self, model: Any, given: dict[str, np.ndarray]) -> mx.array:
         """The port's result."""
         part = model
-        for name in self.part.split("."):
+        for name in self.part.split(".") if self.part else ():
             part = getattr(part, name)
         laid = {n: np.moveaxis(a, 1, -1) if n in self.channels_last else a for n, a in given.items()}
-        made = part(**{name: mx.array(np.ascontiguousarray(array)) for name, array in laid.items()})
+        arrays = {name: mx.array(np.ascontiguousarray(array)) for name, array in laid.items()}
+        if self.called is not None:
+            return self.called(part, arrays)
+        made = part(**arrays)
         return made[self.result] if isinstance(made, dict) else getattr(made, self.result)
 
 
@@ -118,7 +127,73 @@ _SAM3: dict[str, Any] = {
     },
 }
 
+_AUDIO_TOKEN = 190
+_GRANITE_SPEECH: dict[str, Any] = {
+    "text_config": {
+        "model_type": "granite",
+        "vocab_size": 199,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "max_position_embeddings": 256,
+        "embedding_multiplier": 3.0,
+        "logits_scaling": 2.0,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.2,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    },
+    "encoder_config": {
+        "input_dim": 20,
+        "num_layers": 2,
+        "hidden_dim": 32,
+        "num_heads": 4,
+        "dim_head": 8,
+        "output_dim": 14,
+        "context_size": 10,
+        "max_pos_emb": 12,
+        "conv_kernel_size": 5,
+    },
+    "projector_config": {
+        "model_type": "blip_2_qformer",
+        "hidden_size": 40,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "intermediate_size": 44,
+        "encoder_hidden_size": 32,
+        "cross_attention_frequency": 1,
+    },
+    "audio_token_index": _AUDIO_TOKEN,
+    "has_lora_adapter": False,
+    "tie_word_embeddings": False,
+}
+
+
+def _granite_inputs(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.ndarray]:
+    """Frames of sound, no whole number of windows, and a text with a token for each of their features."""
+    frames = 43
+    window, rate = int(config["window_size"]), int(config["downsample_rate"])
+    count = -(-frames // window) * (window // rate)
+    ids = [*drawn.integers(3, _AUDIO_TOKEN, size=5), *[_AUDIO_TOKEN] * count, *drawn.integers(3, _AUDIO_TOKEN, size=9)]
+    return {
+        "input_ids": np.array([ids], np.int64),
+        "input_features": drawn.standard_normal((1, frames, config["encoder_config"]["input_dim"])).astype(np.float32),
+    }
+
+
+def _granite_speech(model: Any, given: dict[str, mx.array]) -> mx.array:
+    """As the port's own generation calls it."""
+    heard = model.get_audio_features(given["input_features"])
+    return model(given["input_ids"], input_embeddings=model._build_inputs_embeds(given["input_ids"][0], heard))
+
+
 TASKS: dict[str, Task] = {
+    "granite_speech": Task(
+        _GRANITE_SPEECH, _granite_inputs, "", "logits", called=_granite_speech, port_name="mlx-audio"
+    ),
     "sam3_video": Task(_SAM3, _sam3_inputs, "detector_model", "pred_masks", ("pixel_values",)),
 }
 

@@ -16,6 +16,7 @@ NEEDED = {
     "mlx": "mlx" if sys.platform == "darwin" else '"mlx[cpu]"',
     "mlx_lm": "mlx-lm",
     "mlx_vlm": "mlx-vlm",
+    "mlx_audio": "mlx-audio",
     "gguf": "gguf",
     "accelerate": "accelerate",
 }
@@ -46,7 +47,7 @@ def arguments() -> argparse.Namespace:
 def missing(args: argparse.Namespace) -> list[str]:
     """The packages that are needed and not installed, by pip's names."""
     wanted = ["torch", "transformers", "mlx", "mlx_lm"]
-    wanted += ["mlx_vlm"] if args.port == "mlx-vlm" else []
+    wanted += [args.port.replace("-", "_")] if args.port in ("mlx-vlm", "mlx-audio") else []
     wanted += ["gguf", "accelerate"] if str(args.model).endswith(".gguf") else []
     return [NEEDED[name] for name in wanted if not installed(name)]
 

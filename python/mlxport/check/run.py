@@ -81,6 +81,9 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 def default_port(args: argparse.Namespace) -> str:
     """mlx-vlm for models with pictures, else mlx-lm."""
+    task = tasks.of(args.model_type)
+    if task is not None:
+        return task.port_name
     if args.model_type:
         return "mlx-vlm" if args.model_type in vision.TYPES else "mlx-lm"
     file = Path(args.model) / "config.json"
@@ -107,7 +110,7 @@ def _prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session
 
 def made_by(port: str) -> str:
     """Which versions ran."""
-    packages = ["mlx", *([port] if port in ("mlx-lm", "mlx-vlm") else [])]
+    packages = ["mlx", *([port] if port in ports.PACKAGES else [])]
     return ", ".join(f"{'MLX' if name == 'mlx' else name} {version(name)}" for name in packages)
 
 
@@ -360,6 +363,13 @@ class Checked:
             },
         }
 
+    def _leaves(self) -> list[dict[str, Any]]:
+        """What coverage counts; nothing where the port broke in the whole pass, which is a failure of its own."""
+        try:
+            return leaves(self)
+        except scenarios.Broke:
+            return []
+
     def summary(self) -> dict[str, Any]:
         """The rest of check.json."""
         mapping = self.made.mapping
@@ -374,7 +384,7 @@ class Checked:
         findings += [{"kind": "dropped", "field": name, "what": f"the port dropped {name}"} for name in mapping.dropped]
         return {
             "scenarios": self.said,
-            "leaves": [] if self.said.get("prefill", {}).get("status") == "broke" else leaves(self),
+            "leaves": self._leaves(),
             "unmapped": unmapped,
             "findings": findings,
             "config": self.made.told,

@@ -11,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from mlxport.known_bugs import lm, lm_more, pages, run, vlm
+from mlxport.known_bugs import audio, lm, lm_more, pages, run, vlm
 
-BUGS = [*lm.BUGS, *lm_more.BUGS, *vlm.BUGS]
+BUGS = [*lm.BUGS, *lm_more.BUGS, *vlm.BUGS, *audio.BUGS]
 # What must be reached: found in the right scenario, and with the module named.
 FOUND, NAMED = 48, 42
 
@@ -25,13 +25,14 @@ def main() -> int:
     parser.add_argument("--binary", default="mlxport", help="the mlxport that judges")
     parser.add_argument("--out", required=True, type=Path, help="where copies, versions and results lie")
     parser.add_argument("--jobs", type=int, default=1, help="so many bugs side by side")
+    parser.add_argument("--resume", action="store_true", help="go on where a run into --out was cut off")
     args = parser.parse_args()
     wanted = [bug for bug in BUGS if not args.ids or any(fnmatch.fnmatch(bug.id, one) for one in args.ids)]
     if not wanted:
         print(f"error: no such bug; known: {', '.join(bug.id for bug in BUGS)}", file=sys.stderr)
         return 2
     args.out.mkdir(parents=True, exist_ok=True)
-    results = run.everything(wanted, args.binary, args.out.resolve(), args.jobs)
+    results = run.everything(wanted, args.binary, args.out.resolve(), args.jobs, args.resume)
     (args.out / "known-bugs.json").write_text(json.dumps(results, indent=1))
     (args.out / "known-bugs.md").write_text(pages.table(results, {bug.id: bug for bug in BUGS}))
     counts = pages.counts(results)

@@ -17,15 +17,20 @@ from mlxport.known_bugs.bug import Bug
 TIMEOUT = 300.0
 
 
-def one(bug: Bug, binary: str, work: Path) -> dict[str, Any]:
-    """Both checks of one bug, and what they come to."""
+def one(bug: Bug, binary: str, work: Path, resume: bool = False) -> dict[str, Any]:
+    """Both checks of one bug, and what they come to. `resume`: what an earlier run left there counts."""
     result: dict[str, Any] = {"id": bug.id, "scenario": bug.scenario, "port": bug.port, "model_type": bug.model_type}
     if bug.unseen:
         return {**result, "found": False, "named": False, "fixed": "not_run", "unseen": bug.unseen}
     place = work / bug.id
-    shutil.rmtree(place, ignore_errors=True)
-    faulty, fixed = (said(bug, binary, place / side, packages(bug, side, place)) for side in ("faulty", "fixed"))
-    (place / "both.json").write_text(json.dumps({"faulty": faulty, "fixed": fixed}, indent=1))
+    if not (resume and (place / "both.json").is_file()):
+        shutil.rmtree(place, ignore_errors=True)
+        both = {side: said(bug, binary, place / side, packages(bug, side, place)) for side in ("faulty", "fixed")}
+        (place / "both.json").write_text(json.dumps(both, indent=1))
+        for side in both:
+            shutil.rmtree(place / f"{side}-packages", ignore_errors=True)
+    both = json.loads((place / "both.json").read_text())
+    faulty, fixed = both["faulty"], both["fixed"]
     first = faulty.get("first") or {}
     text = f"{first.get('point', '')} {first.get('cause') or ''}"
     found = verdict(bug, faulty) == "fail" and verdict(bug, fixed) != "fail"
@@ -90,12 +95,12 @@ def said(bug: Bug, binary: str, folder: Path, first: Path | None) -> dict[str, A
     return apart.told(folder, process)
 
 
-def everything(bugs: list[Bug], binary: str, work: Path, jobs: int) -> list[dict[str, Any]]:
+def everything(bugs: list[Bug], binary: str, work: Path, jobs: int, resume: bool) -> list[dict[str, Any]]:
     """All of them; one line for each as it ends."""
     apart.warm()
 
     def told(bug: Bug) -> dict[str, Any]:
-        result = one(bug, binary, work)
+        result = one(bug, binary, work, resume)
         print(line(result), flush=True)
         return result
 
