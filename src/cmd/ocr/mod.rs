@@ -5,17 +5,29 @@
 //! sources ─ pages (a thread; documents are drawn by a process) ─ batch (the model) ─ results (files, stdout, documents)
 //! ```
 
+#[path = "../../../read/src/settings.rs"]
 mod args;
+#[path = "progress.rs"]
 mod bar;
+#[path = "../../../read/src/batch.rs"]
 mod batch;
+#[path = "../../../read/src/document.rs"]
 mod document;
+#[path = "../../../read/src/drawing.rs"]
 mod drawing;
+#[path = "../../../read/src/json.rs"]
 mod json;
+#[path = "../../../read/src/prepare.rs"]
 mod pages;
+#[path = "../../../read/src/read_page.rs"]
 mod read;
+#[path = "../../../read/src/fingerprint.rs"]
 mod record;
+#[path = "../../../read/src/results.rs"]
 mod results;
+#[path = "../../../read/src/sources.rs"]
 mod sources;
+#[path = "../../../read/src/write.rs"]
 mod write;
 
 use std::{
