@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     set_tf32(matches!(&command, Command::Parity(args) if args.wants_tf32()));
     dispatch(command).unwrap_or_else(|error| {
-        eprintln!("error: {}", output::told(&error));
+        eprintln!("error: {}", mlxport_read::error_text(&error));
         exit::code_of(&error)
     })
 }

@@ -11,33 +11,38 @@ use std::{
 use anyhow::Context;
 use mlxport_ocr::{formats, layouts::Layouts};
 
-use super::{
-    json,
-    pages::Told,
-    record,
+use crate::{
+    fingerprint, json,
+    page_id::page_folder,
+    prepare::DocumentEnd,
     sources::stem,
-    write::{BOXES, IMAGES, RECORD, WRITTEN, file, page_folder},
+    write::{BOXES, IMAGES, RECORD, WRITTEN, file},
 };
 
 /// How a document is put together.
 #[derive(Debug, Clone, Copy)]
-pub struct How {
+pub(crate) struct JoinRules {
     /// Pages that came to no end are left out.
     pub skip_unfinished: bool,
     /// Pages of another source or setting are taken as they are.
     pub keep: bool,
 }
 
-/// Puts together what pages of the document `asked` are there, in order; those of `missing`, with why, are named in their place, and so
+/// Puts together what pages of `document` are there, in order; those of `missing`, with why, are named in their place, and so
 /// are those whose results are of another source. Returns what is to be said of pages that another run made.
 ///
 /// # Errors
 /// When a page's results cannot be read, or the document not be written.
-pub fn join(out: &Path, asked: &Told, missing: &BTreeMap<usize, String>, how: How) -> anyhow::Result<Vec<String>> {
-    let folder = out.join(&asked.name);
+pub(crate) fn join(
+    out: &Path,
+    document: &DocumentEnd,
+    missing: &BTreeMap<usize, String>,
+    rules: JoinRules,
+) -> anyhow::Result<Vec<String>> {
+    let folder = out.join(&document.name);
     let reading = || format!("putting the pages of {} together", folder.display());
-    let (pages, notes) = pages_of(&folder, asked, missing, how.keep).with_context(reading)?;
-    all_of(&folder, stem(&asked.name), &pages, how.skip_unfinished).with_context(reading)?;
+    let (pages, notes) = pages_of(&folder, document, missing, rules.keep).with_context(reading)?;
+    all_of(&folder, stem(&document.name), &pages, rules.skip_unfinished).with_context(reading)?;
     Ok(notes)
 }
 
@@ -47,7 +52,7 @@ type Pages = BTreeMap<usize, Option<String>>;
 /// The pages of a document in order, with why a page is missing; and what is to be said of those that another run made.
 fn pages_of(
     folder: &Path,
-    asked: &Told,
+    document: &DocumentEnd,
     missing: &BTreeMap<usize, String>,
     keep: bool,
 ) -> anyhow::Result<(Pages, Vec<String>)> {
@@ -55,11 +60,11 @@ fn pages_of(
     let mut notes = Vec::new();
     for at in pages(folder)? {
         let made_of = json::made_of(&fs::read(folder.join(page_folder(at)).join(RECORD))?)?;
-        let differs = record::differences_of_document(&made_of, &asked.made_of);
+        let differs = fingerprint::differences_of_document(&made_of, &document.made_of);
         let named = page_folder(at);
         if keep || differs.is_empty() {
             all.insert(at, None);
-        } else if at > asked.count {
+        } else if at > document.count {
             notes.push(format!("{named} is of another document, which had more pages: it is left out"));
         } else if differs.iter().any(|what| what == "source") {
             notes.push(format!("{named} is of another source, and was not asked for now: it is named as missing"));
@@ -74,7 +79,7 @@ fn pages_of(
 }
 
 /// What stands in a document's text for a page that could not be read.
-pub fn missing_page(number: usize, why: &str) -> String {
+pub(crate) fn missing_page(number: usize, why: &str) -> String {
     let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
     format!("[Page {number} is missing: {why}]{}", formats::PAGE_SPLIT)
 }
@@ -121,7 +126,7 @@ fn all_of(
 }
 
 /// Whether the document's Markdown is there.
-pub fn is_joined(out: &Path, name: &str) -> bool {
+pub(crate) fn is_joined(out: &Path, name: &str) -> bool {
     out.join(name).join(format!("{}.mmd", stem(name))).exists()
 }
 

@@ -1,5 +1,5 @@
-//! `mlxport draw-pdf`, which nobody types: the process that draws a document's pages for `mlxport ocr`. A hostile page may make a
-//! renderer run on, take all memory or overflow its stack; here that ends this process, and one page is lost.
+//! The process that draws a document's pages for [`crate::read_pages`]. A hostile page may make a renderer run on, take all memory or
+//! overflow its stack; in a process of its own that ends the process, and one page is lost.
 //!
 //! ```text
 //! stdin:  the password, a line; then a page's number, counted from 0, a line each
@@ -8,9 +8,8 @@
 //! ```
 
 use std::{
-    io::{BufRead as _, Write},
-    path::PathBuf,
-    process::ExitCode,
+    io::{BufRead, Write},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -19,77 +18,68 @@ use mlxport_ocr::{OcrError, Page, pdf::Document};
 
 /// The exit code that says a page took too long.
 pub const TOO_LONG: u8 = 124;
-/// The most memory this process may take, in GiB, where the system keeps it to that (Linux): a page of the largest size, its layers, and the document.
-pub const MEMORY_GIB: u64 = 4;
+/// The most memory the process may take, in GiB, where the system keeps it to that (Linux): a page of the largest size, its layers, and the document.
+pub(crate) const MEMORY_GIB: u64 = 4;
 
 /// Tag of the number of pages.
-pub const COUNT: u8 = b'N';
+pub(crate) const COUNT: u8 = b'N';
 /// Tag of a page.
-pub const PAGE: u8 = b'P';
+pub(crate) const PAGE: u8 = b'P';
 /// Tag of something that a page loses.
-pub const LOSS: u8 = b'L';
+pub(crate) const LOSS: u8 = b'L';
 /// Tag of an error.
-pub const ERROR: u8 = b'E';
+pub(crate) const ERROR: u8 = b'E';
 
-/// The most losses of a page that are told one by one.
-pub const MOST_NOTES: usize = 64;
+/// The most losses of a page that are sent one by one.
+pub(crate) const MOST_NOTES: usize = 64;
 /// The longest text, in bytes: a longer one is cut.
-pub const LONGEST_TEXT: usize = 64 << 10;
+pub(crate) const LONGEST_TEXT: usize = 64 << 10;
 
 /// Seconds that the present page has taken, counted up by a thread of its own; [`IDLE`] while none is asked for.
 static SECONDS: AtomicU64 = AtomicU64::new(0);
 const IDLE: u64 = u64::MAX;
 
-/// What `mlxport ocr` passes on.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    document: PathBuf,
-    #[arg(long)]
-    dpi: u16,
-    #[arg(long)]
-    page_seconds: u64,
-    #[arg(long)]
-    fonts: Vec<PathBuf>,
-}
-
-/// Draws what stdin asks for until it ends.
+/// Draws the pages of `path` that `requests` asks for, until it ends, and writes them to `answers`. False: the document cannot be opened,
+/// and `answers` says why.
 ///
 /// # Errors
-/// When stdin or stdout are gone.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    limit_memory();
-    watch(args.page_seconds);
-    let mut lines = std::io::stdin().lock().lines();
-    let mut to = std::io::stdout().lock();
+/// When `requests` cannot be read, or `answers` not be written.
+pub fn draw(
+    path: &Path,
+    dpi: u16,
+    fonts: &[PathBuf],
+    requests: impl BufRead,
+    mut answers: impl Write,
+) -> anyhow::Result<bool> {
+    let mut lines = requests.lines();
     let password = lines.next().transpose()?.unwrap_or_default();
-    let document = match Document::open(&args.document, &password) {
+    let document = match Document::open(path, &password) {
         Ok(document) => document,
-        Err(error) => return say(&mut to, &error).map(|()| ExitCode::from(crate::exit::INPUT)),
+        Err(error) => return send_error(&mut answers, &error).map(|()| false),
     };
-    to.write_all(&[COUNT])?;
-    to.write_all(&u32::try_from(document.page_count())?.to_le_bytes())?;
-    to.flush()?;
-    let mut drawer = document.drawer_with(args.fonts.clone());
+    answers.write_all(&[COUNT])?;
+    answers.write_all(&u32::try_from(document.page_count())?.to_le_bytes())?;
+    answers.flush()?;
+    let mut drawer = document.drawer_with(fonts.to_vec());
     loop {
         SECONDS.store(IDLE, Ordering::Relaxed);
-        let Some(line) = lines.next() else { break };
+        let Some(line) = lines.next() else { return Ok(true) };
         let index: usize = line?.parse()?;
         SECONDS.store(0, Ordering::Relaxed);
-        match drawer.draw(index, args.dpi) {
+        match drawer.draw(index, dpi) {
             Ok(drawn) => {
-                for note in told(drawn.notes) {
-                    text(&mut to, LOSS, &note)?;
+                for note in limited(drawn.notes) {
+                    send_text(&mut answers, LOSS, &note)?;
                 }
-                send(&mut to, &drawn.page)?;
+                send_page(&mut answers, &drawn.page)?;
             }
-            Err(error) => say(&mut to, &error)?,
+            Err(error) => send_error(&mut answers, &error)?,
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-/// What a page loses, at most [`MOST_NOTES`] texts; the last one says how many more there are.
-fn told(mut notes: Vec<String>) -> Vec<String> {
+/// At most [`MOST_NOTES`] texts; the last one says how many more there are.
+fn limited(mut notes: Vec<String>) -> Vec<String> {
     let more = notes.len().saturating_sub(MOST_NOTES);
     if more > 0 {
         notes.truncate(MOST_NOTES - 1);
@@ -98,7 +88,7 @@ fn told(mut notes: Vec<String>) -> Vec<String> {
     notes
 }
 
-fn send(to: &mut impl Write, page: &Page) -> anyhow::Result<()> {
+fn send_page(to: &mut impl Write, page: &Page) -> anyhow::Result<()> {
     to.write_all(&[PAGE])?;
     for side in [page.width(), page.height()] {
         to.write_all(&u32::try_from(side)?.to_le_bytes())?;
@@ -107,44 +97,44 @@ fn send(to: &mut impl Write, page: &Page) -> anyhow::Result<()> {
     Ok(to.flush()?)
 }
 
-fn say(to: &mut impl Write, error: &OcrError) -> anyhow::Result<()> {
-    text(to, ERROR, &error.to_string())?;
+fn send_error(to: &mut impl Write, error: &OcrError) -> anyhow::Result<()> {
+    send_text(to, ERROR, &error.to_string())?;
     Ok(to.flush()?)
 }
 
-fn text(to: &mut impl Write, tag: u8, text: &str) -> anyhow::Result<()> {
+fn send_text(to: &mut impl Write, tag: u8, text: &str) -> anyhow::Result<()> {
     let text = &text[..text.floor_char_boundary(LONGEST_TEXT)];
     to.write_all(&[tag])?;
     to.write_all(&u32::try_from(text.len())?.to_le_bytes())?;
     Ok(to.write_all(text.as_bytes())?)
 }
 
-/// Ends the process when the document takes longer to open, or a page to draw, than it may.
-fn watch(page_seconds: u64) {
+/// Calls `end`, which is to end the process, when the document takes longer to open, or a page to draw, than `page_seconds`.
+pub fn watch(page_seconds: u64, end: impl Fn() + Send + 'static) {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(1));
             let more = |seconds| (seconds != IDLE).then(|| seconds + 1);
-            if SECONDS
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-                .is_ok_and(|past| past + 1 > page_seconds)
-            {
-                std::process::exit(i32::from(TOO_LONG));
+            let before = SECONDS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+            if before.is_ok_and(|seconds| seconds + 1 > page_seconds) {
+                end();
             }
         }
     });
 }
 
+/// Keeps this process to the memory that a document may take.
 #[cfg(unix)]
-fn limit_memory() {
+pub fn limit_memory() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     // Where the system refuses, the page's own limits still hold.
     let most = Some(MEMORY_GIB << 30);
     let _ = setrlimit(Resource::Data, Rlimit { current: most, maximum: most });
 }
 
+/// Does nothing: this system has no such limit.
 #[cfg(not(unix))]
-fn limit_memory() {}
+pub fn limit_memory() {}
 
 #[cfg(test)]
 mod tests {
@@ -152,12 +142,12 @@ mod tests {
 
     #[test]
     fn many_losses_and_long_texts_are_cut_and_counted() {
-        let notes = |count: usize| told((0..count).map(|at| at.to_string()).collect());
+        let notes = |count: usize| limited((0..count).map(|at| at.to_string()).collect());
         assert_eq!(notes(MOST_NOTES).len(), MOST_NOTES);
         let many = notes(100);
         assert_eq!((many.len(), many[63].as_str()), (MOST_NOTES, "37 more losses, which are not named"));
         let mut to = Vec::new();
-        text(&mut to, LOSS, &"ä".repeat(LONGEST_TEXT)).expect("written");
+        send_text(&mut to, LOSS, &"ä".repeat(LONGEST_TEXT)).expect("written");
         assert_eq!(to.len(), 5 + LONGEST_TEXT);
         assert!(std::str::from_utf8(&to[5..]).is_ok(), "no character is cut in two");
     }

@@ -1,4 +1,4 @@
-//! A document's pages, drawn by a process of its own (`mlxport draw-pdf`): whatever a page does to it, the run goes on.
+//! A document's pages, drawn by a process of its own (`mlxport draw-pdf`, [`crate::drawer`]): whatever a page does to it, the run goes on.
 
 use std::{
     ffi::OsStr,
@@ -10,17 +10,19 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use mlxport_ocr::{Decoded, Page, pdf};
 
-use super::args::Args;
-use crate::cmd::draw_pdf::{COUNT, ERROR, LONGEST_TEXT, LOSS, MEMORY_GIB, MOST_NOTES, PAGE, TOO_LONG};
+use crate::{
+    drawer::{COUNT, ERROR, LONGEST_TEXT, LOSS, MEMORY_GIB, MOST_NOTES, PAGE, TOO_LONG},
+    settings::DrawSettings,
+};
 
 /// An open document.
 #[derive(Debug)]
-pub struct Drawing<'a> {
+pub(crate) struct DrawnDocument<'a> {
     path: &'a Path,
-    args: &'a Args,
+    settings: &'a DrawSettings,
     process: Option<Process>,
     /// How many pages it has.
-    pub count: usize,
+    pub page_count: usize,
 }
 
 #[derive(Debug)]
@@ -30,15 +32,15 @@ struct Process {
     answers: BufReader<ChildStdout>,
 }
 
-impl<'a> Drawing<'a> {
+impl<'a> DrawnDocument<'a> {
     /// Opens a document.
     ///
     /// # Errors
     /// When it is no PDF, is protected, or opening it takes too long.
-    pub fn open(path: &'a Path, args: &'a Args) -> anyhow::Result<Self> {
-        let mut drawing = Self { path, args, process: None, count: 0 };
-        drawing.start()?;
-        Ok(drawing)
+    pub fn open(path: &'a Path, settings: &'a DrawSettings) -> anyhow::Result<Self> {
+        let mut document = Self { path, settings, process: None, page_count: 0 };
+        document.start()?;
+        Ok(document)
     }
 
     /// Draws the page `index`, counted from 0.
@@ -62,27 +64,28 @@ impl<'a> Drawing<'a> {
     }
 
     fn start(&mut self) -> anyhow::Result<()> {
-        let program = std::env::current_exe().context("finding this program, which draws pages")?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(&self.settings.program);
         command
             .arg("draw-pdf")
             .arg(self.path)
-            .args(["--dpi", &self.args.dpi.to_string(), "--page-seconds", &self.args.page_seconds.to_string()])
-            .args(self.args.fonts.iter().flat_map(|folder| [OsStr::new("--fonts"), folder.as_os_str()]))
+            .args(["--dpi", &self.settings.dpi.to_string(), "--page-seconds", &self.settings.page_seconds.to_string()])
+            .args(self.settings.fonts.iter().flat_map(|folder| [OsStr::new("--fonts"), folder.as_os_str()]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         // Ctrl-C is for this process, which then lets that one go.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.spawn().context("starting the process that draws pages")?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("starting {}, which draws pages", self.settings.program.display()))?;
         let (Some(asks), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("the process that draws pages has no pipes");
         };
         let process = self.process.insert(Process { child, asks, answers: BufReader::new(answers) });
-        match process.begin(&self.args.password) {
+        match process.begin(&self.settings.password) {
             Ok(Ok(count)) => {
-                self.count = count;
+                self.page_count = count;
                 Ok(())
             }
             Ok(Err(text)) => {
@@ -96,16 +99,16 @@ impl<'a> Drawing<'a> {
     /// What ended the process.
     fn why(&mut self, what: &str) -> anyhow::Error {
         let origin = self.path.display();
-        let Some(mut process) = self.process.take() else { return anyhow!("{origin}: {what}: nothing draws it") };
-        // It has closed its pipe, or speaks in tongues.
+        let Some(mut process) = self.process.take() else { return anyhow!("{origin}: {what}: no process draws it") };
+        // It has closed its pipe, or sent what no drawer sends.
         let _ = process.child.kill();
         match process.child.wait() {
             Ok(status) if status.code() == Some(i32::from(TOO_LONG)) => {
-                anyhow!("{origin}: {what}: expected at most {} seconds, took longer", self.args.page_seconds)
+                anyhow!("{origin}: {what}: expected at most {} seconds, took longer", self.settings.page_seconds)
             }
             Ok(status) => {
                 anyhow!(
-                    "{origin}: {what}: what draws it broke down, or asked for more than {MEMORY_GIB} GiB ({status})"
+                    "{origin}: {what}: the process that draws it crashed, or asked for more than {MEMORY_GIB} GiB ({status})"
                 )
             }
             Err(error) => anyhow!("{origin}: {what}: {error}"),

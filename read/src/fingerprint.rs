@@ -1,4 +1,4 @@
-//! What makes a result what it is: source, model, and all that was asked. A result is done again unless all of it is the same.
+//! What makes a result what it is: source, model, and all settings. A result is done again unless all of it is the same.
 
 use std::{
     fs::{self, File},
@@ -9,21 +9,21 @@ use std::{
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{args::Args, sources::Kind};
+use crate::{settings::Settings, sources::Kind};
 
 /// The key of the record in `page.json`.
-pub const KEY: &str = "made_of";
+pub(crate) const KEY: &str = "made_of";
 /// Bytes of a weight file that are hashed at its start, in its middle, and at its end.
 const SAMPLE: u64 = 1 << 20;
 
-/// What is the same for all pages of a run.
+/// The model and its tokenizer, as hashes: the same for all pages of a run.
 #[derive(Debug, Clone)]
-pub struct Run {
+pub(crate) struct ModelFingerprint {
     model: String,
     tokenizer: Option<String>,
 }
 
-impl Run {
+impl ModelFingerprint {
     /// Looks at the model: its small files whole, of its weights the length and three samples.
     ///
     /// # Errors
@@ -43,13 +43,20 @@ impl Run {
             hasher.update(name.as_bytes()).update(&[0]);
             hasher.update(sample(path).with_context(|| format!("reading {}", path.display()))?.as_bytes());
         }
-        let tokenizer = tokenizer.map(|path| of_file(path)).transpose()?;
+        let tokenizer = tokenizer.map(|path| hash_of_file(path)).transpose()?;
         Ok(Self { model: hasher.finalize().to_hex().to_string(), tokenizer })
     }
 
     /// What a page is made of. `sources`: hashes of its files; `number`: its page of a document, counted from 1.
-    pub fn of_page(&self, args: &Args, kind: Kind, sources: &[String], number: Option<usize>, prompt: &str) -> Value {
-        let options = args.options(kind);
+    pub fn made_of(
+        &self,
+        settings: &Settings,
+        kind: Kind,
+        sources: &[String],
+        number: Option<usize>,
+        prompt: &str,
+    ) -> Value {
+        let options = settings.options(kind);
         let no_repeat = options.no_repeat.map(|rule| {
             let mut exempt: Vec<i32> = rule.exempt.iter().copied().collect();
             exempt.sort_unstable();
@@ -60,14 +67,14 @@ impl Run {
             "source_page": number,
             "model": self.model,
             "tokenizer": self.tokenizer,
-            "mode": args.mode().name(),
+            "mode": settings.mode().name(),
             "prompt": prompt,
-            "dpi": number.map(|_| args.dpi),
+            "dpi": number.map(|_| settings.drawing.dpi),
             "max_tokens": options.max_tokens,
             "no_repeat": no_repeat,
-            "dtype": args.dtype_name(),
-            "flatten": args.flatten.map(|_| "white"),
-            "scale_16bit": args.scale_16bit,
+            "dtype": settings.dtype_name(),
+            "flatten": settings.decoding.flatten_white.then_some("white"),
+            "scale_16bit": settings.decoding.scale_16bit,
         })
     }
 }
@@ -76,7 +83,7 @@ impl Run {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn of_file(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn hash_of_file(path: &Path) -> anyhow::Result<String> {
     let mut hasher = blake3::Hasher::new();
     let reading = || format!("reading {}", path.display());
     anyhow::ensure!(path.metadata().with_context(reading)?.is_file(), "{}: not a regular file", path.display());
@@ -101,7 +108,7 @@ fn sample(path: &Path) -> std::io::Result<String> {
 }
 
 /// What a document's page is made of otherwise than the document's pages are now, by name.
-pub fn differences_of_document(page: &Value, now: &Value) -> Vec<String> {
+pub(crate) fn differences_of_document(page: &Value, now: &Value) -> Vec<String> {
     let mut now = now.clone();
     if let Some(entries) = now.as_object_mut() {
         entries.remove("source_page");
@@ -110,7 +117,7 @@ pub fn differences_of_document(page: &Value, now: &Value) -> Vec<String> {
 }
 
 /// What of two records differs, by name; empty where nothing does.
-pub fn differences(then: &Value, now: &Value) -> Vec<String> {
+pub(crate) fn differences(then: &Value, now: &Value) -> Vec<String> {
     let Some(now) = now.as_object() else { return Vec::new() };
     let called = |name: &str| {
         match name {

@@ -3,11 +3,10 @@
 use mlxport_ocr::grounding::PixelBox;
 use serde_json::{Value, json};
 
-use super::{Outcome, read::Read};
-use crate::output::told;
+use crate::{error_text::error_text, fingerprint, outcome::Outcome, read_page::ReadPage};
 
 /// A page: text, references with their boxes in the model's units (0 to 999) and in pixels, tokens.
-pub fn page(read: &Read) -> Value {
+pub(crate) fn page(read: &ReadPage) -> Value {
     let corners = |frame: &Option<PixelBox>| frame.map(|at| [at.left, at.top, at.left + at.width, at.top + at.height]);
     let references = read.found.references.iter().zip(&read.boxes).map(|(reference, pixels)| {
         json!({
@@ -17,7 +16,7 @@ pub fn page(read: &Read) -> Value {
         })
     });
     json!({
-        "page": read.place.name(),
+        "page": read.id.name(),
         "width": read.size[0],
         "height": read.size[1],
         "text": read.found.text,
@@ -33,7 +32,7 @@ pub fn page(read: &Read) -> Value {
 ///
 /// # Errors
 /// When it says nothing of them.
-pub fn size(record: &[u8]) -> anyhow::Result<[usize; 2]> {
+pub(crate) fn size(record: &[u8]) -> anyhow::Result<[usize; 2]> {
     let record: Value = serde_json::from_slice(record)?;
     let side = |name: &str| record[name].as_u64().and_then(|side| usize::try_from(side).ok());
     let sides = side("width").zip(side("height"));
@@ -44,22 +43,22 @@ pub fn size(record: &[u8]) -> anyhow::Result<[usize; 2]> {
 ///
 /// # Errors
 /// When it is no JSON.
-pub fn made_of(record: &[u8]) -> anyhow::Result<Value> {
+pub(crate) fn made_of(record: &[u8]) -> anyhow::Result<Value> {
     let mut record: Value = serde_json::from_slice(record)?;
-    Ok(record[super::record::KEY].take())
+    Ok(record[fingerprint::KEY].take())
 }
 
-/// The whole run.
-pub fn run(outcome: &Outcome) -> Value {
+/// The whole run, as `mlxport ocr --json` prints it.
+pub(crate) fn run(outcome: &Outcome) -> Value {
     let degraded = outcome.degraded.iter().map(|(name, reasons)| json!({ "page": name, "reasons": reasons }));
     let skipped =
         outcome.skipped.iter().map(|one| json!({ "file": one.path.display().to_string(), "reason": one.reason }));
-    let failed = outcome.failed.iter().map(|(name, error)| json!({ "page": name, "error": told(error) }));
+    let failed = outcome.failed.iter().map(|(name, error)| json!({ "page": name, "error": error_text(error) }));
     json!({
         "schema": 1,
         "ok": outcome.failed.is_empty() && !outcome.interrupted,
         "interrupted": outcome.interrupted,
-        "pages": outcome.done.values().map(page).collect::<Vec<_>>(),
+        "pages": outcome.pages.values().map(page).collect::<Vec<_>>(),
         "done_before": outcome.done_before,
         "cut_off": outcome.cut_off,
         "degraded": degraded.collect::<Vec<_>>(),

@@ -14,39 +14,40 @@ use anyhow::{anyhow, bail};
 use mlxport_ocr::{Decoded, ImageFile, Inputs, Page, Prompter, page::MAX_PIXELS, prepare};
 use serde_json::Value;
 
-use super::{
-    args::Args,
-    drawing::Drawing,
-    record::{self, Run},
+use crate::{
+    drawing::DrawnDocument,
+    fingerprint::{ModelFingerprint, hash_of_file},
+    page_id::PageId,
+    settings::Settings,
     sources::{Kind, Source, is_pdf},
-    write::{Before, Place},
+    write::{Existing, existing},
 };
 
 /// Pages that are ready at most while the device is busy; one takes up to 60 MB, and what its image holds.
 const AHEAD: usize = 2;
 
-/// What the thread has to say, in the order of the pages.
+/// What the thread reports, in the order of the pages.
 #[derive(Debug)]
-pub enum News {
+pub(crate) enum PageEvent {
     /// So many more pages are to be read.
     More(usize),
     /// A page is ready.
-    Ready(Box<Ready>),
+    Ready(Box<PreparedPage>),
     /// A page's results are there.
-    DoneBefore(Box<DoneBefore>),
+    DoneBefore(Box<DonePage>),
     /// A page's results are there, of something else: it is read again. What differs, by name.
-    Again(String, Vec<String>),
+    Again(PageId, Vec<String>),
     /// A page, or a whole document, cannot be read.
-    Failed(Place, anyhow::Error),
-    /// All pages of a document have been told.
-    EndOfDocument(Told),
-    /// All has been told.
+    Failed(PageId, anyhow::Error),
+    /// All pages of a document have been reported.
+    EndOfDocument(DocumentEnd),
+    /// All has been reported.
     End,
 }
 
-/// A document of which all pages have been told.
+/// A document of which all pages have been reported.
 #[derive(Debug)]
-pub struct Told {
+pub(crate) struct DocumentEnd {
     /// Its name.
     pub name: String,
     /// How many pages it has, whether they are asked for or not.
@@ -57,9 +58,9 @@ pub struct Told {
 
 /// A page that was read before.
 #[derive(Debug)]
-pub struct DoneBefore {
-    /// Where its results are.
-    pub place: Place,
+pub(crate) struct DonePage {
+    /// The page.
+    pub id: PageId,
     /// What is otherwise than now is asked, by name; kept because of `--keep`.
     pub differs: Vec<String>,
     /// Whether the model came to an end by itself; `None` where that is not said.
@@ -70,9 +71,9 @@ pub struct DoneBefore {
 
 /// A page for the model.
 #[derive(Debug)]
-pub struct Ready {
-    /// Where its results go.
-    pub place: Place,
+pub(crate) struct PreparedPage {
+    /// The page.
+    pub id: PageId,
     /// What it was made of.
     pub kind: Kind,
     /// What its boxes are drawn on: the first one, where several images make one prompt.
@@ -87,31 +88,38 @@ pub struct Ready {
     pub made_of: Value,
 }
 
-/// Begins to make pages ready. They are no longer made once the receiver is gone.
-pub fn begin(args: Arc<Args>, prompter: Arc<Prompter>, run: Run, sources: Vec<Source>) -> Receiver<News> {
-    let (to, from) = sync_channel(AHEAD);
+/// Begins to make pages ready. They are no longer made once the receiver is dropped.
+pub(crate) fn begin(
+    settings: Arc<Settings>,
+    prompter: Arc<Prompter>,
+    model: ModelFingerprint,
+    sources: Vec<Source>,
+) -> Receiver<PageEvent> {
+    let (events, receiver) = sync_channel(AHEAD);
     std::thread::spawn(move || {
-        let maker = Maker { args: &args, prompter: &prompter, run: &run, to };
+        let preparer = Preparer { settings: &settings, prompter: &prompter, model: &model, events };
         // An error means that nobody listens any more.
-        let told = if args.together { maker.together(&sources) } else { maker.each(&sources) };
-        let _ = told.and_then(|()| maker.say(News::End));
+        let outcome = if settings.together { preparer.together(&sources) } else { preparer.each(&sources) };
+        let _ = outcome.and_then(|()| preparer.send(PageEvent::End));
     });
-    from
+    receiver
 }
 
-/// Nobody listens any more.
-struct Gone;
+/// The receiver of events was dropped.
+struct ReceiverDropped;
 
-struct Maker<'a> {
-    args: &'a Args,
+type Sent = Result<(), ReceiverDropped>;
+
+struct Preparer<'a> {
+    settings: &'a Settings,
     prompter: &'a Prompter,
-    run: &'a Run,
-    to: SyncSender<News>,
+    model: &'a ModelFingerprint,
+    events: SyncSender<PageEvent>,
 }
 
 /// A page that may be made ready.
-struct Wanted<'a> {
-    place: Place,
+struct Candidate<'a> {
+    id: PageId,
     kind: Kind,
     /// Hashes of its files.
     hashes: &'a [String],
@@ -119,137 +127,150 @@ struct Wanted<'a> {
     images: usize,
 }
 
-impl Maker<'_> {
-    fn say(&self, news: News) -> Result<(), Gone> {
-        self.to.send(news).map_err(|_| Gone)
+impl Preparer<'_> {
+    fn send(&self, event: PageEvent) -> Sent {
+        self.events.send(event).map_err(|_| ReceiverDropped)
     }
 
-    fn each(&self, sources: &[Source]) -> Result<(), Gone> {
+    fn each(&self, sources: &[Source]) -> Sent {
         let images = sources.iter().filter(|source| source.kind == Kind::Image).count();
-        self.say(News::More(images))?;
+        self.send(PageEvent::More(images))?;
         for source in sources {
             match source.kind {
                 Kind::Image => self.image(source)?,
-                Kind::Document if is_pdf(&source.path) => self.document(source)?,
+                Kind::Document if is_pdf(&source.path) => self.pdf(source)?,
                 Kind::Document => self.tiff(source)?,
             }
         }
         Ok(())
     }
 
-    fn image(&self, source: &Source) -> Result<(), Gone> {
-        let place = Place::of_image(&source.name);
-        let hash = match record::of_file(&source.path) {
+    fn image(&self, source: &Source) -> Sent {
+        let id = PageId::of_image(&source.name);
+        let hash = match hash_of_file(&source.path) {
             Ok(hash) => [hash],
-            Err(error) => return self.say(News::Failed(place, error)),
+            Err(error) => return self.send(PageEvent::Failed(id, error)),
         };
-        self.page(Wanted { place, kind: Kind::Image, hashes: &hash, images: 1 }, || {
+        self.page(Candidate { id, kind: Kind::Image, hashes: &hash, images: 1 }, || {
             let mut file = ImageFile::open(&source.path)?;
-            Ok(vec![file.page(0, self.args.decoding(), MAX_PIXELS)?])
+            Ok(vec![file.page(0, self.settings.decoding, MAX_PIXELS)?])
         })
     }
 
     /// All images in one prompt.
-    fn together(&self, sources: &[Source]) -> Result<(), Gone> {
-        self.say(News::More(1))?;
-        let place = Place::of_image("together");
-        let hashes: anyhow::Result<Vec<String>> = sources.iter().map(|source| record::of_file(&source.path)).collect();
+    fn together(&self, sources: &[Source]) -> Sent {
+        self.send(PageEvent::More(1))?;
+        let id = PageId::of_image("together");
+        let hashes: anyhow::Result<Vec<String>> = sources.iter().map(|source| hash_of_file(&source.path)).collect();
         let hashes = match hashes {
             Ok(hashes) => hashes,
-            Err(error) => return self.say(News::Failed(place, error)),
+            Err(error) => return self.send(PageEvent::Failed(id, error)),
         };
         let paths: Vec<PathBuf> = sources.iter().map(|source| source.path.clone()).collect();
-        let open = |path: &PathBuf| Ok(ImageFile::open(path)?.page(0, self.args.decoding(), MAX_PIXELS)?);
-        self.page(Wanted { place, kind: Kind::Image, hashes: &hashes, images: paths.len() }, || {
+        let open = |path: &PathBuf| Ok(ImageFile::open(path)?.page(0, self.settings.decoding, MAX_PIXELS)?);
+        self.page(Candidate { id, kind: Kind::Image, hashes: &hashes, images: paths.len() }, || {
             paths.iter().map(open).collect()
         })
     }
 
     /// A TIFF file of several pages.
-    fn tiff(&self, source: &Source) -> Result<(), Gone> {
+    fn tiff(&self, source: &Source) -> Sent {
         let open = || Ok(ImageFile::open(&source.path)?);
-        self.each_page(source, open, ImageFile::page_count, |file, index| {
-            Ok(file.page(index, self.args.decoding(), MAX_PIXELS)?)
+        self.document(source, open, ImageFile::page_count, |file, index| {
+            Ok(file.page(index, self.settings.decoding, MAX_PIXELS)?)
         })
     }
 
-    fn document(&self, source: &Source) -> Result<(), Gone> {
-        let open = || Drawing::open(&source.path, self.args);
-        self.each_page(source, open, |drawing| drawing.count, |drawing, index| drawing.draw(index))
+    fn pdf(&self, source: &Source) -> Sent {
+        let open = || DrawnDocument::open(&source.path, &self.settings.drawing);
+        self.document(source, open, |document| document.page_count, |document, index| document.draw(index))
     }
 
     /// The pages of a document that are asked for.
-    fn each_page<D>(
+    fn document<D>(
         &self,
         source: &Source,
         open: impl FnOnce() -> anyhow::Result<D>,
         count: impl FnOnce(&D) -> usize,
         mut draw: impl FnMut(&mut D, usize) -> anyhow::Result<Decoded>,
-    ) -> Result<(), Gone> {
+    ) -> Sent {
         let opened = open().and_then(|document| {
             let count = count(&document);
-            let pages = self.args.pages.as_ref().map_or_else(|| Ok((1..=count).collect()), |pages| pages.of(count))?;
-            Ok((document, count, pages, [record::of_file(&source.path)?]))
+            let pages =
+                self.settings.pages.as_ref().map_or_else(|| Ok((1..=count).collect()), |pages| pages.of(count))?;
+            Ok((document, count, pages, [hash_of_file(&source.path)?]))
         });
         let (mut document, count, pages, hash) = match opened {
             Ok(opened) => opened,
-            Err(error) => return self.say(News::Failed(Place::of_image(&source.name), error)),
+            Err(error) => return self.send(PageEvent::Failed(PageId::of_image(&source.name), error)),
         };
-        self.say(News::More(pages.len()))?;
+        self.send(PageEvent::More(pages.len()))?;
         for number in pages {
-            let place = Place::of_document(&source.name, number);
-            let wanted = Wanted { place, kind: Kind::Document, hashes: &hash, images: 1 };
-            self.page(wanted, || Ok(vec![draw(&mut document, number - 1)?]))?;
+            let id = PageId::of_document(&source.name, number);
+            let candidate = Candidate { id, kind: Kind::Document, hashes: &hash, images: 1 };
+            self.page(candidate, || Ok(vec![draw(&mut document, number - 1)?]))?;
         }
-        let prompt = self.args.prompt(1).unwrap_or_default();
-        let made_of = self.run.of_page(self.args, Kind::Document, &hash, Some(1), &prompt);
-        self.say(News::EndOfDocument(Told { name: source.name.clone(), count, made_of }))
+        let prompt = self.settings.prompt(1).unwrap_or_default();
+        let made_of = self.model.made_of(self.settings, Kind::Document, &hash, Some(1), &prompt);
+        self.send(PageEvent::EndOfDocument(DocumentEnd { name: source.name.clone(), count, made_of }))
     }
 
     /// Makes a page ready, unless it was read before.
-    fn page(&self, wanted: Wanted<'_>, read: impl FnOnce() -> anyhow::Result<Vec<Decoded>>) -> Result<(), Gone> {
-        let Wanted { place, kind, hashes, images } = wanted;
-        let args = self.args;
-        let prompt = match args.prompt(images) {
+    fn page(&self, candidate: Candidate<'_>, read: impl FnOnce() -> anyhow::Result<Vec<Decoded>>) -> Sent {
+        let Candidate { id, kind, hashes, images } = candidate;
+        let prompt = match self.settings.prompt(images) {
             Ok(prompt) => prompt,
-            Err(error) => return self.say(News::Failed(place, error)),
+            Err(error) => return self.send(PageEvent::Failed(id, error.into())),
         };
-        let made_of = self.run.of_page(args, kind, hashes, place.number, &prompt);
-        match args.out.as_ref().map_or(Before::Nothing, |out| place.before(out, args.format, &made_of)) {
-            Before::Nothing => {}
-            Before::Foreign(what) => return self.say(News::Failed(place, anyhow!(what))),
-            Before::Ours { differs, degraded, .. }
-                if args.strict && !degraded.is_empty() && (differs.is_empty() || args.keep) =>
-            {
-                let lost = degraded.join("; ");
-                return self.say(News::Failed(place, anyhow!("--strict: read before, and it lost something: {lost}")));
-            }
-            Before::Ours { differs, ended, degraded } if differs.is_empty() || args.keep => {
-                return self.say(News::DoneBefore(Box::new(DoneBefore { place, differs, ended, degraded })));
-            }
-            Before::Ours { differs, .. } => self.say(News::Again(place.name(), differs))?,
-        }
-        let make = || {
-            let mut degraded = Vec::new();
-            let mut pages: Vec<Page> = Vec::new();
-            for Decoded { page, notes } in read()? {
-                pages.push(page);
-                degraded.extend(notes);
-            }
-            if args.strict && !degraded.is_empty() {
-                bail!("--strict: {}", degraded.join("; "));
-            }
-            let inputs = prepare(self.prompter, &prompt, &pages, args.mode())?;
-            Ok((pages.into_iter().next(), inputs, degraded))
-        };
+        let made_of = self.model.made_of(self.settings, kind, hashes, id.number, &prompt);
+        let Some(id) = self.unless_done(id, &made_of)? else { return Ok(()) };
         // A decoder that panics loses its page, not the run.
-        let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| Err(anyhow!("its decoder broke down")));
-        match made {
-            Ok((Some(page), inputs, degraded)) => {
-                self.say(News::Ready(Box::new(Ready { place, kind, page, prompt, inputs, degraded, made_of })))
+        let made = catch_unwind(AssertUnwindSafe(|| self.inputs(&prompt, read)));
+        match made.unwrap_or_else(|_| Err(anyhow!("its decoder panicked"))) {
+            Ok((page, inputs, degraded)) => {
+                let page = PreparedPage { id, kind, page, prompt, inputs, degraded, made_of };
+                self.send(PageEvent::Ready(Box::new(page)))
             }
-            Ok((None, ..)) => Ok(()),
-            Err(error) => self.say(News::Failed(place, error)),
+            Err(error) => self.send(PageEvent::Failed(id, error)),
         }
+    }
+
+    /// The page again, where it is to be read; else what is already there is reported.
+    fn unless_done(&self, id: PageId, made_of: &Value) -> Result<Option<PageId>, ReceiverDropped> {
+        let Settings { out, format, keep, strict, .. } = self.settings;
+        let there = out.as_ref().map_or(Existing::Nothing, |out| existing(&id, out, *format, made_of));
+        let (differs, ended, degraded) = match there {
+            Existing::Nothing => return Ok(Some(id)),
+            Existing::Foreign(what) => return self.send(PageEvent::Failed(id, anyhow!(what))).map(|()| None),
+            Existing::Ours { differs, ended, degraded } => (differs, ended, degraded),
+        };
+        if !differs.is_empty() && !keep {
+            self.send(PageEvent::Again(id.clone(), differs))?;
+            return Ok(Some(id));
+        }
+        let event = if *strict && !degraded.is_empty() {
+            let lost = degraded.join("; ");
+            PageEvent::Failed(id, anyhow!("--strict: read before, and it lost something: {lost}"))
+        } else {
+            PageEvent::DoneBefore(Box::new(DonePage { id, differs, ended, degraded }))
+        };
+        self.send(event).map(|()| None)
+    }
+
+    /// The first of the pages that `read` gives, what the model is given of all, and what they lost.
+    fn inputs(
+        &self,
+        prompt: &str,
+        read: impl FnOnce() -> anyhow::Result<Vec<Decoded>>,
+    ) -> anyhow::Result<(Page, Inputs, Vec<String>)> {
+        let (pages, notes): (Vec<Page>, Vec<Vec<String>>) =
+            read()?.into_iter().map(|Decoded { page, notes }| (page, notes)).unzip();
+        let degraded = notes.concat();
+        if self.settings.strict && !degraded.is_empty() {
+            bail!("--strict: {}", degraded.join("; "));
+        }
+        let inputs = prepare(self.prompter, prompt, &pages, self.settings.mode())?;
+        let page = pages.into_iter().next().ok_or_else(|| anyhow!("expected a page, found none"))?;
+        Ok((page, inputs, degraded))
     }
 }

@@ -6,13 +6,13 @@ use mlxport_ocr::{
     grounding::{Markdown, PixelBox, markdown},
 };
 
-use super::write::{GEOMETRY, Place};
+use crate::{page_id::PageId, write::GEOMETRY};
 
 /// A page, read.
 #[derive(Debug)]
-pub struct Read {
-    /// Where its results go.
-    pub place: Place,
+pub struct ReadPage {
+    /// The page.
+    pub id: PageId,
     /// What the model wrote, special tokens and all.
     pub written: String,
     /// Its Markdown.
@@ -33,14 +33,14 @@ pub struct Read {
     pub seconds: f64,
 }
 
-impl Read {
+impl ReadPage {
     /// What `tokens` say of `page`.
     ///
     /// # Errors
     /// When the tokenizer cannot decode them.
-    pub fn new(
+    pub(crate) fn new(
         prompter: &Prompter,
-        place: Place,
+        id: PageId,
         page: &Page,
         tokens: Vec<i32>,
         degraded: Vec<String>,
@@ -52,12 +52,12 @@ impl Read {
         let boxes = found.references.iter().map(|reference| reference.each_on(page)).collect();
         let (ended, size) = (formats::ended(&written), [page.width(), page.height()]);
         let figure = is_figure(&found.text).then(|| figure(&found.text));
-        Ok(Self { place, written, found, tokens, ended, boxes, size, figure, degraded, seconds })
+        Ok(Self { id, written, found, tokens, ended, boxes, size, figure, degraded, seconds })
     }
 
     /// What is to be said of its figure, if anything.
-    pub fn note_of_figure(&self) -> Option<String> {
-        let name = self.place.name();
+    pub(crate) fn note_of_figure(&self) -> Option<String> {
+        let name = self.id.name();
         match self.figure.as_ref()? {
             Ok(figure) if figure.left_out == 0 => None,
             Ok(figure) => Some(format!(

@@ -1,4 +1,4 @@
-//! What there is to read: images and documents, by name; directories are listed, and what is not read of them is told.
+//! What there is to read: images and documents, by name; directories are listed, and what is not read of them is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Context;
 use mlxport_ocr::ImageFile;
 
-use super::args::Format;
+use crate::settings::Format;
 
 /// Endings of files that are taken from a directory.
 const ENDINGS: [&str; 11] = ["png", "jpg", "jpeg", "jfif", "jpe", "webp", "bmp", "gif", "tif", "tiff", "pdf"];
@@ -25,7 +25,7 @@ pub enum Kind {
 
 /// A file to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub(crate) struct Source {
     /// What its results are called by: its file's name, with as much of its path as no other has.
     pub name: String,
     /// The file.
@@ -45,7 +45,7 @@ pub struct Skipped {
 
 /// All there is to read, and what is not read.
 #[derive(Debug, Default)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// What is read, in order.
     pub all: Vec<Source>,
     /// What is not.
@@ -54,7 +54,7 @@ pub struct Sources {
 
 /// How directories are listed.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Listing<'a> {
+pub(crate) struct Listing<'a> {
     /// Folders in folders, too.
     pub recursive: bool,
     /// Where results go, which is no input.
@@ -65,7 +65,7 @@ pub struct Listing<'a> {
 ///
 /// # Errors
 /// When a directory cannot be listed, or has nothing to read.
-pub fn sources(inputs: &[PathBuf], format: Format, listing: Listing<'_>) -> anyhow::Result<Sources> {
+pub(crate) fn list(inputs: &[PathBuf], format: Format, listing: Listing<'_>) -> anyhow::Result<Sources> {
     let mut lister = Lister { listing, ..Lister::default() };
     for input in inputs {
         if input.is_dir() {
@@ -92,7 +92,7 @@ pub fn sources(inputs: &[PathBuf], format: Format, listing: Listing<'_>) -> anyh
 }
 
 /// A file's name without its ending.
-pub fn stem(name: &str) -> &str {
+pub(crate) fn stem(name: &str) -> &str {
     Path::new(name).file_stem().and_then(|stem| stem.to_str()).unwrap_or(name)
 }
 
@@ -100,18 +100,18 @@ pub fn stem(name: &str) -> &str {
 fn names(files: &[PathBuf], format: Format) -> Vec<String> {
     let mut parts: Vec<Vec<String>> = files.iter().map(|path| parts(path)).collect();
     if format == Format::Eval {
-        tell_endings(&mut parts);
+        add_endings(&mut parts);
     }
     let mut lengths = vec![1; files.len()];
     loop {
         let names: Vec<String> = parts.iter().zip(&lengths).map(|(parts, length)| last(parts, *length)).collect();
-        let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut targets: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (at, name) in names.iter().enumerate() {
             // Some disks do not tell large letters from small ones.
-            places.entry(place(name, format).to_lowercase()).or_default().push(at);
+            targets.entry(target(name, format).to_lowercase()).or_default().push(at);
         }
         let mut grew = false;
-        for at in places.into_values().filter(|all| all.len() > 1).flatten() {
+        for at in targets.into_values().filter(|all| all.len() > 1).flatten() {
             grew |= lengths[at] < parts[at].len();
             lengths[at] += 1;
         }
@@ -121,29 +121,30 @@ fn names(files: &[PathBuf], format: Format) -> Vec<String> {
     }
 }
 
-/// Where the evaluation's files go, or the page's folder.
-fn place(name: &str, format: Format) -> String {
+/// What the evaluation's files are called, or the page's folder.
+fn target(name: &str, format: Format) -> String {
     if format == Format::Eval {
-        name.strip_suffix(&ending_of(name)).unwrap_or(name).to_owned()
+        name.strip_suffix(&dotted_ending(name)).unwrap_or(name).to_owned()
     } else {
         name.to_owned()
     }
 }
 
-fn ending_of(name: &str) -> String {
+/// A name's ending with its dot; empty where it has none.
+pub(crate) fn dotted_ending(name: &str) -> String {
     Path::new(name).extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default()
 }
 
 /// An evaluation's files have no ending of their own: `a.png` and `a.jpg` of one folder become `a-png` and `a-jpg`.
-fn tell_endings(all: &mut [Vec<String>]) {
-    let bare = |parts: &Vec<String>| place(&parts.join("/"), Format::Eval).to_lowercase();
+fn add_endings(all: &mut [Vec<String>]) {
+    let bare = |parts: &Vec<String>| target(&parts.join("/"), Format::Eval).to_lowercase();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for parts in all.iter() {
         *counts.entry(bare(parts)).or_default() += 1;
     }
     for parts in all.iter_mut().filter(|parts| counts[&bare(parts)] > 1) {
         if let Some(name) = parts.last_mut() {
-            let (stem, ending) = (stem(name).to_owned(), ending_of(name));
+            let (stem, ending) = (stem(name).to_owned(), dotted_ending(name));
             *name = format!("{stem}-{}{ending}", ending.trim_start_matches('.'));
         }
     }
@@ -168,7 +169,7 @@ fn ending(path: &Path) -> Option<String> {
 }
 
 /// Whether a file is a PDF, by its first bytes or its ending: a document without a document's ending is one all the same.
-pub fn is_pdf(path: &Path) -> bool {
+pub(crate) fn is_pdf(path: &Path) -> bool {
     let mut first = [0; PDF_MAGIC.len()];
     let is_file = path.metadata().is_ok_and(|about| about.is_file());
     let begins = is_file && std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok();
@@ -265,7 +266,7 @@ mod tests {
     use super::*;
 
     fn found(inputs: &[PathBuf], format: Format, recursive: bool) -> Sources {
-        sources(inputs, format, Listing { recursive, out: None }).expect("sources")
+        list(inputs, format, Listing { recursive, out: None }).expect("sources")
     }
 
     fn names_of(found: &Sources) -> Vec<&str> {
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_listed_and_what_is_not_read_is_told() {
+    fn directories_are_listed_and_what_is_not_read_is_named() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| dir.path().join(name);
         std::fs::create_dir(path("sub")).expect("made");
@@ -296,11 +297,11 @@ mod tests {
         let (image, document) = (Kind::Image, Kind::Document);
         let want = [("a.png", image), ("a.tif", image), ("b.PDF", document), ("c.jpg", document), ("y.jfif", image)];
         assert_eq!(sorted, want);
-        let told: Vec<String> =
+        let skipped: Vec<String> =
             all.skipped.iter().map(|one| format!("{} {}", one.path.display(), one.reason)).collect();
-        assert_eq!(told.len(), 4, "{told:#?}");
+        assert_eq!(skipped.len(), 4, "{skipped:#?}");
         for part in ["I.HEIC HEIC cannot", "a.txt .txt is", "noext its name has no", "sub a folder: --recursive"] {
-            assert!(told.iter().any(|line| line.contains(part)), "{part}: {told:#?}");
+            assert!(skipped.iter().any(|line| line.contains(part)), "{part}: {skipped:#?}");
         }
         let all = found(&[dir.path().to_owned()], Format::Markdown, true);
         let folder = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
@@ -309,7 +310,7 @@ mod tests {
         let all = found(&[path("a.png"), path("a.tif"), path("a.png")], Format::Eval, false);
         assert_eq!(all.skipped.len(), 1, "a file that is named twice is read once");
         assert_eq!(names_of(&all).len(), 2);
-        let bare: BTreeSet<String> = names_of(&all).iter().map(|name| place(name, Format::Eval)).collect();
+        let bare: BTreeSet<String> = names_of(&all).iter().map(|name| target(name, Format::Eval)).collect();
         assert_eq!(bare.len(), 2, "two places: {bare:?}");
     }
 }

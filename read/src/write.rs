@@ -14,104 +14,75 @@ use mlxport_ocr::{
 };
 use serde_json::Value;
 
-use super::{
-    args::{Args, Format},
-    json,
-    pages::Ready,
-    read::Read,
-    record,
-    sources::Source,
+use crate::{
+    fingerprint, json,
+    page_id::{PageId, page_folder},
+    prepare::PreparedPage,
+    read_page::ReadPage,
+    settings::{Format, Settings},
+    sources::{Source, dotted_ending},
 };
 
 /// What a page's folder holds.
-pub const MARKDOWN: &str = "result.mmd";
+pub(crate) const MARKDOWN: &str = "result.mmd";
 /// The text as the model wrote it, references and all.
-pub const WRITTEN: &str = "result_ori.mmd";
+pub(crate) const WRITTEN: &str = "result_ori.mmd";
 /// The page with its boxes drawn.
-pub const BOXES: &str = "result_with_boxes.jpg";
+pub(crate) const BOXES: &str = "result_with_boxes.jpg";
 /// The geometric figure that its text describes, plotted.
-pub const GEOMETRY: &str = "geo.jpg";
+pub(crate) const GEOMETRY: &str = "geo.jpg";
 /// The pictures cut out of it.
-pub const IMAGES: &str = "images";
+pub(crate) const IMAGES: &str = "images";
 /// What `--json` says of the page, and what it is made of.
-pub const RECORD: &str = "page.json";
+pub(crate) const RECORD: &str = "page.json";
 /// Where the evaluation's records are: its own files have no place for them.
 const RECORDS: &str = ".mlxport";
 
-/// Where a page's results go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file it is in, by name.
-    pub file: String,
-    /// The page of a document, counted from 1.
-    pub number: Option<usize>,
+/// What there is already where a page's results go. They are ours where they have our record.
+pub(crate) fn existing(id: &PageId, out: &Path, format: Format, made_of: &Value) -> Existing {
+    let (target, record) = match format {
+        Format::Markdown => (out.join(id.name()), out.join(id.name()).join(RECORD)),
+        Format::Eval => (evaluation_files(id, out)[1].clone(), evaluation_record(id, out)),
+    };
+    if fs::symlink_metadata(&target).is_err() {
+        return Existing::Nothing;
+    }
+    let found: Option<Value> = fs::read(record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    // An older version wrote no record of what a page is made of, but the page's name.
+    let Some(found) = found.filter(|found| found[fingerprint::KEY].is_object() || found["page"] == *id.name()) else {
+        return Existing::Foreign(format!(
+            "{}: expected nothing, or results that mlxport wrote, found something else: it is left as it is; \
+             move it, or name another --out",
+            target.display()
+        ));
+    };
+    let differs = fingerprint::differences(&found[fingerprint::KEY], made_of);
+    let notes = found["degraded"].as_array().map(|all| all.iter().filter_map(Value::as_str).map(str::to_owned));
+    Existing::Ours { differs, ended: found["ended"].as_bool(), degraded: notes.into_iter().flatten().collect() }
 }
 
-impl Place {
-    /// An image's.
-    pub fn of_image(file: &str) -> Self {
-        Self { file: file.to_owned(), number: None }
-    }
+/// Where the evaluation's record is.
+fn evaluation_record(id: &PageId, out: &Path) -> PathBuf {
+    out.join(RECORDS).join(format!("{}.json", evaluation_stem(id)))
+}
 
-    /// A document's page's.
-    pub fn of_document(file: &str, number: usize) -> Self {
-        Self { file: file.to_owned(), number: Some(number) }
+fn evaluation_stem(id: &PageId) -> String {
+    let stem = id.file.strip_suffix(&dotted_ending(&id.file)).unwrap_or(&id.file);
+    match id.number {
+        Some(number) => format!("{stem}_{}", page_folder(number)),
+        None => stem.to_owned(),
     }
+}
 
-    /// What the page is called: `scan.png`, `book.pdf/page-0001`.
-    pub fn name(&self) -> String {
-        match self.number {
-            Some(number) => format!("{}/{}", self.file, page_folder(number)),
-            None => self.file.clone(),
-        }
-    }
-
-    /// What there is already where the results go. They are ours where they have our record.
-    pub fn before(&self, out: &Path, format: Format, made_of: &Value) -> Before {
-        let (target, record) = match format {
-            Format::Markdown => (out.join(self.name()), out.join(self.name()).join(RECORD)),
-            Format::Eval => (self.evaluation(out)[1].clone(), self.evaluation_record(out)),
-        };
-        if fs::symlink_metadata(&target).is_err() {
-            return Before::Nothing;
-        }
-        let found: Option<Value> = fs::read(record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        // An older version wrote no record of what a page is made of, but the page's name.
-        let Some(found) = found.filter(|found| found[record::KEY].is_object() || found["page"] == *self.name()) else {
-            return Before::Foreign(format!(
-                "{}: expected nothing, or results that mlxport wrote, found something else: it is left as it is; \
-                 move it, or name another --out",
-                target.display()
-            ));
-        };
-        let differs = record::differences(&found[record::KEY], made_of);
-        let notes = found["degraded"].as_array().map(|all| all.iter().filter_map(Value::as_str).map(str::to_owned));
-        Before::Ours { differs, ended: found["ended"].as_bool(), degraded: notes.into_iter().flatten().collect() }
-    }
-
-    /// Where the evaluation's record is.
-    fn evaluation_record(&self, out: &Path) -> PathBuf {
-        out.join(RECORDS).join(format!("{}.json", self.evaluation_stem()))
-    }
-
-    fn evaluation_stem(&self) -> String {
-        let stem = self.file.strip_suffix(&ending(&self.file)).unwrap_or(&self.file);
-        match self.number {
-            Some(number) => format!("{stem}_{}", page_folder(number)),
-            None => stem.to_owned(),
-        }
-    }
-
-    /// The evaluation's two files: the text as written, and its Markdown, which comes last.
-    fn evaluation(&self, out: &Path) -> [PathBuf; 2] {
-        let stem = self.evaluation_stem();
-        [out.join(format!("{stem}_det.md")), out.join(format!("{stem}.md"))]
-    }
+/// The evaluation's two files: the text as written, and its Markdown, which comes last.
+fn evaluation_files(id: &PageId, out: &Path) -> [PathBuf; 2] {
+    let stem = evaluation_stem(id);
+    [out.join(format!("{stem}_det.md")), out.join(format!("{stem}.md"))]
 }
 
 /// What there is already where a page's results go.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Before {
+pub(crate) enum Existing {
     /// Nothing.
     Nothing,
     /// Something that no `mlxport ocr` wrote; what is to be said of it.
@@ -127,22 +98,18 @@ pub enum Before {
     },
 }
 
-fn ending(name: &str) -> String {
-    Path::new(name).extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default()
-}
-
 /// Results that would take the place of an input, or of something that is no folder of results.
 ///
 /// # Errors
 /// All of them, where there are any.
-pub fn refuse_inputs(out: &Path, format: Format, sources: &[Source]) -> anyhow::Result<()> {
+pub(crate) fn refuse_inputs(out: &Path, format: Format, sources: &[Source]) -> anyhow::Result<()> {
     let inputs: BTreeSet<PathBuf> = sources.iter().filter_map(|source| source.path.canonicalize().ok()).collect();
     let mut wrong = Vec::new();
     for source in sources {
-        let place = Place::of_image(&source.name);
+        let id = PageId::of_image(&source.name);
         let targets = match format {
             Format::Markdown => vec![out.join(&source.name)],
-            Format::Eval => place.evaluation(out).to_vec(),
+            Format::Eval => evaluation_files(&id, out).to_vec(),
         };
         for target in targets {
             if target.canonicalize().is_ok_and(|target| inputs.contains(&target)) {
@@ -158,25 +125,20 @@ pub fn refuse_inputs(out: &Path, format: Format, sources: &[Source]) -> anyhow::
     Ok(())
 }
 
-/// The folder of a document's page, counted from 1.
-pub fn page_folder(number: usize) -> String {
-    format!("page-{number:04}")
-}
-
 /// Writes a page's results.
 ///
 /// # Errors
 /// When they cannot be written; then nothing is there.
-pub fn write(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result<()> {
-    let written = match args.format {
-        Format::Markdown => folder(out, args, read, ready),
-        Format::Eval => evaluation(out, args, read, ready),
+pub(crate) fn write(out: &Path, settings: &Settings, read: &ReadPage, prepared: &PreparedPage) -> anyhow::Result<()> {
+    let written = match settings.format {
+        Format::Markdown => folder(out, settings, read, prepared),
+        Format::Eval => evaluation(out, settings, read, prepared),
     };
-    written.with_context(|| format!("writing {} into {}", read.place.name(), out.display()))
+    written.with_context(|| format!("writing {} into {}", read.id.name(), out.display()))
 }
 
-fn folder(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result<()> {
-    let page = &ready.page;
+fn folder(out: &Path, settings: &Settings, read: &ReadPage, prepared: &PreparedPage) -> anyhow::Result<()> {
+    let page = &prepared.page;
     let stage = tempfile::Builder::new().prefix(".mlxport-").tempdir_in(out)?;
     let images = stage.path().join(IMAGES);
     fs::create_dir(&images)?;
@@ -190,8 +152,8 @@ fn folder(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result
     if let Some(Ok(figure)) = &read.figure {
         fs::write(stage.path().join(GEOMETRY), geometry::plot(figure).to_jpeg()?)?;
     }
-    fs::write(stage.path().join(RECORD), format!("{:#}\n", record(args, read, ready)))?;
-    let target = out.join(read.place.name());
+    fs::write(stage.path().join(RECORD), format!("{:#}\n", record(settings, read, prepared)))?;
+    let target = out.join(read.id.name());
     if let Some(above) = target.parent() {
         fs::create_dir_all(above)?;
     }
@@ -208,28 +170,28 @@ fn folder(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result
     Ok(())
 }
 
-fn record(args: &Args, read: &Read, ready: &Ready) -> Value {
+fn record(settings: &Settings, read: &ReadPage, prepared: &PreparedPage) -> Value {
     let mut record = json::page(read);
-    record["prompt"] = ready.prompt.as_str().into();
-    record["mode"] = args.mode().name().into();
-    record[record::KEY] = ready.made_of.clone();
+    record["prompt"] = prepared.prompt.as_str().into();
+    record["mode"] = settings.mode().name().into();
+    record[fingerprint::KEY] = prepared.made_of.clone();
     record
 }
 
-fn evaluation(out: &Path, args: &Args, read: &Read, ready: &Ready) -> anyhow::Result<()> {
-    let [written, markdown] = read.place.evaluation(out);
-    let about = read.place.evaluation_record(out);
+fn evaluation(out: &Path, settings: &Settings, read: &ReadPage, prepared: &PreparedPage) -> anyhow::Result<()> {
+    let [written, markdown] = evaluation_files(&read.id, out);
+    let about = evaluation_record(&read.id, out);
     for above in [written.parent(), about.parent()].into_iter().flatten() {
         fs::create_dir_all(above)?;
     }
-    file(&about, &format!("{:#}\n", record(args, read, ready)))?;
+    file(&about, &format!("{:#}\n", record(settings, read, prepared)))?;
     // The last one says that the page is done.
     file(&written, &formats::without_end(&read.written))?;
     file(&markdown, &formats::evaluation(&read.written))
 }
 
 /// Writes a file that appears whole or not at all; an older one is replaced.
-pub fn file(target: &Path, text: &str) -> anyhow::Result<()> {
+pub(crate) fn file(target: &Path, text: &str) -> anyhow::Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
     let mut stage = tempfile::Builder::new().prefix(".mlxport-").tempfile_in(folder)?;
     stage.write_all(text.as_bytes())?;
@@ -239,7 +201,7 @@ pub fn file(target: &Path, text: &str) -> anyhow::Result<()> {
 
 /// Removes what a run that was killed has left half-written. Two runs into one directory at a time would be in each other's way
 /// anyway: both would do the same pages.
-pub fn sweep(out: &Path) {
+pub(crate) fn sweep(out: &Path) {
     let half = |folder: &Path| {
         let mut whole = Vec::new();
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -265,19 +227,19 @@ mod tests {
     use mlxport_ocr::{Page, Prompter};
 
     use super::*;
-    use crate::cmd::ocr::{args::tests::args, sources::Kind};
+    use crate::sources::Kind;
 
     /// What becomes of a page of which the model says `text`: its folder, and what is noted.
     fn written(text: &str) -> anyhow::Result<(tempfile::TempDir, Option<String>)> {
-        let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("ocr/testdata/tokenizer.json");
+        let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ocr/testdata/tokenizer.json");
         let prompter = Prompter::open(&tokenizer)?;
         let tokens = prompter.encode(text, &[])?.0.into_iter().skip(1).map(i32::try_from).collect::<Result<_, _>>()?;
         let page = Page::new(60, 40, vec![200; 60 * 40 * 3]).context("a page")?;
-        let place = Place::of_image("a.png");
-        let read = Read::new(&prompter, place.clone(), &page, tokens, Vec::new(), 1.0)?;
+        let id = PageId::of_image("a.png");
+        let read = ReadPage::new(&prompter, id.clone(), &page, tokens, Vec::new(), 1.0)?;
         let inputs = mlxport_ocr::prepare(&prompter, "<image>", std::slice::from_ref(&page), mlxport_ocr::Mode::Tiny)?;
-        let ready = Ready {
-            place,
+        let prepared = PreparedPage {
+            id,
             kind: Kind::Image,
             page,
             prompt: "<image>".to_owned(),
@@ -286,7 +248,7 @@ mod tests {
             made_of: Value::Null,
         };
         let out = tempfile::tempdir()?;
-        write(out.path(), &args(&[]), &read, &ready)?;
+        write(out.path(), &Settings::new(Vec::new(), PathBuf::new()), &read, &prepared)?;
         Ok((out, read.note_of_figure()))
     }
 

@@ -1,7 +1,5 @@
 //! One file per command: its flags, and the wiring of the rooms that do the work.
 
-#[path = "prompt_args.rs"]
-mod asked;
 pub mod audit;
 pub mod check;
 pub mod compare;
@@ -9,7 +7,6 @@ pub mod convert;
 pub mod decode;
 pub mod demo;
 mod device;
-#[path = "../../read/src/drawer.rs"]
 pub mod draw_pdf;
 mod hub_progress;
 pub mod inspect;
@@ -19,8 +16,7 @@ pub mod ocr;
 pub mod parity;
 mod parts;
 pub mod preprocess;
-#[path = "../../read/src/tokenizer.rs"]
-mod reading;
+mod prompt_args;
 pub mod report;
 pub mod serve;
 pub mod variants;

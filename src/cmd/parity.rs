@@ -122,7 +122,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// What stands on stdout where there is no record.
 pub(super) fn error_object(error: &anyhow::Error) -> String {
-    format!("{}\n", serde_json::json!({ "schema": SCHEMA, "ok": false, "error": crate::output::told(error) }))
+    format!("{}\n", serde_json::json!({ "schema": SCHEMA, "ok": false, "error": mlxport_read::error_text(error) }))
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {

@@ -8,7 +8,7 @@ use mlxport_ocr::{Decoding, ImageFile, Inputs, Mode, Page, Prompter, page::MAX_P
 use serde_json::json;
 
 use crate::{
-    cmd::{asked::Asked, ocr::Flatten},
+    cmd::{ocr::Flatten, prompt_args::PromptArgs},
     output::to_stdout,
 };
 
@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "gundam")]
     mode: ModeName,
     #[command(flatten)]
-    asked: Asked,
+    prompt: PromptArgs,
     /// The release's tokenizer.json.
     #[arg(long, value_name = "FILE")]
     tokenizer: PathBuf,
@@ -88,7 +88,7 @@ fn prepared(args: &Args) -> anyhow::Result<String> {
     let mode = Mode::from(args.mode);
     let prompter = Prompter::open(&args.tokenizer)?;
     let pages = args.images.iter().map(|path| page(path, args)).collect::<anyhow::Result<Vec<_>>>()?;
-    let inputs = prepare(&prompter, &args.asked.prompt(pages.len()), &pages, mode)?;
+    let inputs = prepare(&prompter, &args.prompt.spec().for_images(pages.len(), None), &pages, mode)?;
     inputs.write(&args.out)?;
     Ok(summary(args, mode, &inputs))
 }

@@ -1,11 +1,11 @@
 //! What the model is asked, on the command line: one of the release's prompts or one's own, in one of its conversation templates.
 
-use mlxport_model::contract::Reading;
-use mlxport_ocr::{IMAGE_TOKEN, Task, Template};
+use mlxport_ocr::{Task, Template};
+use mlxport_read::{Message, PromptSpec};
 
 /// What the model is asked.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Asked {
+pub struct PromptArgs {
     /// What to do with each page, as the release asks for it [default: markdown]
     #[arg(long, value_enum, conflicts_with = "prompt")]
     task: Option<TaskName>,
@@ -49,29 +49,10 @@ enum TemplateName {
     Alignment,
 }
 
-impl Asked {
-    /// The prompt for `images` pages, in its template.
-    pub fn prompt(&self, images: usize) -> String {
-        self.template.template().apply(&self.text(images))
-    }
-
-    /// The same, where nothing is asked: what the model's release asks, if it has a prompt of its own.
-    pub fn prompt_or(&self, images: usize, reading: Option<&Reading>) -> String {
-        let nothing_asked = self.prompt.is_none() && self.task.is_none();
-        let usual = reading.filter(|reading| nothing_asked && reading.prompt_of_several.is_some());
-        let Some(Reading { prompt, prompt_of_several, .. }) = usual else { return self.prompt(images) };
-        let text = match prompt_of_several {
-            Some(several) if images > 1 => format!("{}{several}", IMAGE_TOKEN.repeat(images)),
-            _ => (*prompt).to_owned(),
-        };
-        self.template.template().apply(&text)
-    }
-
-    fn text(&self, images: usize) -> String {
-        if let Some(prompt) = &self.prompt {
-            return prompt.clone();
-        }
-        let task = match self.task.unwrap_or(TaskName::Markdown) {
+impl PromptArgs {
+    /// What the model is asked.
+    pub fn spec(&self) -> PromptSpec {
+        let task = |name| match name {
             TaskName::Markdown => Task::Markdown,
             TaskName::Ocr => Task::Ocr,
             TaskName::FreeOcr => Task::FreeOcr,
@@ -79,18 +60,17 @@ impl Asked {
             TaskName::Describe => Task::Describe,
             TaskName::Locate => Task::Locate(self.query.as_deref().unwrap_or_default()),
         };
-        // A named task is asked of all images at once: each has its line.
-        format!("{}{}", format!("{IMAGE_TOKEN}\n").repeat(images.saturating_sub(1)), task.prompt())
-    }
-}
-
-impl TemplateName {
-    fn template(self) -> Template {
-        match self {
-            Self::Plain => Template::Plain,
-            Self::Deepseek => Template::Deepseek,
-            Self::Deepseekv2 => Template::DeepseekV2,
-            Self::Alignment => Template::Alignment,
-        }
+        let message = match (&self.prompt, self.task) {
+            (Some(prompt), _) => Message::Own(prompt.clone()),
+            (None, Some(name)) => Message::Task(task(name).prompt()),
+            (None, None) => Message::Usual,
+        };
+        let template = match self.template {
+            TemplateName::Plain => Template::Plain,
+            TemplateName::Deepseek => Template::Deepseek,
+            TemplateName::Deepseekv2 => Template::DeepseekV2,
+            TemplateName::Alignment => Template::Alignment,
+        };
+        PromptSpec { message, template }
     }
 }

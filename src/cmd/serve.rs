@@ -17,17 +17,12 @@ use mlxport_model::{
     decoding::{Engine, NoRepeatNgram, Options, Sampling},
 };
 use mlxport_ocr::{Inputs, Mode, page::MAX_PIXELS};
+use mlxport_read::{END_OF_SENTENCE_ID, model_inputs, refuse_other_token_counts, tokenizer};
 use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, Server, Settings};
 
 use self::values::{address, at_least_one, at_most_a_million, host_name, origin, size};
 use crate::{
-    cmd::{
-        device::Device,
-        ocr::{END_OF_SENTENCE_ID, given},
-        parity::error_object,
-        preprocess::ModeName,
-        reading::{refuse_other_token_counts, tokenizer},
-    },
+    cmd::{device::Device, parity::error_object, preprocess::ModeName},
     output::to_stdout,
 };
 
@@ -264,7 +259,7 @@ struct Texts<'a> {
 
 impl Generator for Texts<'_> {
     fn begin(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
-        let (prompt, more) = given(inputs).map_err(|error| GeneratorError::Refused(format!("{error:#}")))?;
+        let (prompt, more) = model_inputs(inputs).map_err(|error| GeneratorError::Refused(format!("{error:#}")))?;
         let usual = self.model.facts().reading.no_repeat;
         let options = Options { chunk: self.chunk, ..options(making, usual, !more.is_empty()) };
         self.engine.begin(id, prompt, more, options);

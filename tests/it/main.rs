@@ -20,6 +20,7 @@ mod parts;
 mod preprocess;
 mod quantized;
 mod quantized_releases;
+mod read_library;
 mod reports;
 mod sampled;
 mod serve;

@@ -1,4 +1,4 @@
-//! Progress in pages, with pages and tokens a second: on stderr, on a terminal only.
+//! Progress in pages, with pages and tokens a second: on stderr, on a terminal only. Notes for people go to stderr, texts to stdout.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -6,6 +6,9 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use mlxport_read::Watcher;
+
+use crate::output::to_stdout;
 
 /// How often the figures are drawn anew.
 const EVERY: Duration = Duration::from_millis(200);
@@ -35,43 +38,6 @@ impl Progress {
         Self { bar, begun: now, drawn: now, tokens: 0, read: 0, pages: 0 }
     }
 
-    /// So many more pages are to be read.
-    pub fn more(&mut self, pages: usize) {
-        self.pages += pages;
-        if let Some(bar) = &self.bar {
-            bar.set_length(self.pages as u64);
-        }
-    }
-
-    /// A page is done with; `read`: by the model, in this run.
-    pub fn page(&mut self, read: bool) {
-        self.read += usize::from(read);
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-        }
-    }
-
-    /// So many tokens were made, and so many pages are being read.
-    pub fn tokens(&mut self, made: usize, pages: usize) {
-        self.tokens += made;
-        if let Some(bar) = self.bar.as_ref().filter(|_| self.drawn.elapsed() >= EVERY) {
-            bar.set_message(format!("{pages} at a time, {}", self.speed()));
-            self.drawn = Instant::now();
-        }
-    }
-
-    /// A line for people.
-    pub fn note(&self, text: &str) {
-        let say = || {
-            // People's text goes to stderr: stdout is for Markdown or the object.
-            let _ = writeln!(std::io::stderr(), "{text}");
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(say),
-            None => say(),
-        }
-    }
-
     /// All that was read.
     pub fn summary(&self) -> String {
         let (pages, seconds) = (if self.read == 1 { "page" } else { "pages" }, self.begun.elapsed().as_secs_f64());
@@ -81,6 +47,45 @@ impl Progress {
     fn speed(&self) -> String {
         let seconds = self.begun.elapsed().as_secs_f64().max(1e-9);
         format!("{:.2} pages/s, {:.1} tokens/s", self.read as f64 / seconds, self.tokens as f64 / seconds)
+    }
+}
+
+impl Watcher for Progress {
+    fn more_pages(&mut self, count: usize) {
+        self.pages += count;
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.pages as u64);
+        }
+    }
+
+    fn page_done(&mut self, was_read: bool) {
+        self.read += usize::from(was_read);
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+        }
+    }
+
+    fn tokens(&mut self, made: usize, pages: usize) {
+        self.tokens += made;
+        if let Some(bar) = self.bar.as_ref().filter(|_| self.drawn.elapsed() >= EVERY) {
+            bar.set_message(format!("{pages} at a time, {}", self.speed()));
+            self.drawn = Instant::now();
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        let write = || {
+            // A note that cannot be written is no reason to stop.
+            let _ = writeln!(std::io::stderr(), "{line}");
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> std::io::Result<()> {
+        to_stdout(text)
     }
 }
 
