@@ -1,5 +1,6 @@
 //! `mlxport serve`: an OpenAI-compatible endpoint. The model stays on the main thread, where several texts are made side by side.
 
+#[path = "../../serve/src/flag_values.rs"]
 mod values;
 
 use std::{

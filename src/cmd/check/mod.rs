@@ -1,10 +1,15 @@
 //! `mlxport check`: is this MLX port right? The Python package runs PyTorch and the port; this judges what it recorded.
 
+#[path = "../../../check/src/allowed.rs"]
 mod allow;
+#[path = "../../../check/src/judge.rs"]
 mod judge;
+#[path = "../../../check/src/outcome.rs"]
 mod outcome;
+#[path = "../../../check/src/page.rs"]
 mod page;
 mod python;
+#[path = "../../../check/src/recorded.rs"]
 mod said;
 
 use std::path::PathBuf;

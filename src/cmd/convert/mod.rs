@@ -1,5 +1,6 @@
 //! `mlxport convert`: a PyTorch checkpoint becomes a directory of MLX-ready safetensors.
 
+#[path = "../../../convert/src/report.rs"]
 mod report;
 
 use std::io::Write;
