@@ -5,7 +5,7 @@ use globset::{Glob, GlobMatcher};
 
 /// The user's rules.
 #[derive(Debug, Default)]
-pub(super) struct Allowed {
+pub struct Allowed {
     rules: Vec<(GlobMatcher, String)>,
 }
 
@@ -13,7 +13,7 @@ impl Allowed {
     /// Reads the rules.
     ///
     /// # Errors
-    /// A rule has no reason, or its glob is none: all told at once.
+    /// A rule has no reason, or its glob is none: all of them in one message.
     pub fn parse(rules: &[String]) -> anyhow::Result<Self> {
         let (mut read, mut wrong) = (Vec::new(), Vec::new());
         for rule in rules {

@@ -4,16 +4,16 @@ use std::path::Path;
 
 use anyhow::Context;
 use mlxport_compare::{Request, both, compare, coverage};
+use mlxport_reports::judged_by_lock;
 use mlxport_verdict::hints::Hint;
 use mlxport_verdict::{Coverage, Run, Verdict};
 
-use super::allow::Allowed;
-use super::said::{Said, Scenario};
-use crate::cmd::lock::judged_by;
+use crate::allowed::Allowed;
+use crate::recorded::{Recorded, Scenario};
 
 /// A scenario with its record.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub struct Judged {
     /// `prefill`, `decode`, …
     pub name: String,
     /// The record, coverage included.
@@ -22,6 +22,7 @@ pub(super) struct Judged {
 
 impl Judged {
     /// Whether something was off.
+    #[must_use]
     pub fn failed(&self) -> bool {
         self.run.summary.verdict == Verdict::Fail
     }
@@ -31,14 +32,19 @@ impl Judged {
 ///
 /// # Errors
 /// A recording or the lockfile cannot be used.
-pub(super) fn all(said: &Said, folder: &Path, allowed: &Allowed, lock: Option<&Path>) -> anyhow::Result<Vec<Judged>> {
+pub fn judge(
+    recorded: &Recorded,
+    folder: &Path,
+    allowed: &Allowed,
+    lock: Option<&Path>,
+) -> anyhow::Result<Vec<Judged>> {
     let mut judged = Vec::new();
-    for (name, scenario) in &said.scenarios {
-        if let Some(run) = one(said, scenario, folder, allowed).with_context(|| format!("judging {name}"))? {
+    for (name, scenario) in &recorded.scenarios {
+        if let Some(run) = one(recorded, scenario, folder, allowed).with_context(|| format!("judging {name}"))? {
             // A lockfile holds both modes of one run: those of the whole sequence at once.
             let lock = lock.filter(|_| scenario.isolated.is_some());
             let run = match lock {
-                Some(path) => judged_by(path, run)?,
+                Some(path) => judged_by_lock(path, run)?,
                 None => run,
             };
             judged.push(Judged { name: name.clone(), run });
@@ -47,9 +53,9 @@ pub(super) fn all(said: &Said, folder: &Path, allowed: &Allowed, lock: Option<&P
     Ok(judged)
 }
 
-fn one(said: &Said, scenario: &Scenario, folder: &Path, allowed: &Allowed) -> anyhow::Result<Option<Run>> {
+fn one(recorded: &Recorded, scenario: &Scenario, folder: &Path, allowed: &Allowed) -> anyhow::Result<Option<Run>> {
     let (Some(reference), Some(candidate)) = (&scenario.reference, &scenario.candidate) else { return Ok(None) };
-    let judge = |reference: &str, candidate: &str, isolated| {
+    let compared = |reference: &str, candidate: &str, isolated| {
         compare(&Request {
             reference: folder.join(reference),
             candidate: folder.join(candidate),
@@ -58,15 +64,15 @@ fn one(said: &Said, scenario: &Scenario, folder: &Path, allowed: &Allowed) -> an
             ..Request::default()
         })
     };
-    let mut run = judge(reference, candidate, false)?;
+    let mut run = compared(reference, candidate, false)?;
     if let Some((reference, candidate)) = &scenario.isolated {
-        run = both(run, judge(reference, candidate, true)?);
-        add_hints(&mut run, said);
+        run = both(run, compared(reference, candidate, true)?);
+        add_hints(&mut run, recorded);
     }
     let covered = if scenario.logits_only {
         Coverage { recorded: 1, compared: 1, logits: true, ..Coverage::default() }
     } else {
-        coverage(&run, &said.leaves, |point| allowed.reason(point))
+        coverage(&run, &recorded.leaves, |point| allowed.reason(point))
     };
     let points = run.points();
     if let Some(candidate) = &mut run.candidate {
@@ -86,8 +92,8 @@ fn explain(run: &mut Run, scenario: &Scenario) {
     }
 }
 
-fn add_hints(run: &mut Run, said: &Said) {
-    for cause in &said.hints {
+fn add_hints(run: &mut Run, recorded: &Recorded) {
+    for cause in &recorded.hints {
         let fits = |tap: &&mut mlxport_verdict::TapRecord| !tap.passed() && tap.id().to_string() == cause.point;
         for tap in run.taps.iter_mut().filter(fits) {
             let hint = Hint {

@@ -3,13 +3,13 @@
 use mlxport_verdict::{Coverage, Mode, TapRef, Verdict};
 use serde_json::{Map, Value, json};
 
-use super::allow::Allowed;
-use super::judge::Judged;
-use super::said::{Said, Scenario};
+use crate::allowed::Allowed;
+use crate::judge::Judged;
+use crate::recorded::{Recorded, Scenario};
 
 /// The verdict and all that `--json` prints.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub struct Outcome {
     verdict: &'static str,
     coverage: Coverage,
     first: Option<First>,
@@ -31,40 +31,45 @@ struct First {
 
 impl Outcome {
     /// Sums up.
-    pub fn of(said: &Said, judged: &[Judged], allowed: &Allowed) -> Self {
-        let scenarios: Vec<_> = said.scenarios.iter().map(|(name, one)| verdict_of(name, one, judged)).collect();
+    #[must_use]
+    pub fn of(recorded: &Recorded, judged: &[Judged], allowed: &Allowed) -> Self {
+        let scenarios: Vec<_> = recorded.scenarios.iter().map(|(name, one)| verdict_of(name, one, judged)).collect();
         let held = judged.iter().filter_map(|one| one.run.candidate.as_ref()?.coverage.clone()).next();
         let coverage = held.unwrap_or_default();
-        let first = first(said, judged);
+        let first = first(recorded, judged);
         let has = |word: &str| scenarios.iter().any(|(_, verdict, _)| *verdict == word);
-        let dropped = said
+        let dropped = recorded
             .unmapped
             .iter()
             .any(|one| (one.reason.contains("dropped") || one.side == "port") && allowed.reason(&one.name).is_none());
-        let verdict = if said.refused.is_some() || has("fail") {
+        let verdict = if recorded.refused.is_some() || has("fail") {
             "fail"
         } else if has("incomplete") || !coverage.is_complete() || dropped {
             "incomplete"
         } else {
             "pass"
         };
-        let head = head(said, verdict, &coverage);
-        let mut outcome = Self { verdict, coverage, first, scenarios, object: Value::Null, head, notes: notes(said) };
-        outcome.object = outcome.made(said, allowed);
+        let head = head(recorded, verdict, &coverage);
+        let mut outcome =
+            Self { verdict, coverage, first, scenarios, object: Value::Null, head, notes: notes(recorded) };
+        outcome.object = outcome.to_object(recorded, allowed);
         outcome
     }
 
     /// Whether the port is right, as far as was asked.
+    #[must_use]
     pub fn passed(&self) -> bool {
         self.verdict == "pass"
     }
 
     /// One JSON object, ending with a newline.
+    #[must_use]
     pub fn json(&self) -> String {
         format!("{}\n", serde_json::to_string_pretty(&self.object).unwrap_or_default())
     }
 
     /// For people: the first line answers.
+    #[must_use]
     pub fn text(&self) -> String {
         let mut lines = vec![self.head.clone()];
         for (name, verdict, reason) in &self.scenarios {
@@ -81,18 +86,19 @@ impl Outcome {
     }
 
     /// The first line, and the lines below it.
-    pub fn parts(&self) -> (&str, Vec<String>) {
+    #[must_use]
+    pub(crate) fn parts(&self) -> (&str, Vec<String>) {
         (&self.head, self.text().lines().skip(1).map(str::to_owned).collect())
     }
 
-    fn made(&self, said: &Said, allowed: &Allowed) -> Value {
+    fn to_object(&self, recorded: &Recorded, allowed: &Allowed) -> Value {
         let scenarios: Map<String, Value> =
             self.scenarios.iter().map(|(name, verdict, _)| (name.clone(), json!(verdict))).collect();
         let reasons: Map<String, Value> = (self.scenarios.iter())
             .filter_map(|(name, _, reason)| Some((name.clone(), json!(reason.as_ref()?))))
             .collect();
-        let boundaries: Vec<&Value> = said.scenarios.iter().take(1).flat_map(|(_, one)| &one.boundaries).collect();
-        let unmapped: Vec<Value> = (said.unmapped.iter())
+        let boundaries: Vec<&Value> = recorded.scenarios.iter().take(1).flat_map(|(_, one)| &one.boundaries).collect();
+        let unmapped: Vec<Value> = (recorded.unmapped.iter())
             .map(|one| {
                 json!({"side": one.side, "name": one.name, "reason": one.reason, "allowed": allowed.reason(&one.name)})
             })
@@ -100,9 +106,9 @@ impl Outcome {
         json!({
             "schema": 1,
             "verdict": self.verdict,
-            "model": said.model,
-            "port": said.port,
-            "made_by": said.made_by,
+            "model": recorded.model,
+            "port": recorded.port,
+            "made_by": recorded.made_by,
             "coverage": self.coverage,
             "first": self.first.as_ref().map(|first| json!({
                 "point": first.point, "mode": first.mode, "ratio": first.ratio.filter(|ratio| ratio.is_finite()), "cause": first.cause,
@@ -110,20 +116,20 @@ impl Outcome {
             "scenarios": scenarios,
             "reasons": reasons,
             "unmapped": unmapped,
-            "findings": said.findings,
+            "findings": recorded.findings,
             "boundaries": boundaries,
-            "layouts": said.scenarios.first().map(|(_, one)| &one.layouts),
-            "config": said.config,
+            "layouts": recorded.scenarios.first().map(|(_, one)| &one.layouts),
+            "config": recorded.config,
         })
     }
 }
 
-fn head(said: &Said, verdict: &str, coverage: &Coverage) -> String {
-    let rests = match &said.refused {
+fn head(recorded: &Recorded, verdict: &str, coverage: &Coverage) -> String {
+    let rests = match &recorded.refused {
         Some(why) => format!("the port did not load: {why}"),
         None => coverage.in_words(),
     };
-    format!("{} {} by {} ({}): {rests}", verdict.to_uppercase(), said.model, said.port, said.made_by)
+    format!("{} {} by {} ({}): {rests}", verdict.to_uppercase(), recorded.model, recorded.port, recorded.made_by)
 }
 
 fn verdict_of(name: &str, scenario: &Scenario, judged: &[Judged]) -> (String, &'static str, Option<String>) {
@@ -141,15 +147,15 @@ fn verdict_of(name: &str, scenario: &Scenario, judged: &[Judged]) -> (String, &'
 }
 
 /// The first failure: of the modules alone where one fails so, else of the whole pass, in the first scenario that fails.
-fn first(said: &Said, judged: &[Judged]) -> Option<First> {
-    if let Some(why) = &said.refused {
+fn first(recorded: &Recorded, judged: &[Judged]) -> Option<First> {
+    if let Some(why) = &recorded.refused {
         return Some(First { point: "load".into(), mode: "load".into(), ratio: None, cause: Some(why.clone()) });
     }
-    for (name, scenario) in &said.scenarios {
+    for (name, scenario) in &recorded.scenarios {
         if let Some(one) = judged.iter().find(|one| one.name == *name && one.failed()) {
             let summary = &one.run.summary;
             let named = summary.first_isolated_failure.as_ref().or(summary.first_divergence.as_ref())?;
-            return Some(told(one, named, name));
+            return Some(first_of(one, named, name));
         }
         let why = if scenario.status == "broke" { scenario.reason.clone() } else { scenario.broken.first().cloned() };
         if let Some(why) = why {
@@ -159,7 +165,7 @@ fn first(said: &Said, judged: &[Judged]) -> Option<First> {
     None
 }
 
-fn told(one: &Judged, named: &TapRef, scenario: &str) -> First {
+fn first_of(one: &Judged, named: &TapRef, scenario: &str) -> First {
     let taps = &one.run.taps;
     let own = taps.iter().find(|tap| tap.id() == named.id() && tap.mode == named.mode);
     let hint = own.and_then(|tap| tap.hints.first());
@@ -173,10 +179,10 @@ fn told(one: &Judged, named: &TapRef, scenario: &str) -> First {
     First { point: named.id().to_string(), mode, ratio: named.ratio, cause }
 }
 
-fn notes(said: &Said) -> Vec<String> {
+fn notes(recorded: &Recorded) -> Vec<String> {
     let what = |finding: &Value| finding.get("what").and_then(Value::as_str).map(|what| format!("Finding: {what}"));
-    let mut notes: Vec<String> = said.findings.iter().filter_map(what).collect();
-    let boundaries = said.scenarios.iter().take(1).flat_map(|(_, one)| &one.boundaries);
+    let mut notes: Vec<String> = recorded.findings.iter().filter_map(what).collect();
+    let boundaries = recorded.scenarios.iter().take(1).flat_map(|(_, one)| &one.boundaries);
     notes.extend(boundaries.filter_map(|one| {
         let text = |name: &str| one.get(name).and_then(Value::as_str);
         Some(format!("Boundary: {}: {}; judged at {}", text("point")?, text("what")?, text("judged_at")?))

@@ -1,10 +1,10 @@
 //! The page that leads to each scenario's report.
 
-use super::judge::Judged;
-use super::outcome::Outcome;
+use crate::judge::Judged;
+use crate::outcome::Outcome;
 
 /// One page, no script, nothing fetched.
-pub(super) fn html(outcome: &Outcome, judged: &[Judged]) -> String {
+pub(crate) fn html(outcome: &Outcome, judged: &[Judged]) -> String {
     let (head, lines) = outcome.parts();
     let links: String = judged
         .iter()

@@ -1,4 +1,4 @@
-//! What the Python package says of a check: check.json in the folder of its recordings.
+//! What the Python package recorded: check.json in the folder of its recordings.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// check.json. The package writes it; only this program reads it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Said {
+pub struct Recorded {
     /// 1.
     pub schema: u32,
     /// What was checked: a directory, a hub id, or a model type.
@@ -43,13 +43,16 @@ pub(super) struct Said {
 
 /// One scenario: recordings by folder, or why there are none.
 #[derive(Debug, Deserialize)]
-pub(super) struct Scenario {
+pub struct Scenario {
     /// `ran`, `not_run` (the port cannot), or `broke` (the port raised an error).
     pub status: String,
+    /// Why it did not run, or what was raised.
     #[serde(default)]
     pub reason: Option<String>,
+    /// The folder of PyTorch's recording.
     #[serde(default)]
     pub reference: Option<String>,
+    /// The folder of the port's recording.
     #[serde(default)]
     pub candidate: Option<String>,
     /// Reference and candidate of the isolated mode.
@@ -74,7 +77,7 @@ pub(super) struct Scenario {
 
 /// A module or parameter without a counterpart.
 #[derive(Debug, Deserialize, serde::Serialize)]
-pub(super) struct Unmapped {
+pub struct Unmapped {
     /// `pytorch` or `port`.
     pub side: String,
     /// Its path.
@@ -85,15 +88,18 @@ pub(super) struct Unmapped {
 
 /// A cause that was tried on recorded tensors.
 #[derive(Debug, Deserialize)]
-pub(super) struct Cause {
+pub struct Cause {
     /// The failing point, `model.layers.0.self_attn#0.out`.
     pub point: String,
+    /// What may be wrong, in words.
     pub cause: String,
+    /// What is left of the error once it is undone, as a share.
     pub error_left: f64,
+    /// Whether that is within the tolerance.
     pub within_tolerance: bool,
 }
 
-impl Said {
+impl Recorded {
     /// Reads the file.
     ///
     /// # Errors
@@ -105,12 +111,16 @@ impl Said {
             bail!("{}: {size} bytes, expected at most {MAX_BYTES}", path.display());
         }
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let said: Self = serde_json::from_str(&text)
+        let recorded: Self = serde_json::from_str(&text)
             .with_context(|| format!("{}: the Python package fits another version of mlxport", path.display()))?;
-        if said.schema != 1 {
-            bail!("{}: schema {}, expected 1: the Python package fits another version", path.display(), said.schema);
+        if recorded.schema != 1 {
+            bail!(
+                "{}: schema {}, expected 1: the Python package fits another version",
+                path.display(),
+                recorded.schema
+            );
         }
-        Ok(said)
+        Ok(recorded)
     }
 }
 

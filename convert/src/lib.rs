@@ -31,6 +31,7 @@ pub mod prequantized;
 pub mod progress;
 pub mod quantize;
 pub mod recipe;
+pub mod report;
 mod size;
 mod survey;
 pub mod transforms;

@@ -1,13 +1,19 @@
-//! What `mlxport convert` says when it is done: a plan or a summary for people, and the same as JSON.
+//! What convert, inspect and verify say when they are done: text for people, and the same as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mlxport_convert::manifest::Manifest;
-use mlxport_convert::plan::Plan;
-use mlxport_convert::show_byte_len;
 use serde_json::{Value, json};
 
+use crate::digest;
+use crate::error::Violation;
+use crate::inspect::Inspection;
+use crate::manifest::Manifest;
+use crate::plan::Plan;
+use crate::size::show_byte_len;
+use crate::verify::VerifyReport;
+
 /// The plan as JSON.
+#[must_use]
 pub fn plan_json(plan: &Plan) -> Value {
     let tensors: Vec<Value> = plan
         .tensors
@@ -43,6 +49,7 @@ pub fn plan_json(plan: &Plan) -> Value {
 }
 
 /// What was written, as JSON; `seconds` is the time it took.
+#[must_use]
 pub fn written(manifest: &Manifest, seconds: f64) -> Value {
     json!({
         "recipe": manifest.recipe,
@@ -92,6 +99,7 @@ fn throughput(manifest: &Manifest, seconds: f64) -> f64 {
 }
 
 /// The plan's table with its notes, for people.
+#[must_use]
 pub fn table(plan: &Plan) -> String {
     let mut text = plan.table();
     for note in &plan.notes {
@@ -103,6 +111,7 @@ pub fn table(plan: &Plan) -> String {
 }
 
 /// What was written, for people: sizes before and after, tensors by operation, time and throughput.
+#[must_use]
 pub fn summary(target: &str, manifest: &Manifest, seconds: f64) -> String {
     let counts = operations(manifest);
     let operations: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
@@ -127,4 +136,57 @@ pub fn summary(target: &str, manifest: &Manifest, seconds: f64) -> String {
         operations.join(", "),
     ));
     text
+}
+
+/// How many forms of violations are shown to a person.
+const SHOWN: usize = 36;
+
+/// Violations for a person: one line for each form, or all of them.
+#[must_use]
+pub fn listed(violations: &[Violation], all: bool) -> String {
+    let count = digest::count(violations);
+    if all {
+        let lines: String = violations.iter().map(|violation| format!("  {violation}\n")).collect();
+        return format!("{count}\n{lines}");
+    }
+    format!("{count}\n{}", digest::lines(violations, SHOWN, "--all"))
+}
+
+/// How many forms of violations of a recipe are shown to a person.
+const SHOWN_OF_A_RECIPE: usize = 8;
+
+/// What a path holds and which recipe fits, for people.
+#[must_use]
+pub fn inspection(inspection: &Inspection) -> String {
+    let mut out = String::new();
+    let dtypes: Vec<String> = inspection.dtypes.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
+    out.push_str(&format!(
+        "{} tensors ({}), {} in {} files, model_type {}{}\n",
+        inspection.tensors,
+        dtypes.join(", "),
+        show_byte_len(inspection.byte_len),
+        inspection.files.len(),
+        inspection.model_type.as_deref().unwrap_or("not stated"),
+        if inspection.converted { ", converted by mlxport" } else { "" },
+    ));
+    let width = inspection.groups.iter().map(|group| group.pattern.len()).max().unwrap_or(0);
+    for group in &inspection.groups {
+        out.push_str(&format!("{:>6} x  {:width$}  {:5} {:?}\n", group.count, group.pattern, group.dtype, group.shape));
+    }
+    for note in &inspection.notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
+    inspection.recipes.iter().for_each(|verdict| out.push_str(&verdict.text(SHOWN_OF_A_RECIPE)));
+    out
+}
+
+/// What a check against the manifest found, in a line for people.
+#[must_use]
+pub fn verified(directory: &str, report: &VerifyReport) -> String {
+    let verdict = match report.differences.len() {
+        0 => "as the manifest says".to_owned(),
+        count => format!("{count} differences"),
+    };
+    let (files, tensors, size) = (report.files, report.tensors, show_byte_len(report.byte_len));
+    format!("{directory}: {files} files, {tensors} tensors, {size}: {verdict}\n")
 }

@@ -29,6 +29,32 @@ pub enum ReportError {
         /// Every contradiction: where, what was expected and found.
         violations: Vec<String>,
     },
+    /// A file could not be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said, or where the text is not UTF-8.
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{}: {source}", path.display())]
+    In {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its text.
+        source: Box<ReportError>,
+    },
+    /// A lockfile is not sound, or does not hold.
+    #[error("{} {what}:\n  {}", path.display(), violations.join("\n  "))]
+    Lock {
+        /// The lockfile.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+        /// Every tap that is wrong, and how.
+        violations: Vec<String>,
+    },
     /// A file could not be written.
     #[error("{}: {source}", path.display())]
     Write {

@@ -13,9 +13,11 @@ mod html;
 mod json;
 mod junit;
 mod ledger;
+mod lock_file;
 mod markdown;
 mod mutation;
 mod page;
+mod read;
 mod svg;
 mod system;
 mod terminal;
@@ -31,8 +33,10 @@ pub use junit::junit;
 pub use ledger::{
     Drift, Entry, LEDGER_SCHEMA, SystemEntry, drifts, ledger_html, ledger_object, ledger_text, parse_ledger,
 };
+pub use lock_file::{judged_by_lock, update_lock};
 pub use markdown::{markdown, markdown_against};
 pub use mutation::{mutation_json, mutation_markdown, mutation_text};
+pub use read::{read_ledger, read_record};
 pub use svg::chart_svg;
 pub use system::System;
 pub use terminal::{Style, terminal};

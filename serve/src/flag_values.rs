@@ -1,21 +1,36 @@
-//! Values of `mlxport serve`'s flags, as people write them.
+//! What a server is told, as people write it: sizes, hosts, origins, addresses, keys.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::{
+    net::{SocketAddr, ToSocketAddrs as _},
+    path::Path,
+};
 
-use anyhow::Context as _;
+/// The environment variable that holds the key.
+const KEY_VARIABLE: &str = "MLXPORT_API_KEY";
+/// The most bytes of a key's file.
+const MAX_KEY_BYTES: u64 = 4096;
 
 /// A number from 1 to a million.
+///
+/// # Errors
+/// What was expected, where it is anything else.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     at_most_a_million(text).and_then(|count| if count == 0 { Err("expected at least 1".into()) } else { Ok(count) })
 }
 
 /// A number from 0 to a million.
+///
+/// # Errors
+/// What was expected, where it is anything else.
 pub fn at_most_a_million(text: &str) -> Result<usize, String> {
     let count = text.parse::<usize>().map_err(|error| error.to_string())?;
     if count > 1_000_000 { Err("expected at most 1000000".into()) } else { Ok(count) }
 }
 
 /// A name as a `Host` header has it, without its port and its last dot, in small letters.
+///
+/// # Errors
+/// What was expected, where it is anything else.
 pub fn host_name(text: &str) -> Result<String, String> {
     let name = text.trim_end_matches(|c: char| c.is_ascii_digit());
     let name = name.strip_suffix(':').unwrap_or(text);
@@ -25,6 +40,9 @@ pub fn host_name(text: &str) -> Result<String, String> {
 }
 
 /// An origin as browsers send it: `scheme://host[:port]`, `null` (a page in a file), or `*` for all.
+///
+/// # Errors
+/// What was expected, where it is anything else.
 pub fn origin(text: &str) -> Result<String, String> {
     let origin = text.strip_suffix('/').unwrap_or(text);
     let is_host =
@@ -34,6 +52,9 @@ pub fn origin(text: &str) -> Result<String, String> {
 }
 
 /// A number of bytes, perhaps with a unit.
+///
+/// # Errors
+/// What was expected, where it is anything else.
 pub fn size(text: &str) -> Result<usize, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -52,11 +73,45 @@ pub fn size(text: &str) -> Result<usize, String> {
 }
 
 /// Where to listen. A name may have several addresses: the IPv4 one is taken first, which clients that try both find, too.
-pub fn address(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
+///
+/// # Errors
+/// When the name has no address.
+pub fn address(host: &str, port: u16) -> Result<SocketAddr, String> {
     let name = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    let all: Vec<SocketAddr> = (name, port).to_socket_addrs().with_context(|| format!("--host {host}"))?.collect();
+    let found = (name, port).to_socket_addrs().map_err(|error| format!("--host {host}: {error}"))?;
+    let all: Vec<SocketAddr> = found.collect();
     let first = all.iter().find(|address| address.is_ipv4()).or(all.first());
-    first.copied().with_context(|| format!("--host {host}: expected an address of this machine, found none"))
+    first.copied().ok_or_else(|| format!("--host {host}: expected an address of this machine, found none"))
+}
+
+/// The key in `file`, else in the variable `MLXPORT_API_KEY`, without the white space around it; none where neither has one.
+///
+/// # Errors
+/// When the file cannot be read, or the key is none that a header can carry.
+pub fn api_key(file: Option<&Path>) -> Result<Option<String>, String> {
+    let (text, origin) = match file {
+        Some(path) => {
+            let origin = path.display().to_string();
+            let failed = |error: std::io::Error| format!("{origin}: {error}");
+            if std::fs::metadata(path).map_err(failed)?.len() > MAX_KEY_BYTES {
+                return Err(format!("{origin}: expected at most {MAX_KEY_BYTES} bytes"));
+            }
+            (std::fs::read_to_string(path).map_err(failed)?, origin)
+        }
+        None => match std::env::var(KEY_VARIABLE) {
+            // Compose files set variables that nobody gave a value.
+            Ok(text) if text.trim().is_empty() => return Ok(None),
+            Ok(text) => (text, KEY_VARIABLE.to_owned()),
+            Err(std::env::VarError::NotPresent) => return Ok(None),
+            Err(error) => return Err(format!("{KEY_VARIABLE}: {error}")),
+        },
+    };
+    let key = text.trim_start_matches('\u{FEFF}').trim();
+    let is_sendable = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_sendable {
+        return Err(format!("{origin}: expected a key of printable ASCII characters without blanks"));
+    }
+    Ok(Some(key.to_owned()))
 }
 
 #[cfg(test)]

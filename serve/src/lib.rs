@@ -1,5 +1,5 @@
-//! An endpoint for tools that already speak to one: OpenAI's chat completions, with images, streamed or whole. Never sees MLX: what makes
-//! the texts is a [`Generator`], and stays on the thread that brought it.
+//! An endpoint for tools that already speak to one: OpenAI's chat completions, with images, streamed or whole. What makes the texts
+//! is a [`Generator`], and stays on the thread that brought it; with the feature `engine` there is one over any model (`ModelGenerator`).
 //!
 //! ```text
 //! connection ─ http ─ chat ─ request (JSON → prompt, images, wishes) ─ prepare (pages → inputs) ─┐
@@ -18,7 +18,10 @@ mod answer;
 mod body;
 #[cfg(feature = "server")]
 mod chat;
+#[cfg(feature = "engine")]
+mod engine;
 mod error;
+pub mod flag_values;
 #[cfg(feature = "server")]
 mod generator;
 #[cfg(feature = "server")]
@@ -43,6 +46,8 @@ mod text;
 #[cfg(feature = "server")]
 mod worker;
 
+#[cfg(feature = "engine")]
+pub use engine::ModelGenerator;
 pub use error::ServeError;
 #[cfg(feature = "server")]
 pub use generator::{Generator, GeneratorError, Made};

@@ -1,6 +1,6 @@
 //! What a server is told when it begins: where, whose model, and how much of everything.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use mlxport_ocr::Mode;
 
@@ -145,4 +145,25 @@ pub enum Log {
     },
     /// The server was told to stop, and finishes what is under way.
     Stopping,
+}
+
+/// As a line of a log.
+impl fmt::Display for Log {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered { method, path, status, message, seconds } => {
+                let message = message.as_ref().map_or(String::new(), |message| format!(": {}", message.escape_debug()));
+                write!(to, "{method} {path} {status}, {seconds:.2} s{message}")
+            }
+            Self::Ignored { fields } => write!(to, "ignored in a request: {}", fields.join(", ")),
+            Self::Made { prompt_tokens, completion_tokens, finish, seconds } => {
+                let speed = *completion_tokens as f64 / seconds.max(1e-9);
+                write!(
+                    to,
+                    "{prompt_tokens} tokens read, {completion_tokens} made, {seconds:.2} s, {speed:.1} tokens/s, end: {finish}"
+                )
+            }
+            Self::Stopping => write!(to, "stopping: requests under way finish; a second signal cuts them off"),
+        }
+    }
 }

@@ -107,9 +107,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let decoded = outcome?;
     if args.json {
-        to_stdout(&format!("{}\n", object(&decoded)))?;
+        to_stdout(&format!("{}\n", decoded.json()))?;
     } else {
-        to_stdout(&text(&decoded))?;
+        to_stdout(&decoded.text())?;
     }
     Ok(ExitCode::from(match decoded.verdict() {
         Some(true) => exit::PASS,
@@ -130,41 +130,4 @@ fn decoded(args: &Args) -> anyhow::Result<Decoded> {
         precision: Precision::F32,
     };
     Ok(decode(&request)?)
-}
-
-fn object(decoded: &Decoded) -> serde_json::Value {
-    serde_json::json!({
-        "schema": 1,
-        "ok": decoded.verdict() == Some(true),
-        "tokens": decoded.tokens,
-        "reference": decoded.reference,
-    })
-}
-
-fn text(decoded: &Decoded) -> String {
-    let list = |tokens: &[i32]| tokens.iter().map(i32::to_string).collect::<Vec<_>>().join(" ");
-    let mut text = format!("{}\n", list(&decoded.tokens));
-    let Some(reference) = decoded.reference.as_ref().filter(|_| decoded.verdict().is_some()) else {
-        let why =
-            if decoded.tokens.is_empty() { "no token was made" } else { "the recording holds no run by these rules" };
-        text.push_str(&format!("NOTHING COMPARED: {why}\n"));
-        return text;
-    };
-    let verdict = if reference.pass { "PASS" } else { "FAIL" };
-    text.push_str(&format!(
-        "{verdict} {}: {} of {} tokens are PyTorch's from the first on\n",
-        reference.run,
-        reference.equal_prefix,
-        decoded.tokens.len().min(reference.tokens.len())
-    ));
-    if let (Some(error), Some(tolerance)) = (reference.logits_rel_rms, reference.logits_tolerance) {
-        let (step, worst) = reference.logits_worst_step.unwrap_or_default();
-        text.push_str(&format!(
-            "logits: relative RMS {error:.1e}, tolerance {tolerance:.1e}; furthest off at step {step}: {worst:.1e}\n"
-        ));
-    }
-    if !reference.pass {
-        text.push_str(&format!("PyTorch's: {}\n", list(&reference.tokens)));
-    }
-    text
 }

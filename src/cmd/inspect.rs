@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use mlxport_convert::inspect::{Inspection, Verdict};
-use mlxport_convert::{ConvertError, ViolationKind, inspect_with, show_byte_len};
+use mlxport_convert::inspect::Verdict;
+use mlxport_convert::{ConvertError, ViolationKind, inspect_with, report};
 use serde_json::json;
 
 use super::hub_progress::resolve;
@@ -13,8 +13,6 @@ use crate::output::to_stdout;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.inspect/1";
-/// How many forms of violations of a recipe are shown to a person; `--json` has all violations.
-const SHOWN: usize = 8;
 
 /// Show what a checkpoint holds and which recipe fits.
 #[derive(Debug, clap::Args)]
@@ -66,33 +64,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         to_stdout(&format!("{object}\n"))?;
     } else {
-        to_stdout(&text(&inspection))?;
+        to_stdout(&report::inspection(&inspection))?;
     }
     for violation in &inspection.violations {
         writeln!(std::io::stderr(), "{violation}")?;
     }
     Ok(ExitCode::from(if sound { exit::PASS } else { exit::INPUT }))
-}
-
-fn text(inspection: &Inspection) -> String {
-    let mut out = String::new();
-    let dtypes: Vec<String> = inspection.dtypes.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
-    out.push_str(&format!(
-        "{} tensors ({}), {} in {} files, model_type {}{}\n",
-        inspection.tensors,
-        dtypes.join(", "),
-        show_byte_len(inspection.byte_len),
-        inspection.files.len(),
-        inspection.model_type.as_deref().unwrap_or("not stated"),
-        if inspection.converted { ", converted by mlxport" } else { "" },
-    ));
-    let width = inspection.groups.iter().map(|group| group.pattern.len()).max().unwrap_or(0);
-    for group in &inspection.groups {
-        out.push_str(&format!("{:>6} x  {:width$}  {:5} {:?}\n", group.count, group.pattern, group.dtype, group.shape));
-    }
-    for note in &inspection.notes {
-        out.push_str(&format!("note: {note}\n"));
-    }
-    inspection.recipes.iter().for_each(|verdict| out.push_str(&verdict.text(SHOWN)));
-    out
 }

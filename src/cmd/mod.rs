@@ -10,7 +10,6 @@ mod device;
 pub mod draw_pdf;
 mod hub_progress;
 pub mod inspect;
-#[path = "../../reports/src/lock_file.rs"]
 pub mod lock;
 pub mod mutate;
 pub mod ocr;
@@ -20,6 +19,4 @@ pub mod preprocess;
 mod prompt_args;
 pub mod report;
 pub mod serve;
-#[path = "../../parity/src/mutate/processes.rs"]
-pub mod variants;
 pub mod verify;

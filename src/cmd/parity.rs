@@ -1,9 +1,6 @@
 //! `mlxport parity`: run a converted model against a recording of PyTorch, layer by layer.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -148,7 +145,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
         planted_in_tuned: Vec::new(),
         driver: mlxport_parity::driver::Driver::Whole,
     };
-    if let Some(warning) = other_origin(&request.model, &request.fixture) {
+    if let Some(warning) = mlxport_parity::other_origin(&request.model, &request.fixture) {
         eprintln!("warning: {warning}");
     }
     if args.mutate {
@@ -164,22 +161,6 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     }
     print(args.json, &record)?;
     Ok(exit_code(&record))
-}
-
-/// That the model was made from another checkpoint than the recording's, where both can be read. A model that says nothing of where it comes
-/// from, and a recording without its checkpoint, tell nothing.
-fn other_origin(model: &Path, fixture: &Path) -> Option<String> {
-    let checkpoint = fixture.join("checkpoint");
-    let origin = mlxport_convert::origin::compare(model, &checkpoint).ok()?;
-    let first = origin.differing.first()?;
-    Some(format!(
-        "{} was converted from another checkpoint than the recording's: {} of {} tensors compared have other numbers, {first} the first. \
-         What follows compares two models; convert {}, or record the release that the model was made from",
-        model.display(),
-        origin.differing.len(),
-        origin.compared,
-        checkpoint.display(),
-    ))
 }
 
 /// What the verdict ends the program with.

@@ -1,8 +1,5 @@
 //! `mlxport serve`: an OpenAI-compatible endpoint. The model stays on the main thread, where several texts are made side by side.
 
-#[path = "../../serve/src/flag_values.rs"]
-mod values;
-
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
@@ -12,27 +9,21 @@ use std::{
 };
 
 use anyhow::Context;
-use mlxport_model::{
-    Error, Facts, LoadOptions, Model,
-    contract::UsualRule,
-    decoding::{Engine, NoRepeatNgram, Options, Sampling},
+use mlxport_model::{Facts, LoadOptions, Model};
+use mlxport_ocr::{Mode, page::MAX_PIXELS};
+use mlxport_read::{END_OF_SENTENCE_ID, refuse_other_token_counts, tokenizer};
+use mlxport_serve::{
+    Limits, ModelGenerator, Server, Settings,
+    flag_values::{address, api_key, at_least_one, at_most_a_million, host_name, origin, size},
 };
-use mlxport_ocr::{Inputs, Mode, page::MAX_PIXELS};
-use mlxport_read::{END_OF_SENTENCE_ID, model_inputs, refuse_other_token_counts, tokenizer};
-use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, Server, Settings};
 
-use self::values::{address, at_least_one, at_most_a_million, host_name, origin, size};
 use crate::{
     cmd::{device::Device, parity::error_object, preprocess::ModeName},
     output::to_stdout,
 };
 
-/// The environment variable that holds the key.
-const KEY_VARIABLE: &str = "MLXPORT_API_KEY";
 /// No sequence of so many tokens twice, where neither request nor model say otherwise.
 const USUAL_NGRAM: usize = 20;
-/// The most bytes of a key's file.
-const MAX_KEY_BYTES: u64 = 4096;
 
 /// Flags of `mlxport serve`.
 #[derive(Debug, clap::Args)]
@@ -134,8 +125,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         to_stdout(&format!("{object}\n"))?;
     }
     let chunk = (args.bounds.prompt_chunk > 0).then_some(i32::try_from(args.bounds.prompt_chunk)?);
-    let mut texts = Texts { engine: Engine::new(&*model), model: &*model, chunk };
-    server.run(&mut texts, true)?;
+    server.run(&mut ModelGenerator::new(&*model, chunk), true)?;
     note("ended");
     Ok(ExitCode::SUCCESS)
 }
@@ -190,9 +180,9 @@ fn settings(args: &Args, facts: &Facts) -> anyhow::Result<Settings> {
         ..Limits::default()
     };
     Ok(Settings {
-        address: address(&args.host, args.port)?,
+        address: address(&args.host, args.port).map_err(anyhow::Error::msg)?,
         model: args.model_name.clone().map_or_else(|| name_of(&args.model), Ok)?,
-        api_key: key(args.api_key_file.as_deref())?,
+        api_key: api_key(args.api_key_file.as_deref()).map_err(anyhow::Error::msg)?,
         mode: Mode::from(args.mode),
         no_repeat_ngram: args.no_repeat_ngram.unwrap_or(facts.reading.no_repeat.map_or(USUAL_NGRAM, |rule| rule.size)),
         end_ids: vec![END_OF_SENTENCE_ID],
@@ -200,7 +190,7 @@ fn settings(args: &Args, facts: &Facts) -> anyhow::Result<Settings> {
         cors_origins: args.cors.clone(),
         strict_fields: args.strict_fields,
         limits,
-        log: Arc::new(|line| note(&shown(line))),
+        log: Arc::new(|line| note(&line.to_string())),
     })
 }
 
@@ -209,116 +199,4 @@ fn name_of(dir: &Path) -> anyhow::Result<String> {
     let whole = dir.canonicalize().with_context(|| dir.display().to_string())?;
     let name = whole.file_name().map(|name| name.to_string_lossy().into_owned());
     name.context("the model's directory has no name: give one with --model-name")
-}
-
-/// The key, without the white space around it.
-fn key(file: Option<&Path>) -> anyhow::Result<Option<String>> {
-    let (text, origin) = match file {
-        Some(path) => {
-            let byte_len = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
-            anyhow::ensure!(byte_len <= MAX_KEY_BYTES, "{}: expected at most {MAX_KEY_BYTES} bytes", path.display());
-            (std::fs::read_to_string(path).with_context(|| path.display().to_string())?, path.display().to_string())
-        }
-        None => match std::env::var(KEY_VARIABLE) {
-            // Compose files set variables that nobody gave a value.
-            Ok(text) if text.trim().is_empty() => return Ok(None),
-            Ok(text) => (text, KEY_VARIABLE.to_owned()),
-            Err(std::env::VarError::NotPresent) => return Ok(None),
-            Err(error) => return Err(error).context(KEY_VARIABLE),
-        },
-    };
-    let key = text.trim_start_matches('\u{FEFF}').trim().to_owned();
-    let is_sendable = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
-    anyhow::ensure!(is_sendable, "{origin}: expected a key of printable ASCII characters without blanks");
-    Ok(Some(key))
-}
-
-fn shown(line: &Log) -> String {
-    match line {
-        Log::Answered { method, path, status, message, seconds } => {
-            let message = message.as_ref().map_or(String::new(), |message| format!(": {}", message.escape_debug()));
-            format!("{method} {path} {status}, {seconds:.2} s{message}")
-        }
-        Log::Ignored { fields } => format!("ignored in a request: {}", fields.join(", ")),
-        Log::Made { prompt_tokens, completion_tokens, finish, seconds } => {
-            let speed = *completion_tokens as f64 / seconds.max(1e-9);
-            format!(
-                "{prompt_tokens} tokens read, {completion_tokens} made, {seconds:.2} s, {speed:.1} tokens/s, end: {finish}"
-            )
-        }
-        Log::Stopping => "stopping: requests under way finish; a second signal cuts them off".to_owned(),
-    }
-}
-
-/// The model's texts.
-struct Texts<'a> {
-    model: &'a dyn Model,
-    engine: Engine<'a>,
-    /// Tokens of a prompt that are read between two steps.
-    chunk: Option<i32>,
-}
-
-impl Generator for Texts<'_> {
-    fn begin(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
-        let (prompt, more) = model_inputs(inputs).map_err(|error| GeneratorError::Refused(format!("{error:#}")))?;
-        let usual = self.model.facts().reading.no_repeat;
-        let options = Options { chunk: self.chunk, ..options(making, usual, !more.is_empty()) };
-        self.engine.begin(id, prompt, more, options);
-        Ok(())
-    }
-
-    fn advance(&mut self) -> Result<bool, GeneratorError> {
-        self.engine.advance().map(|read| read.is_some()).map_err(|error| match error {
-            Error::Input { .. } => GeneratorError::Refused(error.to_string()),
-            other => failed(other),
-        })
-    }
-
-    fn leave(&mut self, id: usize) -> Result<(), GeneratorError> {
-        self.engine.leave(id).map_err(failed).map(|_| ())
-    }
-
-    fn step(&mut self) -> Result<Vec<Made>, GeneratorError> {
-        let made = self.engine.step().map_err(failed)?;
-        Ok(made.into_iter().map(|made| Made { id: made.id, token: made.token, is_last: made.is_last }).collect())
-    }
-
-    fn reset(&mut self) {
-        self.engine = Engine::new(self.model);
-    }
-}
-
-fn failed(error: Error) -> GeneratorError {
-    GeneratorError::Failed(error.to_string())
-}
-
-/// How a text is made. A rule without a window, of the size that the model's release reads by, has the release's window.
-fn options(making: &Making, usual: Option<UsualRule>, has_several: bool) -> Options {
-    let no_repeat = making.no_repeat.as_ref().map(|rule| {
-        let usual = usual.filter(|usual| rule.window.is_none() && usual.size == rule.size);
-        let window = usual.map(|usual| if has_several { usual.window_of_several } else { usual.window });
-        NoRepeatNgram {
-            size: rule.size,
-            window: rule.window.or(window),
-            counts_prompt: usual.is_some_and(|usual| usual.counts_prompt),
-            exempt: rule.exempt.iter().copied().collect(),
-        }
-    });
-    let sampling =
-        Sampling { temperature: making.temperature, top_k: making.top_k, top_p: making.top_p, seed: making.seed };
-    // A greedy text draws nothing: with the seed of all greedy texts it may be made on the device.
-    let sampling = if sampling.temperature > 0.0 { sampling } else { Sampling::default() };
-    Options { max_tokens: making.max_tokens, stop: vec![END_OF_SENTENCE_ID], no_repeat, sampling, ..Options::default() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_greedy_text_is_the_engines_own_kind() {
-        let making = Making { max_tokens: 3, temperature: 0.0, top_k: 5, top_p: 0.5, seed: 7, no_repeat: None };
-        assert_eq!(options(&making, None, false).sampling, Sampling::default());
-        assert_eq!(options(&Making { temperature: 1.0, ..making }, None, false).sampling.seed, 7);
-    }
 }

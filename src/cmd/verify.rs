@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use mlxport_convert::{VerifyReport, show_byte_len, verify};
+use mlxport_convert::{VerifyReport, report, verify};
 use serde_json::{Value, json};
 
 use crate::exit;
@@ -48,29 +48,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints what was checked and what differs.
-fn differences(args: &Args, report: &VerifyReport) -> std::io::Result<(Value, ExitCode)> {
-    let sound = report.differences.is_empty();
-    for difference in &report.differences {
+fn differences(args: &Args, found: &VerifyReport) -> std::io::Result<(Value, ExitCode)> {
+    let sound = found.differences.is_empty();
+    for difference in &found.differences {
         writeln!(std::io::stderr(), "{difference}")?;
     }
     if !args.json {
-        let verdict = match report.differences.len() {
-            0 => "as the manifest says".to_owned(),
-            count => format!("{count} differences"),
-        };
-        to_stdout(&format!(
-            "{}: {} files, {} tensors, {}: {verdict}\n",
-            args.directory.display(),
-            report.files,
-            report.tensors,
-            show_byte_len(report.byte_len),
-        ))?;
+        to_stdout(&report::verified(&args.directory.display().to_string(), found))?;
     }
     let object = json!({
-        "files": report.files,
-        "tensors": report.tensors,
-        "byte_len": report.byte_len,
-        "differences": report.differences,
+        "files": found.files,
+        "tensors": found.tensors,
+        "byte_len": found.byte_len,
+        "differences": found.differences,
     });
     let code = if sound { exit::PASS } else { exit::DIVERGENCE };
     Ok((object, ExitCode::from(code)))

@@ -8,6 +8,7 @@ mod catalogue;
 mod config;
 mod facts;
 mod graph;
+mod processes;
 mod weights;
 
 use mlxport_fixtures::Fixture;
@@ -24,6 +25,8 @@ use crate::{
 };
 use catalogue::{Mutant, Plan, Way};
 use facts::Facts;
+
+pub use processes::variants_in_processes;
 
 /// Plants every fault and runs every variant; `heard` is told of each, with how many there are.
 ///

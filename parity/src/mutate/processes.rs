@@ -1,11 +1,7 @@
 //! Correct variants that need a process of their own: other thread counts, other kernels of the linear algebra library.
 //!
-//! Each is this program again, on the same model and recording, with an environment variable set.
+//! Each is the same run again, in a process with an environment variable set; whoever calls starts it.
 
-use std::process::Command;
-
-use mlxport_parity::Request;
-use mlxport_reports::from_json;
 use mlxport_verdict::{Run, VariantRecord, Verdict};
 
 /// OpenBLAS's kernels by their names, with the processor feature that each needs.
@@ -26,19 +22,17 @@ enum Feature {
     Avx512,
 }
 
-/// Runs them all. What this machine cannot run is listed as not run, with the reason.
-pub fn run(request: &Request) -> Vec<VariantRecord> {
-    let plain = child(request, &[]).ok();
+/// Runs them all. `run` makes the record in a process with these environment variables set, or says why it cannot. What this machine cannot
+/// run is listed as not run, with the reason.
+pub fn variants_in_processes(run: impl Fn(&[(&str, &str)]) -> Result<Run, String>) -> Vec<VariantRecord> {
+    let plain = run(&[]).ok();
     let threads = ["1", "2", "3", "4"].map(|count| {
         let environment = [("OPENBLAS_NUM_THREADS", count), ("OMP_NUM_THREADS", count)];
-        record(&format!("{count} thread(s)"), child(request, &environment), plain.as_ref())
+        record(&format!("{count} thread(s)"), run(&environment), plain.as_ref())
     });
     let kernels = KERNELS.map(|(name, needs)| {
-        let run = match here(needs) {
-            Ok(()) => child(request, &[("OPENBLAS_CORETYPE", name)]),
-            Err(why) => Err(why),
-        };
-        record(&format!("OpenBLAS's {name} kernels"), run, plain.as_ref())
+        let made = here(needs).and_then(|()| run(&[("OPENBLAS_CORETYPE", name)]));
+        record(&format!("OpenBLAS's {name} kernels"), made, plain.as_ref())
     });
     threads.into_iter().chain(kernels).collect()
 }
@@ -58,35 +52,6 @@ fn here(needs: Feature) -> Result<(), String> {
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 fn here(_needs: Feature) -> Result<(), String> {
     Err("OpenBLAS's x86-64 kernels are used on Linux only".into())
-}
-
-/// This program with `environment`, on the same model and recording; the record it prints.
-fn child(request: &Request, environment: &[(&str, &str)]) -> Result<Run, String> {
-    let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    let device = match request.place {
-        mlxport_model::runtime::Place::Cpu => "cpu",
-        mlxport_model::runtime::Place::Gpu => "gpu",
-    };
-    let output = Command::new(program)
-        .args([
-            "parity",
-            "--json",
-            "--steps",
-            "plain",
-            "--device",
-            device,
-            "--dtype",
-            request.precision.name(),
-            "--model",
-        ])
-        .arg(&request.model)
-        .arg("--fixture")
-        .arg(&request.fixture)
-        .envs(environment.iter().copied())
-        .output()
-        .map_err(|e| e.to_string())?;
-    let text = String::from_utf8(output.stdout).map_err(|e| e.to_string())?;
-    from_json(&text).map_err(|error| format!("{error}; it ended with {}", output.status))
 }
 
 fn record(name: &str, run: Result<Run, String>, plain: Option<&Run>) -> VariantRecord {

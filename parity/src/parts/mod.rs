@@ -3,6 +3,7 @@
 
 mod operations;
 mod projectors;
+mod text;
 
 use std::path::{Path, PathBuf};
 

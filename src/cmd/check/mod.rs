@@ -1,30 +1,16 @@
 //! `mlxport check`: is this MLX port right? The Python package runs PyTorch and the port; this judges what it recorded.
 
-#[path = "../../../check/src/allowed.rs"]
-mod allow;
-#[path = "../../../check/src/judge.rs"]
-mod judge;
-#[path = "../../../check/src/outcome.rs"]
-mod outcome;
-#[path = "../../../check/src/page.rs"]
-mod page;
 mod python;
-#[path = "../../../check/src/recorded.rs"]
-mod said;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use mlxport_reports::{terminal, write_report, write_text};
+use mlxport_check::{Allowed, Outcome, Recorded, judge, text};
 
 use crate::cmd::parity::error_object;
 use crate::exit;
 use crate::output::{style, to_stdout};
-use allow::Allowed;
-use judge::Judged;
-use outcome::Outcome;
-use said::Said;
 
 /// Flags of `mlxport check`.
 #[derive(Debug, clap::Args)]
@@ -92,39 +78,17 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     if args.recorded.is_none() {
         python::record(args, &recorded)?;
     }
-    let said = Said::read(&recorded)?;
-    let judged = judge::all(&said, &recorded, &allowed, args.tolerances.as_deref())?;
-    let outcome = Outcome::of(&said, &judged, &allowed);
+    let check = Recorded::read(&recorded)?;
+    let judged = judge(&check, &recorded, &allowed, args.tolerances.as_deref())?;
+    let outcome = Outcome::of(&check, &judged, &allowed);
     if let Some(dir) = &args.report {
-        write(dir, &outcome, &judged).with_context(|| format!("writing the report to {}", dir.display()))?;
+        mlxport_check::write(dir, &outcome, &judged)?;
     }
-    print(args.json, &outcome, &judged)?;
-    Ok(ExitCode::from(if outcome.passed() { exit::PASS } else { exit::DIVERGENCE }))
-}
-
-/// Each scenario's report in its folder, then the page that leads to them, then the object.
-fn write(dir: &std::path::Path, outcome: &Outcome, judged: &[Judged]) -> anyhow::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    for one in judged {
-        write_report(dir.join(&one.name), &one.run)?;
-    }
-    write_text(dir.join("index.html"), &page::html(outcome, judged))?;
-    write_text(dir.join("check.json"), &outcome.json())?;
-    Ok(())
-}
-
-fn print(json: bool, outcome: &Outcome, judged: &[Judged]) -> anyhow::Result<()> {
-    let style = if json { style(&std::io::stderr()) } else { style(&std::io::stdout()) };
-    let mut text = outcome.text();
-    // The first scenario that fails is shown whole; the others' reports are in --report.
-    if let Some(worst) = judged.iter().find(|one| one.failed()) {
-        text.push_str(&format!("\n— {} —\n{}", worst.name, terminal(&worst.run, &style)));
-    }
-    if json {
-        eprint!("{text}");
+    if args.json {
+        eprint!("{}", text(&outcome, &judged, &style(&std::io::stderr())));
         to_stdout(&outcome.json())?;
     } else {
-        to_stdout(&text)?;
+        to_stdout(&text(&outcome, &judged, &style(&std::io::stdout())))?;
     }
-    Ok(())
+    Ok(ExitCode::from(if outcome.passed() { exit::PASS } else { exit::DIVERGENCE }))
 }

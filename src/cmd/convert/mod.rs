@@ -1,18 +1,15 @@
 //! `mlxport convert`: a PyTorch checkpoint becomes a directory of MLX-ready safetensors.
 
-#[path = "../../../convert/src/report.rs"]
-mod report;
-
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use mlxport_convert::digest;
 use mlxport_convert::manifest::Manifest;
 use mlxport_convert::progress::{Progress, Silent};
 use mlxport_convert::quantize::Mode;
 use mlxport_convert::recipe::packing::Wish;
+use mlxport_convert::report;
 use mlxport_convert::{ConvertError, DtypeChoice, Request, Survey, Violation, WriteOptions, parse_byte_len, survey};
 use serde_json::{Value, json};
 
@@ -23,8 +20,6 @@ use crate::progress::Bar;
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.convert/1";
-/// How many forms of violations are shown to a person.
-const SHOWN: usize = 36;
 
 /// Convert a PyTorch checkpoint to MLX-ready safetensors.
 #[derive(Debug, clap::Args)]
@@ -104,7 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Err(error) => {
             match violations(&error) {
                 [] => writeln!(std::io::stderr(), "error: {error}")?,
-                list => write!(std::io::stderr(), "error: {}", listed(list, args.all))?,
+                list => write!(std::io::stderr(), "error: {}", report::listed(list, args.all))?,
             }
             let object = json!({ "error": error.to_string(), "violations": violations(&error) });
             (object, exit::code_of(&error))
@@ -124,16 +119,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         to_stdout(&format!("{object}\n"))?;
     }
     Ok(code)
-}
-
-/// Violations for a person: one line for each form, or all of them.
-fn listed(violations: &[Violation], all: bool) -> String {
-    let count = digest::count(violations);
-    if all {
-        let lines: String = violations.iter().map(|violation| format!("  {violation}\n")).collect();
-        return format!("{count}\n{lines}");
-    }
-    format!("{count}\n{}", digest::lines(violations, SHOWN, "--all"))
 }
 
 /// What is wrong with the input, where the error is of that kind.
@@ -195,6 +180,6 @@ fn planned(args: &Args, survey: &Survey) -> std::io::Result<(Value, ExitCode)> {
     if survey.violations.is_empty() {
         return Ok((object, ExitCode::SUCCESS));
     }
-    write!(std::io::stderr(), "{}", listed(&survey.violations, args.all))?;
+    write!(std::io::stderr(), "{}", report::listed(&survey.violations, args.all))?;
     Ok((object, ExitCode::from(exit::INPUT)))
 }

@@ -2,10 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use mlxport_reports::{diff_json, diff_text};
+use mlxport_reports::{diff_json, diff_text, read_record};
 use mlxport_verdict::diff::diff;
 
-use super::record;
 use crate::{
     exit,
     output::{style, to_stdout},
@@ -28,9 +27,9 @@ pub struct Args {
 /// # Errors
 /// When a record cannot be read, or the two have no tap in common.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (base, head) = (record(&args.base), record(&args.head));
+    let (base, head) = (read_record(&args.base), read_record(&args.head));
     if let (Err(base), Err(head)) = (&base, &head) {
-        anyhow::bail!("neither record can be read:\n  {base:#}\n  {head:#}");
+        anyhow::bail!("neither record can be read:\n  {base}\n  {head}");
     }
     let diff = diff(&base?, &head?);
     anyhow::ensure!(

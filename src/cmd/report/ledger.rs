@@ -1,20 +1,14 @@
 //! `mlxport report ledger`: a file that grows by one line per run, and the chart of it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::SystemTime,
-};
+use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
 use anyhow::Context;
-use mlxport_convert::files::read_bounded;
-use mlxport_reports::{Entry, ledger_html, ledger_object, ledger_text, parse_ledger, write_text};
+use mlxport_reports::{
+    Entry, ledger_html, ledger_object, ledger_text, parse_ledger, read_ledger, read_record, write_text,
+};
 
-use super::record;
 use crate::{exit, output::to_stdout};
 
-/// A ledger is no longer than this: tens of thousands of runs.
-const MAX_LEDGER_BYTE_LEN: u64 = 256 << 20;
 /// Where CI systems say which commit they are at.
 const COMMIT_VARIABLES: [&str; 2] = ["GITHUB_SHA", "CI_COMMIT_SHA"];
 
@@ -45,12 +39,12 @@ pub struct Args {
 /// # Errors
 /// When a line of the ledger or the record cannot be read (by line and column): then nothing is written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut text = if args.add.is_some() && !args.file.exists() { String::new() } else { read(&args.file)? };
+    let mut text = if args.add.is_some() && !args.file.exists() { String::new() } else { read_ledger(&args.file)? };
     let mut entries = parse_ledger(&text).with_context(|| args.file.display().to_string())?;
-    if let Some(place) = &args.add {
+    if let Some(added) = &args.add {
         let time = args.time.unwrap_or_else(|| SystemTime::now().into());
         let time = humantime::format_rfc3339_seconds(time.into()).to_string();
-        let entry = Entry::of(&record(place)?, &commit(args)?, &time);
+        let entry = Entry::of(&read_record(added)?, &commit(args)?, &time);
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
@@ -70,15 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit::PASS))
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
-    let bytes = read_bounded(path, MAX_LEDGER_BYTE_LEN).with_context(|| path.display().to_string())?;
-    String::from_utf8(bytes).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
-        anyhow::anyhow!("{}: line {line}: expected UTF-8", path.display())
-    })
-}
-
 fn commit(args: &Args) -> anyhow::Result<String> {
-    let told = COMMIT_VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).find(|id| !id.is_empty());
-    args.commit.clone().or(told).context("--add needs --commit ID (or $GITHUB_SHA, $CI_COMMIT_SHA)")
+    let in_ci = COMMIT_VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).find(|id| !id.is_empty());
+    args.commit.clone().or(in_ci).context("--add needs --commit ID (or $GITHUB_SHA, $CI_COMMIT_SHA)")
 }

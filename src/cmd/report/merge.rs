@@ -3,10 +3,9 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use mlxport_reports::write_report;
+use mlxport_reports::{read_record, write_report};
 use mlxport_verdict::merge;
 
-use super::record;
 use crate::cmd::parity;
 
 /// Flags of `mlxport report merge`.
@@ -31,9 +30,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut parts = Vec::new();
     let mut wrong = Vec::new();
     for dir in &args.parts {
-        match record(dir) {
+        match read_record(dir) {
             Ok(run) => parts.push((dir.display().to_string(), run)),
-            Err(error) => wrong.push(format!("{error:#}")),
+            Err(error) => wrong.push(error.to_string()),
         }
     }
     anyhow::ensure!(

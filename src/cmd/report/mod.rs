@@ -5,17 +5,9 @@ mod ledger;
 mod merge;
 mod render;
 
-use std::{path::Path, process::ExitCode};
-
-use anyhow::Context;
-use mlxport_convert::files::read_bounded;
-use mlxport_reports::from_json;
-use mlxport_verdict::Run;
+use std::process::ExitCode;
 
 use crate::{cmd::parity, output::to_stdout};
-
-/// A record is no longer than this; the largest so far, of 877 taps, has 1 MiB.
-const MAX_RECORD_BYTE_LEN: u64 = 256 << 20;
 
 /// Flags of `mlxport report`.
 #[derive(Debug, clap::Args)]
@@ -51,14 +43,4 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         to_stdout(&parity::error_object(error))?;
     }
     outcome
-}
-
-/// The record of a report directory, or in a file of its own.
-fn record(place: &Path) -> anyhow::Result<Run> {
-    // What is not there is a directory, unless it is called like a record.
-    let is_file = place.is_file() || (!place.exists() && place.extension().is_some_and(|ending| ending == "json"));
-    let path = if is_file { place.to_owned() } else { place.join("record.json") };
-    let bytes = read_bounded(&path, MAX_RECORD_BYTE_LEN).with_context(|| path.display().to_string())?;
-    let text = String::from_utf8(bytes).with_context(|| path.display().to_string())?;
-    from_json(&text).with_context(|| path.display().to_string())
 }

@@ -3,10 +3,9 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use mlxport_reports::{chart_svg, html, json, junit, markdown_against, taps_csv, terminal, write_report};
+use mlxport_reports::{chart_svg, html, json, junit, markdown_against, read_record, taps_csv, terminal, write_report};
 use mlxport_verdict::diff::diff;
 
-use super::record;
 use crate::{
     exit,
     output::{style, to_stdout},
@@ -52,12 +51,12 @@ enum Format {
 /// # Errors
 /// When the record cannot be read (by line and column), or a report not be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let run = record(&args.record)?;
+    let run = read_record(&args.record)?;
     anyhow::ensure!(
         args.base.is_none() || args.format == Some(Format::Markdown),
         "--base: only --format markdown tells the change from a base"
     );
-    let change = args.base.as_deref().map(record).transpose()?.map(|base| diff(&base, &run));
+    let change = args.base.as_deref().map(read_record).transpose()?.map(|base| diff(&base, &run));
     if let Some(dir) = &args.out {
         write_report(dir, &run).with_context(|| format!("writing the report to {}", dir.display()))?;
     }
