@@ -1,8 +1,11 @@
 //! Where text for people and objects for programs leave the program.
 
-use std::io::Write;
+use std::{io::Write, process::ExitCode};
 
+use mlxport_read::error_text;
 use mlxport_reports::Style;
+use mlxport_verdict::SCHEMA;
+use serde_json::{Value, json};
 
 /// Writes text to stdout. A reader that went away (`| head`) has seen enough: that is no error.
 pub fn to_stdout(text: &str) -> std::io::Result<()> {
@@ -20,4 +23,21 @@ pub fn style(stream: &impl anstream::stream::RawStream) -> Style {
     let color = anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never;
     let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
     Style { color, width }
+}
+
+/// A command's outcome; where `json` was asked for and there is none, one object on stdout says why.
+pub fn with_error_object(json: bool, outcome: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    if let (true, Err(error)) = (json, &outcome) {
+        let object = json!({ "schema": SCHEMA, "ok": false, "error": error_text(error) });
+        to_stdout(&format!("{object}\n"))?;
+    }
+    outcome
+}
+
+/// The fields of `object` and those of `more`, as a line of JSON.
+pub fn json_line(mut object: Value, more: Value) -> String {
+    if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
+        object.extend(more);
+    }
+    format!("{object}\n")
 }

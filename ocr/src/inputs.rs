@@ -73,6 +73,24 @@ pub fn prepare(prompter: &Prompter, prompt: &str, pages: &[Page], mode: Mode) ->
 }
 
 impl Inputs {
+    /// How many tokens and tiles there are, as one object.
+    #[must_use]
+    pub fn counts(&self) -> serde_json::Value {
+        serde_json::json!({
+            "tokens": self.input_ids.len(),
+            "image_tokens": self.token_counts,
+            "images_spatial_crop": self.images_spatial_crop,
+            "tiles": self.tile_count,
+        })
+    }
+
+    /// The same in words: `4 tiles, 913 tokens, 903 of them of images`.
+    #[must_use]
+    pub fn counts_text(&self) -> String {
+        let image_tokens: usize = self.token_counts.iter().sum();
+        format!("{} tiles, {} tokens, {image_tokens} of them of images", self.tile_count, self.input_ids.len())
+    }
+
     /// Writes the inputs to a safetensors file, by rename: it is there whole, or not at all. An older file is replaced.
     ///
     /// # Errors

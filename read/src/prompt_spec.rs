@@ -59,6 +59,9 @@ mod tests {
         assert_eq!(PromptSpec::default().for_images(1, None), usual);
         let prompt = |message, template| PromptSpec { message, template }.for_images(2, None);
         assert_eq!(prompt(Message::Task(Task::FreeOcr.prompt()), Template::Plain), "<image>\n<image>\nFree OCR.");
+        let locate = Message::Task(Task::Locate("the total").prompt());
+        let located = PromptSpec { message: locate, ..PromptSpec::default() }.for_images(1, None);
+        assert_eq!(located, "<image>\nLocate <|ref|>the total<|/ref|> in the image.");
         let own = Message::Own("<image> what?".to_owned());
         assert_eq!(prompt(own, Template::Deepseek), "<|User|>: <image> what?\n\n<|Assistant|>:");
     }

@@ -241,6 +241,7 @@ impl TextRules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Message;
 
     fn settings() -> Settings {
         Settings::new(Vec::new(), PathBuf::new())
@@ -260,6 +261,14 @@ mod tests {
         let exempt = vec![1, 2, 3];
         let own = TextRules { no_repeat_ngram: Some(5), window: Some(9), exempt, ..TextRules::default() };
         assert_eq!(rule(&with(own), Kind::Document), Some((5, Some(9), 3)));
+    }
+
+    #[test]
+    fn a_prompt_has_an_image_for_each_page() {
+        let own = PromptSpec { message: Message::Own("<image>".to_owned()), ..PromptSpec::default() };
+        let error = Settings { prompt: own, ..settings() }.prompt(3).expect_err("two are missing").to_string();
+        assert!(error.contains("found 1 for 3 images"), "{error}");
+        assert_eq!(settings().prompt(3).expect("a line for each").matches("<image>").count(), 3);
     }
 
     #[test]

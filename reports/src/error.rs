@@ -45,6 +45,14 @@ pub enum ReportError {
         /// What is wrong with its text.
         source: Box<ReportError>,
     },
+    /// Of several records, some cannot be read.
+    #[error("{} of {count} records cannot be read:\n  {}", violations.len(), violations.join("\n  "))]
+    Records {
+        /// How many there are.
+        count: usize,
+        /// Why each of them cannot be read.
+        violations: Vec<String>,
+    },
     /// A lockfile is not sound, or does not hold.
     #[error("{} {what}:\n  {}", path.display(), violations.join("\n  "))]
     Lock {

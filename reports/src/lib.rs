@@ -36,7 +36,7 @@ pub use ledger::{
 pub use lock_file::{judged_by_lock, update_lock};
 pub use markdown::{markdown, markdown_against};
 pub use mutation::{mutation_json, mutation_markdown, mutation_text};
-pub use read::{read_ledger, read_record};
+pub use read::{read_ledger, read_record, read_records};
 pub use svg::chart_svg;
 pub use system::System;
 pub use terminal::{Style, terminal};

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Error as IoError, ErrorKind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use mlxport_fixtures::read_limited;
@@ -25,6 +25,21 @@ pub fn read_record(at: &Path) -> Result<Run> {
     let path = if is_file { at.to_owned() } else { at.join("record.json") };
     let text = text(&path, MAX_RECORD_BYTE_LEN)?;
     from_json(&text).map_err(|error| ReportError::In { path, source: Box::new(error) })
+}
+
+/// The records of several report directories, by the directories' names.
+///
+/// # Errors
+/// Any of them cannot be read: all of those in one message.
+pub fn read_records(all: &[PathBuf]) -> Result<Vec<(String, Run)>> {
+    let (mut records, mut violations) = (Vec::new(), Vec::new());
+    for dir in all {
+        match read_record(dir) {
+            Ok(run) => records.push((dir.display().to_string(), run)),
+            Err(error) => violations.push(error.to_string()),
+        }
+    }
+    if violations.is_empty() { Ok(records) } else { Err(ReportError::Records { count: all.len(), violations }) }
 }
 
 /// The text of a ledger.

@@ -77,6 +77,25 @@ impl Server {
         self.address
     }
 
+    /// What its operator should know of who can reach it.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let settings = &self.state.settings;
+        let (address, is_guarded) = (self.address, settings.api_key.is_some());
+        let mut warnings = Vec::new();
+        if !address.ip().is_loopback() {
+            let who = if is_guarded { "who has the key" } else { "who reaches it, without a key" };
+            warnings.push(format!(
+                "{address} is no loopback address: the model answers everyone {who}, and nothing is encrypted"
+            ));
+        }
+        if !is_guarded && settings.cors_origins.iter().any(|origin| origin == "*") {
+            let pages = "every page that a browser of this machine opens may use the model";
+            warnings.push(format!("--cors '*' without a key: {pages}"));
+        }
+        warnings
+    }
+
     /// What stops it.
     #[must_use]
     pub fn stopper(&self) -> Stopper {

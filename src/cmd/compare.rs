@@ -7,8 +7,8 @@ use mlxport_compare::{Renames, Request, compare};
 use mlxport_reports::write_report;
 
 use crate::{
-    cmd::parity::{error_object, exit_code, print},
-    output::to_stdout,
+    cmd::parity::{exit_code, print},
+    output::with_error_object,
 };
 
 /// Flags of `mlxport compare`.
@@ -37,11 +37,7 @@ pub struct Args {
 /// # Errors
 /// When a recording cannot be used, or the two were fed different inputs: no verdict.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let outcome = verdict(args);
-    if let (true, Err(error)) = (args.json, &outcome) {
-        to_stdout(&error_object(error))?;
-    }
-    outcome
+    with_error_object(args.json, verdict(args))
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {

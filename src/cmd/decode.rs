@@ -7,9 +7,9 @@ use mlxport_parity::{DecodeRequest, Decoded, decode};
 use mlxport_verdict::Precision;
 
 use crate::{
-    cmd::{device::Device, parity::error_object},
+    cmd::device::Device,
     exit,
-    output::to_stdout,
+    output::{to_stdout, with_error_object},
 };
 
 /// Flags of `mlxport decode`.
@@ -101,11 +101,11 @@ impl Rules {
 /// # Errors
 /// When model, recording or device cannot be used.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let outcome = decoded(args);
-    if let (true, Err(error)) = (args.json, &outcome) {
-        to_stdout(&error_object(error))?;
-    }
-    let decoded = outcome?;
+    with_error_object(args.json, verdict(args))
+}
+
+fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
+    let decoded = decoded(args)?;
     if args.json {
         to_stdout(&format!("{}\n", decoded.json()))?;
     } else {

@@ -1,7 +1,6 @@
 //! `--device`: where a model runs.
 
-use anyhow::Context;
-use mlxport_model::runtime::{self, Place};
+use mlxport_model::runtime::Place;
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -19,13 +18,5 @@ impl Device {
             Self::Cpu => Place::Cpu,
             Self::Gpu => Place::Gpu,
         }
-    }
-
-    /// Makes it the one that MLX uses.
-    ///
-    /// # Errors
-    /// When this MLX has none.
-    pub fn begin(self) -> anyhow::Result<()> {
-        runtime::use_device(self.place()).context("this MLX cannot run there")
     }
 }

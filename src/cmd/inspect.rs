@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::hub_progress::resolve;
 use crate::exit;
-use crate::output::to_stdout;
+use crate::output::{json_line, to_stdout};
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.inspect/1";
@@ -57,12 +57,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let broken = |verdict: &Verdict| verdict.violations.iter().any(|violation| violation.kind == ViolationKind::Recipe);
     let sound = inspection.violations.is_empty() && !inspection.recipes.iter().any(broken);
     if args.json {
-        let mut object = json!({ "schema": SCHEMA, "ok": sound, "path": args.path });
-        let found = serde_json::to_value(&inspection)?;
-        if let (Some(object), Some(found)) = (object.as_object_mut(), found.as_object()) {
-            object.extend(found.clone());
-        }
-        to_stdout(&format!("{object}\n"))?;
+        let head = json!({ "schema": SCHEMA, "ok": sound, "path": args.path });
+        to_stdout(&json_line(head, serde_json::to_value(&inspection)?))?;
     } else {
         to_stdout(&report::inspection(&inspection))?;
     }

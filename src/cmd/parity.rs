@@ -6,12 +6,12 @@ use anyhow::Context;
 use clap::ValueEnum;
 use mlxport_parity::{Request, Selection};
 use mlxport_reports::{json, terminal, write_report};
-use mlxport_verdict::{Mode, Precision, Run, SCHEMA, Shard, Verdict};
+use mlxport_verdict::{Mode, Precision, Run, Shard, Verdict};
 
 use crate::{
     cmd::{device::Device, lock::LockArgs, mutate, parts},
     exit,
-    output::{style, to_stdout},
+    output::{style, to_stdout, with_error_object},
 };
 
 /// Flags of `mlxport parity`.
@@ -110,16 +110,7 @@ impl Args {
 /// # Errors
 /// When model, fixture or device cannot be used: no verdict.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let outcome = verdict(args);
-    if let (true, Err(error)) = (args.json, &outcome) {
-        to_stdout(&error_object(error))?;
-    }
-    outcome
-}
-
-/// What stands on stdout where there is no record.
-pub(super) fn error_object(error: &anyhow::Error) -> String {
-    format!("{}\n", serde_json::json!({ "schema": SCHEMA, "ok": false, "error": mlxport_read::error_text(error) }))
+    with_error_object(args.json, verdict(args))
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     cmd::{ocr::Flatten, prompt_args::PromptArgs},
-    output::to_stdout,
+    output::{json_line, to_stdout},
 };
 
 /// The schema of `--json`.
@@ -109,22 +109,9 @@ fn page(path: &Path, args: &Args) -> anyhow::Result<Page> {
 }
 
 fn summary(args: &Args, mode: Mode, inputs: &Inputs) -> String {
-    let (tokens, tiles) = (inputs.input_ids.len(), inputs.tile_count);
     if args.json {
-        let object = json!({
-            "schema": SCHEMA,
-            "ok": true,
-            "out": args.out,
-            "mode": mode.name(),
-            "images": args.images,
-            "tokens": tokens,
-            "image_tokens": inputs.token_counts,
-            "images_spatial_crop": inputs.images_spatial_crop,
-            "tiles": tiles,
-        });
-        return format!("{object}\n");
+        let head = json!({ "schema": SCHEMA, "ok": true, "out": args.out, "mode": mode.name(), "images": args.images });
+        return json_line(head, inputs.counts());
     }
-    let image_tokens: usize = inputs.token_counts.iter().sum();
-    let (out, count, name) = (args.out.display(), args.images.len(), mode.name());
-    format!("{out}: {name}, {count} images, {tiles} tiles, {tokens} tokens, {image_tokens} of them of images\n")
+    format!("{}: {}, {} images, {}\n", args.out.display(), mode.name(), args.images.len(), inputs.counts_text())
 }

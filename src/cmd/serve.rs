@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use mlxport_model::{Facts, LoadOptions, Model};
+use mlxport_model::{Facts, LoadOptions, Model, runtime::use_device};
 use mlxport_ocr::{Mode, page::MAX_PIXELS};
 use mlxport_read::{END_OF_SENTENCE_ID, refuse_other_token_counts, tokenizer};
 use mlxport_serve::{
@@ -18,8 +18,8 @@ use mlxport_serve::{
 };
 
 use crate::{
-    cmd::{device::Device, parity::error_object, preprocess::ModeName},
-    output::to_stdout,
+    cmd::{device::Device, preprocess::ModeName},
+    output::{to_stdout, with_error_object},
 };
 
 /// No sequence of so many tokens twice, where neither request nor model say otherwise.
@@ -113,11 +113,11 @@ const BODIES: usize = 8;
 /// # Errors
 /// When model, tokenizer, device, key or address cannot be used.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let ready = ready(args);
-    if let (true, Err(error)) = (args.json, &ready) {
-        to_stdout(&error_object(error))?;
-    }
-    let Ready { model, server, name } = ready?;
+    with_error_object(args.json, serve(args))
+}
+
+fn serve(args: &Args) -> anyhow::Result<ExitCode> {
+    let Ready { model, server, name } = ready(args)?;
     let address = server.address();
     note(&format!("{name} at http://{address}/v1 (SIGINT or SIGTERM ends it)"));
     if args.json {
@@ -141,21 +141,12 @@ struct Ready {
 fn ready(args: &Args) -> anyhow::Result<Ready> {
     refuse_other_token_counts(&args.model)?;
     let prompter = tokenizer(&args.model, args.tokenizer.as_ref())?;
-    args.device.begin()?;
+    use_device(args.device.place()).context("this MLX cannot run there")?;
     let model = mlxport_model::load(&args.model, LoadOptions::usual(args.device.place()))?;
     let settings = settings(args, model.facts())?;
-    let (name, guarded) = (settings.model.clone(), settings.api_key.is_some());
+    let name = settings.model.clone();
     let server = Server::bind(settings, prompter)?;
-    let address = server.address();
-    if !address.ip().is_loopback() {
-        let who = if guarded { "who has the key" } else { "who reaches it, without a key" };
-        note(&format!(
-            "warning: {address} is no loopback address: the model answers everyone {who}, and nothing is encrypted"
-        ));
-    }
-    if !guarded && args.cors.iter().any(|origin| origin == "*") {
-        note("warning: --cors '*' without a key: every page that a browser of this machine opens may use the model");
-    }
+    server.warnings().iter().for_each(|warning| note(&format!("warning: {warning}")));
     Ok(Ready { model, server, name })
 }
 

@@ -8,7 +8,7 @@ use mlxport_convert::{VerifyReport, report, verify};
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::output::to_stdout;
+use crate::output::{json_line, to_stdout};
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.verify/1";
@@ -38,11 +38,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     if args.json {
         let ok = code == ExitCode::SUCCESS;
-        let mut object = json!({ "schema": SCHEMA, "ok": ok, "directory": args.directory });
-        if let (Some(object), Value::Object(report)) = (object.as_object_mut(), report) {
-            object.extend(report);
-        }
-        to_stdout(&format!("{object}\n"))?;
+        to_stdout(&json_line(json!({ "schema": SCHEMA, "ok": ok, "directory": args.directory }), report))?;
     }
     Ok(code)
 }

@@ -8,9 +8,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use mlxport_check::{Allowed, Outcome, Recorded, judge, text};
 
-use crate::cmd::parity::error_object;
 use crate::exit;
-use crate::output::{style, to_stdout};
+use crate::output::{style, to_stdout, with_error_object};
 
 /// Flags of `mlxport check`.
 #[derive(Debug, clap::Args)]
@@ -64,11 +63,7 @@ pub struct Args {
 /// # Errors
 /// Python, the package or the model cannot be used, or nothing can be compared: no verdict.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let outcome = verdict(args);
-    if let (true, Err(error)) = (args.json, &outcome) {
-        to_stdout(&error_object(error))?;
-    }
-    outcome
+    with_error_object(args.json, verdict(args))
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {

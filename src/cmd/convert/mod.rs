@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::hub_progress::resolve;
 use crate::exit;
-use crate::output::to_stdout;
+use crate::output::{json_line, to_stdout};
 use crate::progress::Bar;
 
 /// The schema of `--json`.
@@ -106,17 +106,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     if args.json {
-        let mut object = json!({
+        let head = json!({
             "schema": SCHEMA,
             "ok": code == ExitCode::SUCCESS,
             "source": args.source,
             "target": args.target,
             "dry_run": args.dry_run,
         });
-        if let (Some(object), Value::Object(outcome)) = (object.as_object_mut(), outcome) {
-            object.extend(outcome);
-        }
-        to_stdout(&format!("{object}\n"))?;
+        to_stdout(&json_line(head, outcome))?;
     }
     Ok(code)
 }

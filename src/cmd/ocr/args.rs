@@ -180,36 +180,3 @@ impl RulesArgs {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn prompt(images: usize, more: &[&str]) -> Result<String, String> {
-        let line = Line::try_parse_from(["ocr", "a.png", "--model", "m"].iter().chain(more));
-        let settings = line.map_err(|error| error.to_string())?.args.settings().expect("this program is there");
-        settings.prompt(images).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn prompts_have_an_image_for_each_page() {
-        let usual = "<image>\n<|grounding|>Convert the document to markdown.";
-        assert_eq!(prompt(1, &[]).expect("one"), usual);
-        assert_eq!(prompt(2, &["--task", "free-ocr"]).expect("two"), "<image>\n<image>\nFree OCR.");
-        let locate = prompt(1, &["--task", "locate", "--query", "the total"]).expect("one");
-        assert_eq!(locate, "<image>\nLocate <|ref|>the total<|/ref|> in the image.");
-        let chat = prompt(1, &["--prompt", "<image> what?", "--template", "deepseek"]).expect("one");
-        assert_eq!(chat, "<|User|>: <image> what?\n\n<|Assistant|>:");
-        let error = prompt(3, &["--prompt", "<image>"]).expect_err("two are missing");
-        assert!(error.contains("found 1 for 3 images"), "{error}");
-        assert!(prompt(1, &["--task", "locate"]).is_err(), "no query");
-    }
-}

@@ -16,7 +16,10 @@ use signal_hook::{
 };
 
 use self::progress::Progress;
-use crate::{cmd::parity::error_object, exit, output::to_stdout};
+use crate::{
+    exit,
+    output::{to_stdout, with_error_object},
+};
 
 pub use self::args::{Args, Flatten};
 
@@ -26,11 +29,7 @@ pub use self::args::{Args, Flatten};
 /// # Errors
 /// When model, tokenizer or device cannot be used, or the output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let outcome = read(args);
-    if let (true, Err(error)) = (args.json, &outcome) {
-        to_stdout(&error_object(error))?;
-    }
-    outcome
+    with_error_object(args.json, read(args))
 }
 
 fn read(args: &Args) -> anyhow::Result<ExitCode> {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use mlxport_reports::{read_record, write_report};
+use mlxport_reports::{read_records, write_report};
 use mlxport_verdict::merge;
 
 use crate::cmd::parity;
@@ -27,22 +27,7 @@ pub struct Args {
 /// # Errors
 /// When a record cannot be read or the records are not the parts of one run: all of it listed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut parts = Vec::new();
-    let mut wrong = Vec::new();
-    for dir in &args.parts {
-        match read_record(dir) {
-            Ok(run) => parts.push((dir.display().to_string(), run)),
-            Err(error) => wrong.push(error.to_string()),
-        }
-    }
-    anyhow::ensure!(
-        wrong.is_empty(),
-        "{} of {} records cannot be read:\n  {}",
-        wrong.len(),
-        args.parts.len(),
-        wrong.join("\n  ")
-    );
-    let record = merge(parts).map_err(|violations| {
+    let record = merge(read_records(&args.parts)?).map_err(|violations| {
         let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("these are not the parts of one run:\n  {}", lines.join("\n  "))
     })?;

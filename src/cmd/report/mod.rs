@@ -7,7 +7,7 @@ mod render;
 
 use std::process::ExitCode;
 
-use crate::{cmd::parity, output::to_stdout};
+use crate::output::with_error_object;
 
 /// Flags of `mlxport report`.
 #[derive(Debug, clap::Args)]
@@ -33,14 +33,10 @@ enum Command {
 /// # Errors
 /// When a record or a ledger cannot be read, a report not be written, or the records are not the parts of one run.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (json, outcome) = match &args.command {
-        Command::Merge(args) => (args.json, merge::run(args)),
-        Command::Diff(args) => (args.json, diff::run(args)),
-        Command::Ledger(args) => (args.json, ledger::run(args)),
-        Command::Render(args) => (false, render::run(args)),
-    };
-    if let (true, Err(error)) = (json, &outcome) {
-        to_stdout(&parity::error_object(error))?;
+    match &args.command {
+        Command::Merge(args) => with_error_object(args.json, merge::run(args)),
+        Command::Diff(args) => with_error_object(args.json, diff::run(args)),
+        Command::Ledger(args) => with_error_object(args.json, ledger::run(args)),
+        Command::Render(args) => render::run(args),
     }
-    outcome
 }
