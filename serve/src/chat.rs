@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`, from a body to an answer: read, admitted, prepared, queued, told.
+//! `POST /v1/chat/completions`, from a body to an answer: read, admitted, prepared, queued, answered.
 
 use std::{
     sync::{
@@ -28,7 +28,7 @@ use crate::{
     body,
     error::{ApiError, NAMED, RETRY_AFTER},
     job::{Begun, Done, Event, Job},
-    request::{self, Asked},
+    request::{self, ChatRequest},
     settings::Log,
     sse,
     state::State,
@@ -37,29 +37,29 @@ use crate::{
 /// A stream's status waits so long for the prompt, which may turn out to be unusable; then it is 200, and an error an event.
 const STATUS_TIME: Duration = Duration::from_millis(250);
 
-/// Where requests meet what they need.
-pub(crate) struct Desk {
+/// Answers chat requests: with settings and permits, a tokenizer, and the queue to the worker.
+pub(crate) struct ChatHandler {
     pub state: Arc<State>,
     pub prompter: Arc<Prompter>,
     pub jobs: UnboundedSender<Job>,
 }
 
-impl Desk {
+impl ChatHandler {
     /// Answers a request.
     ///
     /// # Errors
     /// Whatever is wrong with it, or with us.
     pub async fn chat(self: &Arc<Self>, headers: &HeaderMap, body: &mut Body) -> Result<Response, ApiError> {
         let whole = body::read(headers, body, &self.state).await?;
-        let asked = request::read(&whole.bytes, &self.state.settings)?;
+        let request = request::read(&whole.bytes, &self.state.settings)?;
         drop(whole);
-        let place = self.place()?;
-        let ignored = warning(&asked.ignored);
-        if !asked.ignored.is_empty() {
-            (self.state.settings.log)(&Log::Ignored { fields: asked.ignored.clone() });
+        let slot = self.queue_slot()?;
+        let ignored = warning(&request.ignored);
+        if !request.ignored.is_empty() {
+            (self.state.settings.log)(&Log::Ignored { fields: request.ignored.clone() });
         }
-        let (stream, markdown, shape) = (asked.stream, asked.markdown, self.shape(asked.include_usage));
-        let mut begun = Box::pin(self.clone().begin(asked, place));
+        let (stream, markdown, shape) = (request.stream, request.markdown, self.shape(request.include_usage));
+        let mut begun = Box::pin(self.clone().begin(request, slot));
         let mut response = if stream {
             let early = timeout(STATUS_TIME, &mut begun).await.ok().transpose()?;
             let begun = async move {
@@ -79,12 +79,12 @@ impl Desk {
         Ok(response)
     }
 
-    /// A place in the queue.
-    fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    /// A slot in the queue.
+    fn queue_slot(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         if self.state.is_stopping() {
             return Err(ApiError::stopping());
         }
-        self.state.places.clone().try_acquire_owned().map_err(|_| {
+        self.state.queue_slots.clone().try_acquire_owned().map_err(|_| {
             let limits = &self.state.settings.limits;
             let message =
                 format!("{} requests are worked on and {} wait: no more are taken", limits.batch, limits.queue);
@@ -93,22 +93,22 @@ impl Desk {
     }
 
     /// Makes a request's inputs, gives them to the worker, and waits until the prompt is read.
-    async fn begin(self: Arc<Self>, asked: Asked, place: OwnedSemaphorePermit) -> Result<Begun, ApiError> {
+    async fn begin(self: Arc<Self>, request: ChatRequest, slot: OwnedSemaphorePermit) -> Result<Begun, ApiError> {
         let since = Instant::now();
         let prepared = self.state.prepared.clone().acquire_owned().await.map_err(|_| ApiError::stopping())?;
         let (prompter, pixels) = (self.prompter.clone(), self.state.settings.limits.image_pixels);
         // Off the threads that speak HTTP. The permits come along: this goes on where the client goes away.
         let made = tokio::task::spawn_blocking(move || {
-            let inputs = inputs(&prompter, &asked, pixels);
-            (inputs, asked, place, prepared)
+            let inputs = inputs(&prompter, &request, pixels);
+            (inputs, request, slot, prepared)
         });
-        let (inputs, asked, place, prepared) =
+        let (inputs, request, slot, prepared) =
             made.await.map_err(|error| ApiError::server(500, None, error.to_string()))?;
-        let (inputs, Asked { mut making, stops, .. }) = (inputs?, asked);
+        let (inputs, ChatRequest { mut options, stops, .. }) = (inputs?, request);
         let prompt_tokens = inputs.input_ids.len();
-        making.max_tokens = making.max_tokens.min(self.left(prompt_tokens)?);
+        options.max_tokens = options.max_tokens.min(self.left(prompt_tokens)?);
         let (sender, mut events) = unbounded_channel();
-        let job = Job { inputs, making, stops, events: sender, asked: since, place, prepared };
+        let job = Job { inputs, options, stops, events: sender, asked: since, slot, prepared };
         self.jobs.send(job).map_err(|_| ApiError::stopping())?;
         match events.recv().await {
             Some(Event::Failed(error)) => Err(error),
@@ -160,7 +160,7 @@ async fn whole_text(events: &mut UnboundedReceiver<Event>) -> Result<(String, Do
 }
 
 /// What the model is given.
-fn inputs(prompter: &Prompter, asked: &Asked, pixels: u64) -> Result<Inputs, ApiError> {
+fn inputs(prompter: &Prompter, request: &ChatRequest, pixels: u64) -> Result<Inputs, ApiError> {
     let unusable = |error: &OcrError| {
         let code = match error {
             OcrError::TooManyPixels { .. } => "image_too_large",
@@ -171,18 +171,18 @@ fn inputs(prompter: &Prompter, asked: &Asked, pixels: u64) -> Result<Inputs, Api
         ApiError::request(400, Some(code), error.to_string())
     };
     let (mut pages, mut left) = (Vec::new(), pixels);
-    for (origin, bytes) in &asked.conversation.images {
+    for (origin, bytes) in &request.conversation.images {
         let page =
             page::read_within(origin, bytes, left).map_err(|error| unusable(&error).with_param(origin.clone()))?;
         left -= (page.width() * page.height()) as u64;
         pages.push(page);
     }
-    let prompt = &asked.conversation.prompt;
+    let prompt = &request.conversation.prompt;
     if pages.is_empty() {
         let (input_ids, images_seq_mask) = prompter.encode(prompt, &[]).map_err(|error| unusable(&error))?;
-        return Ok(text_only(input_ids, images_seq_mask, asked.mode.side()));
+        return Ok(text_only(input_ids, images_seq_mask, request.mode.side()));
     }
-    prepare(prompter, prompt, &pages, asked.mode).map_err(|error| unusable(&error))
+    prepare(prompter, prompt, &pages, request.mode).map_err(|error| unusable(&error))
 }
 
 /// Inputs without an image.

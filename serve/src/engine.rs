@@ -10,7 +10,7 @@ use mlxport_read::{END_OF_SENTENCE_ID, model_inputs};
 
 use crate::{
     generator::{Generator, GeneratorError, Made},
-    making::Making,
+    text_options::TextOptions,
 };
 
 /// Texts of a model, made side by side.
@@ -30,10 +30,10 @@ impl<'a> ModelGenerator<'a> {
 }
 
 impl Generator for ModelGenerator<'_> {
-    fn begin(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
+    fn begin(&mut self, id: usize, inputs: &Inputs, options: &TextOptions) -> Result<(), GeneratorError> {
         let (prompt, more) = model_inputs(inputs).map_err(|error| GeneratorError::Refused(format!("{error:#}")))?;
         let usual = self.model.facts().reading.no_repeat;
-        let options = Options { chunk: self.chunk, ..options(making, usual, !more.is_empty()) };
+        let options = Options { chunk: self.chunk, ..engine_options(options, usual, !more.is_empty()) };
         self.engine.begin(id, prompt, more, options);
         Ok(())
     }
@@ -64,8 +64,8 @@ fn failed(error: Error) -> GeneratorError {
 }
 
 /// How a text is made. A rule without a window, of the size that the model's release reads by, has the release's window.
-fn options(making: &Making, usual: Option<UsualRule>, has_several: bool) -> Options {
-    let no_repeat = making.no_repeat.as_ref().map(|rule| {
+fn engine_options(text: &TextOptions, usual: Option<UsualRule>, has_several: bool) -> Options {
+    let no_repeat = text.no_repeat.as_ref().map(|rule| {
         let usual = usual.filter(|usual| rule.window.is_none() && usual.size == rule.size);
         let window = usual.map(|usual| if has_several { usual.window_of_several } else { usual.window });
         NoRepeatNgram {
@@ -75,11 +75,10 @@ fn options(making: &Making, usual: Option<UsualRule>, has_several: bool) -> Opti
             exempt: rule.exempt.iter().copied().collect(),
         }
     });
-    let sampling =
-        Sampling { temperature: making.temperature, top_k: making.top_k, top_p: making.top_p, seed: making.seed };
+    let sampling = Sampling { temperature: text.temperature, top_k: text.top_k, top_p: text.top_p, seed: text.seed };
     // A greedy text draws nothing: with the seed of all greedy texts it may be made on the device.
     let sampling = if sampling.temperature > 0.0 { sampling } else { Sampling::default() };
-    Options { max_tokens: making.max_tokens, stop: vec![END_OF_SENTENCE_ID], no_repeat, sampling, ..Options::default() }
+    Options { max_tokens: text.max_tokens, stop: vec![END_OF_SENTENCE_ID], no_repeat, sampling, ..Options::default() }
 }
 
 #[cfg(test)]
@@ -88,8 +87,8 @@ mod tests {
 
     #[test]
     fn a_greedy_text_is_the_engines_own_kind() {
-        let making = Making { max_tokens: 3, temperature: 0.0, top_k: 5, top_p: 0.5, seed: 7, no_repeat: None };
-        assert_eq!(options(&making, None, false).sampling, Sampling::default());
-        assert_eq!(options(&Making { temperature: 1.0, ..making }, None, false).sampling.seed, 7);
+        let text = TextOptions { max_tokens: 3, temperature: 0.0, top_k: 5, top_p: 0.5, seed: 7, no_repeat: None };
+        assert_eq!(engine_options(&text, None, false).sampling, Sampling::default());
+        assert_eq!(engine_options(&TextOptions { temperature: 1.0, ..text }, None, false).sampling.seed, 7);
     }
 }

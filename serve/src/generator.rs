@@ -2,7 +2,7 @@
 
 use mlxport_ocr::Inputs;
 
-use crate::making::Making;
+use crate::text_options::TextOptions;
 
 /// Makes texts, several side by side (continuous batching). It need not be `Send`: all calls come from the thread that called
 /// [`crate::Server::run`].
@@ -11,7 +11,7 @@ pub trait Generator {
     ///
     /// # Errors
     /// When the prompt cannot be used; the other texts are unharmed.
-    fn begin(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError>;
+    fn begin(&mut self, id: usize, inputs: &Inputs, options: &TextOptions) -> Result<(), GeneratorError>;
 
     /// Reads the next piece of the prompt that was begun. True: it was the last one, and its text takes part in every step from now on.
     ///

@@ -8,19 +8,19 @@ use tokio::sync::{
     mpsc::{UnboundedReceiver, UnboundedSender},
 };
 
-use crate::{error::ApiError, making::Making};
+use crate::{error::ApiError, text_options::TextOptions};
 
 /// A request on its way to the generator.
 pub(crate) struct Job {
     pub inputs: Inputs,
-    pub making: Making,
+    pub options: TextOptions,
     pub stops: Vec<String>,
     /// Where its text goes; closed once the client has gone away.
     pub events: UnboundedSender<Event>,
     /// When the request's body was read.
     pub asked: Instant,
-    /// The request's place in the queue.
-    pub place: OwnedSemaphorePermit,
+    /// The request's slot in the queue.
+    pub slot: OwnedSemaphorePermit,
     /// Permission to hold the inputs in memory.
     pub prepared: OwnedSemaphorePermit,
 }

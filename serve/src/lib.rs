@@ -26,7 +26,6 @@ pub mod flag_values;
 mod generator;
 #[cfg(feature = "server")]
 mod job;
-mod making;
 mod messages;
 #[cfg(feature = "server")]
 mod metrics;
@@ -43,6 +42,7 @@ mod sse;
 mod state;
 #[cfg(feature = "server")]
 mod text;
+mod text_options;
 #[cfg(feature = "server")]
 mod worker;
 
@@ -51,8 +51,8 @@ pub use engine::ModelGenerator;
 pub use error::ServeError;
 #[cfg(feature = "server")]
 pub use generator::{Generator, GeneratorError, Made};
-pub use making::{Making, NoRepeat};
 pub use request::{Checked, check};
 #[cfg(feature = "server")]
 pub use server::{Server, Stopper};
 pub use settings::{Limits, Log, Settings};
+pub use text_options::{NoRepeat, TextOptions};

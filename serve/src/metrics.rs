@@ -19,7 +19,7 @@ pub(crate) struct Metrics {
     pub answers: Family<[(&'static str, u16); 1], Counter>,
     /// Texts being made.
     pub running: Gauge,
-    /// Requests that have a place, but no text yet; set when the metrics are shown.
+    /// Requests that hold a slot, but no text yet; set when the metrics are shown.
     waiting: Gauge,
     /// Texts that ended by themselves.
     pub finished: Counter,
@@ -69,7 +69,7 @@ impl Metrics {
         self.answers.get_or_create(&[("status", status)]).inc();
     }
 
-    /// The text; `waiting` requests have a place, but no text yet.
+    /// The text; `waiting` requests hold a slot, but no text yet.
     pub fn text(&self, waiting: i64) -> String {
         self.waiting.set(waiting);
         let mut text = String::new();

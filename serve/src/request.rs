@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::{
     error::ApiError,
-    making::{Making, NoRepeat},
     messages::{self, Conversation},
     options::{Fields, shown},
     settings::Settings,
+    text_options::{NoRepeat, TextOptions},
 };
 
 /// Fields that are read.
@@ -39,10 +39,10 @@ const IGNORED: [&str; 7] =
 
 /// What a client asks for.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Asked {
+pub(crate) struct ChatRequest {
     pub conversation: Conversation,
     pub mode: Mode,
-    pub making: Making,
+    pub options: TextOptions,
     pub stops: Vec<String>,
     pub stream: bool,
     pub include_usage: bool,
@@ -56,7 +56,7 @@ pub(crate) struct Asked {
 ///
 /// # Errors
 /// 400 with all that is wrong; 404 for another model.
-pub(crate) fn read(body: &[u8], settings: &Settings) -> Result<Asked, ApiError> {
+pub(crate) fn read(body: &[u8], settings: &Settings) -> Result<ChatRequest, ApiError> {
     let value: Value = serde_json::from_slice(body.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(body))
         .map_err(|error| ApiError::request(400, Some("invalid_json"), format!("the body: expected JSON: {error}")))?;
     let Value::Object(object) = &value else {
@@ -69,8 +69,8 @@ pub(crate) fn read(body: &[u8], settings: &Settings) -> Result<Asked, ApiError> 
     };
     let mut fields = Fields::new(object, "", settings.strict_fields);
     model(&mut fields, settings)?;
-    let asked = Asked {
-        making: making(&mut fields, settings),
+    let asked = ChatRequest {
+        options: text_options(&mut fields, settings),
         mode: mode(&mut fields).unwrap_or(settings.mode),
         stops: fields.stops("stop"),
         stream: fields.boolean("stream").unwrap_or(false),
@@ -81,7 +81,7 @@ pub(crate) fn read(body: &[u8], settings: &Settings) -> Result<Asked, ApiError> 
     };
     unsupported(&mut fields);
     let Fields { problems, ignored, .. } = fields;
-    if problems.is_empty() { Ok(Asked { ignored, ..asked }) } else { Err(ApiError::problems(problems)) }
+    if problems.is_empty() { Ok(ChatRequest { ignored, ..asked }) } else { Err(ApiError::problems(problems)) }
 }
 
 /// What a body comes to, for those who only check bodies.
@@ -92,7 +92,7 @@ pub struct Checked {
     /// Image files' bytes, in order; not yet decoded.
     pub images: Vec<Vec<u8>>,
     /// How the text is made.
-    pub making: Making,
+    pub options: TextOptions,
     /// What ends the text.
     pub stops: Vec<String>,
     /// How pages are cut and scaled.
@@ -113,9 +113,9 @@ pub struct Checked {
 /// The status and the object that a client would get.
 pub fn check(body: &[u8], settings: &Settings) -> Result<Checked, (u16, Value)> {
     let asked = read(body, settings).map_err(|error| (error.status, error.object()))?;
-    let Asked { conversation, mode, making, stops, stream, include_usage, markdown, ignored } = asked;
+    let ChatRequest { conversation, mode, options, stops, stream, include_usage, markdown, ignored } = asked;
     let images = conversation.images.into_iter().map(|(_, bytes)| bytes).collect();
-    Ok(Checked { prompt: conversation.prompt, images, making, stops, mode, stream, include_usage, markdown, ignored })
+    Ok(Checked { prompt: conversation.prompt, images, options, stops, mode, stream, include_usage, markdown, ignored })
 }
 
 fn model(fields: &mut Fields, settings: &Settings) -> Result<(), ApiError> {
@@ -135,7 +135,7 @@ pub(crate) fn no_model(asked: &str, settings: &Settings) -> ApiError {
     ApiError::request(404, Some("model_not_found"), message).with_param("model")
 }
 
-fn making(fields: &mut Fields, settings: &Settings) -> Making {
+fn text_options(fields: &mut Fields, settings: &Settings) -> TextOptions {
     let most = settings.limits.max_tokens;
     let (old, new) = (max_tokens(fields, "max_tokens"), max_tokens(fields, "max_completion_tokens"));
     if let (Some(old), Some(new)) = (old, new)
@@ -144,7 +144,7 @@ fn making(fields: &mut Fields, settings: &Settings) -> Making {
         fields.ignore("max_tokens", format!("{old}, but max_completion_tokens is {new}: expected one of them"));
     }
     let sampled = fields.number("temperature", 0.0, 2.0).unwrap_or(0.0);
-    Making {
+    TextOptions {
         // More than fits ends the text with `length`, as clients expect.
         max_tokens: new.or(old).unwrap_or(most).min(most),
         temperature: sampled,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     access::{self, shown},
     answer, body,
-    chat::Desk,
+    chat::ChatHandler,
     error::{ApiError, Refusal},
     request::no_model,
     settings::Log,
@@ -26,14 +26,14 @@ use crate::{
 const HEALTH: &str = "/health";
 
 /// All addresses.
-pub(crate) fn routes(desk: Arc<Desk>) -> Router {
-    let state = desk.state.clone();
+pub(crate) fn routes(handler: Arc<ChatHandler>) -> Router {
+    let state = handler.state.clone();
     let routes = Router::new()
         .route(HEALTH, get(health))
         .route("/metrics", get(metrics))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
-        .merge(Router::new().route("/v1/chat/completions", post(chat)).with_state(desk))
+        .merge(Router::new().route("/v1/chat/completions", post(chat)).with_state(handler))
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_found)
         .with_state(state.clone())
@@ -83,11 +83,11 @@ async fn refuse(state: &State, request: Request, error: ApiError) -> Response {
     error.into_response()
 }
 
-async fn chat(From(desk): From<Arc<Desk>>, request: Request) -> Response {
+async fn chat(From(handler): From<Arc<ChatHandler>>, request: Request) -> Response {
     let (head, mut body) = request.into_parts();
-    match desk.chat(&head.headers, &mut body).await {
+    match handler.chat(&head.headers, &mut body).await {
         Ok(response) => response,
-        Err(error) => refuse(&desk.state, Request::from_parts(head, body), error).await,
+        Err(error) => refuse(&handler.state, Request::from_parts(head, body), error).await,
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 
 use crate::{
-    chat::Desk,
+    chat::ChatHandler,
     error::ServeError,
     generator::Generator,
     job::Job,
@@ -110,8 +110,8 @@ impl Server {
     pub fn run(self, generator: &mut dyn Generator, signals: bool) -> Result<(), ServeError> {
         let Self { listener, state, prompter, .. } = self;
         let (jobs, mut queue) = unbounded_channel::<Job>();
-        let desk = Desk { state: state.clone(), prompter: prompter.clone(), jobs };
-        let side = std::thread::Builder::new().name("http".into()).spawn(move || speak(listener, desk, signals));
+        let handler = ChatHandler { state: state.clone(), prompter: prompter.clone(), jobs };
+        let side = std::thread::Builder::new().name("http".into()).spawn(move || speak(listener, handler, signals));
         let side = side.map_err(|error| ServeError::Http(error.to_string()))?;
         worker::work(generator, &mut queue, &state, &prompter);
         refuse_the_rest(&mut queue);
@@ -126,26 +126,26 @@ fn refuse_the_rest(queue: &mut UnboundedReceiver<Job>) {
 }
 
 /// The HTTP side.
-fn speak(listener: TcpListener, desk: Desk, signals: bool) -> Result<(), ServeError> {
+fn speak(listener: TcpListener, handler: ChatHandler, signals: bool) -> Result<(), ServeError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build();
     let runtime = runtime.map_err(|error| ServeError::Http(error.to_string()))?;
-    let outcome = runtime.block_on(accept(listener, Arc::new(desk), signals));
+    let outcome = runtime.block_on(accept(listener, Arc::new(handler), signals));
     // Pages that are still being prepared are of no more use.
     runtime.shutdown_background();
     outcome
 }
 
 /// Accepts connections until told to stop. `axum::serve` would do so, too, but without deadlines for headers and answers, and without end.
-async fn accept(listener: TcpListener, desk: Arc<Desk>, signals: bool) -> Result<(), ServeError> {
-    let state = desk.state.clone();
+async fn accept(listener: TcpListener, handler: Arc<ChatHandler>, signals: bool) -> Result<(), ServeError> {
+    let state = handler.state.clone();
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| ServeError::Http(error.to_string()))?;
     if signals {
         heed_signals(state.clone())?;
     }
     let most = state.settings.limits.connections;
     let (accepted, seats) = (Arc::new(Semaphore::new(2 * most)), Arc::new(Semaphore::new(most)));
-    let (routes, busy) = (routes(desk), busy(state.clone()));
+    let (routes, busy) = (routes(handler), busy(state.clone()));
     let mut connections = JoinSet::new();
     loop {
         let next = async {

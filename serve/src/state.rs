@@ -25,7 +25,7 @@ pub(crate) struct State {
     /// Seconds since 1970.
     pub created: u64,
     /// A request holds one from its body's end to its text's end.
-    pub places: Arc<Semaphore>,
+    pub queue_slots: Arc<Semaphore>,
     /// Held while a prompt's inputs are in memory.
     pub prepared: Arc<Semaphore>,
     /// Memory for bodies, in pieces: a body holds as many as have arrived of it, so a slow one holds few.
@@ -40,7 +40,7 @@ impl State {
         let body_pieces = limits.bodies_byte_len.max(limits.body_byte_len).div_ceil(BODY_PIECE) + 1;
         Self {
             created: now(),
-            places: Arc::new(Semaphore::new(limits.batch + limits.queue)),
+            queue_slots: Arc::new(Semaphore::new(limits.batch + limits.queue)),
             prepared: Arc::new(Semaphore::new(PREPARED)),
             bodies: Semaphore::new(body_pieces.min(Semaphore::MAX_PERMITS)),
             metrics: Metrics::new(),
@@ -70,10 +70,10 @@ impl State {
         self.cut.store(true, Relaxed);
     }
 
-    /// Requests that have a place, but no text yet.
+    /// Requests that hold a slot, but no text yet.
     pub fn waiting(&self) -> i64 {
         let limits = &self.settings.limits;
-        let taken = limits.batch + limits.queue - self.places.available_permits();
+        let taken = limits.batch + limits.queue - self.queue_slots.available_permits();
         (taken as i64 - self.metrics.running.get()).max(0)
     }
 

@@ -28,7 +28,7 @@ struct Running<'a> {
     made: usize,
     asked: Instant,
     begun: Instant,
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
     _counted: Counted<'a>,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Worker<'a> {
     fn begin(&mut self, job: Job) {
         let id = self.next_id;
         self.next_id += 1;
-        let Job { inputs, making, stops, events, asked, place, prepared } = job;
+        let Job { inputs, options, stops, events, asked, slot, prepared } = job;
         let running = Running {
             id,
             text: Text::new(self.prompter, stops),
@@ -101,13 +101,13 @@ impl<'a> Worker<'a> {
             made: 0,
             asked,
             begun: Instant::now(),
-            _place: place,
+            _slot: slot,
             _counted: Counted::new(&self.state.metrics.running),
         };
         if self.state.is_cut() {
             return self.fail(&running, ApiError::stopping(), "cancelled");
         }
-        match self.generator.begin(id, &inputs, &making) {
+        match self.generator.begin(id, &inputs, &options) {
             Ok(()) => self.joining = Some((running, prepared)),
             Err(error) => self.unusable(&running, error),
         }

@@ -20,10 +20,10 @@ pub fn run(data: &[u8]) {
             // Two texts put together may make one more, which is refused when the prompt is encoded.
             assert!(asked.prompt.matches(IMAGE_TOKEN).count() >= asked.images.len(), "a place for each image");
             assert!(asked.images.len() <= 3 && asked.images.iter().map(Vec::len).sum::<usize>() <= data.len());
-            let making = &asked.making;
-            assert!((1..=100).contains(&making.max_tokens), "{making:?}");
-            assert!((0.0..=2.0).contains(&making.temperature) && (0.0..=1.0).contains(&making.top_p), "{making:?}");
-            if let Some(rule) = &making.no_repeat {
+            let options = &asked.options;
+            assert!((1..=100).contains(&options.max_tokens), "{options:?}");
+            assert!((0.0..=2.0).contains(&options.temperature) && (0.0..=1.0).contains(&options.top_p), "{options:?}");
+            if let Some(rule) = &options.no_repeat {
                 assert!((1..=1024).contains(&rule.size) && rule.window != Some(0), "{rule:?}");
                 assert!(rule.exempt.iter().all(|id| *id >= 0), "{rule:?}");
             }

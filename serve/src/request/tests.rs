@@ -10,15 +10,15 @@ pub(crate) fn settings() -> Settings {
 }
 
 /// As `--strict-fields` reads it.
-fn strictly(body: Value) -> Result<Asked, ApiError> {
+fn strictly(body: Value) -> Result<ChatRequest, ApiError> {
     asked_with(body, &Settings { strict_fields: true, ..settings() })
 }
 
-fn asked(body: Value) -> Result<Asked, ApiError> {
+fn asked(body: Value) -> Result<ChatRequest, ApiError> {
     asked_with(body, &settings())
 }
 
-fn asked_with(mut body: Value, settings: &Settings) -> Result<Asked, ApiError> {
+fn asked_with(mut body: Value, settings: &Settings) -> Result<ChatRequest, ApiError> {
     let fields = body.as_object_mut().expect("an object");
     fields.entry("model").or_insert(json!("m"));
     fields.entry("messages").or_insert(json!([{ "role": "user", "content": "hello" }]));
@@ -29,8 +29,8 @@ fn asked_with(mut body: Value, settings: &Settings) -> Result<Asked, ApiError> {
 fn what_is_not_said_is_as_the_release_does_it() {
     let found = asked(json!({})).expect("fine");
     let rule = NoRepeat { size: 20, window: None, exempt: vec![] };
-    assert_eq!((found.making.temperature, found.making.top_p, found.making.top_k), (0.0, 1.0, 0));
-    assert_eq!((found.making.max_tokens, found.making.no_repeat), (100, Some(rule)));
+    assert_eq!((found.options.temperature, found.options.top_p, found.options.top_k), (0.0, 1.0, 0));
+    assert_eq!((found.options.max_tokens, found.options.no_repeat), (100, Some(rule)));
     assert_eq!((found.stream, found.include_usage, found.markdown, found.mode), (false, false, false, Mode::Gundam));
     assert_eq!((found.conversation.prompt.as_str(), found.stops.len()), ("hello", 0));
 }
@@ -43,11 +43,11 @@ fn wishes_are_read() {
         "no_repeat_ngram_window": 90, "no_repeat_ngram_exempt": [7], "user": "u", "tools": [], "presence_penalty": 0.0, "logprobs": null,
     }))
     .expect("fine");
-    assert_eq!(found.making.no_repeat, Some(NoRepeat { size: 3, window: Some(90), exempt: vec![7] }));
-    assert_eq!((found.making.seed, found.making.max_tokens), ((-7_i64).cast_unsigned(), 5));
+    assert_eq!(found.options.no_repeat, Some(NoRepeat { size: 3, window: Some(90), exempt: vec![7] }));
+    assert_eq!((found.options.seed, found.options.max_tokens), ((-7_i64).cast_unsigned(), 5));
     assert!(found.stream && found.include_usage && found.markdown);
     assert_eq!((found.mode, found.stops), (Mode::Tiny, vec!["a".to_owned(), "b".to_owned()]));
-    assert_eq!(asked(json!({ "no_repeat_ngram_size": 0, "stop": "x" })).expect("fine").making.no_repeat, None);
+    assert_eq!(asked(json!({ "no_repeat_ngram_size": 0, "stop": "x" })).expect("fine").options.no_repeat, None);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn the_releases_vllm_fields_are_read() {
     let xargs = json!({ "ngram_size": 30, "window_size": 90, "whitelist_token_ids": "[128821, 128822]" });
     let found = asked(json!({ "vllm_xargs": xargs, "skip_special_tokens": false })).expect("fine");
     let rule = NoRepeat { size: 30, window: Some(90), exempt: vec![128_821, 128_822] };
-    assert_eq!(found.making.no_repeat, Some(rule));
+    assert_eq!(found.options.no_repeat, Some(rule));
     let error = strictly(json!({ "vllm_xargs": { "window": 3 }, "no_repeat_ngram_size": 3 })).expect_err("wrong");
     assert!(error.message.contains("found both") && error.message.contains("vllm_xargs.window"), "{}", error.message);
 }
@@ -108,7 +108,10 @@ fn what_clients_send_by_the_way_is_ignored_and_named() {
     ignored.sort_unstable();
     names.sort_unstable();
     assert_eq!(ignored, names);
-    assert_eq!((found.making.max_tokens, found.stops, found.conversation.prompt.as_str()), (4, vec!["b".into()], "ab"));
+    assert_eq!(
+        (found.options.max_tokens, found.stops, found.conversation.prompt.as_str()),
+        (4, vec!["b".into()], "ab")
+    );
     // What would be missing in the answer is refused all the same.
     for (name, value) in
         [("n", json!(2)), ("tool_choice", json!("required")), ("response_format", json!({ "type": "json_object" }))]
@@ -121,7 +124,7 @@ fn what_clients_send_by_the_way_is_ignored_and_named() {
 fn more_tokens_than_fit_are_as_many_as_fit() {
     for most in [json!(101), json!(8192), json!(1e9), json!(u64::MAX), json!(-1), json!(null), json!(8192.0)] {
         for name in ["max_tokens", "max_completion_tokens"] {
-            assert_eq!(asked(json!({ name: most })).expect("fine").making.max_tokens, 100, "{name}: {most}");
+            assert_eq!(asked(json!({ name: most })).expect("fine").options.max_tokens, 100, "{name}: {most}");
         }
     }
 }
@@ -192,8 +195,8 @@ proptest! {
         }
         match read(body.to_string().as_bytes(), &settings()) {
             Ok(asked) => {
-                prop_assert!((1..=100).contains(&asked.making.max_tokens) && asked.stops.iter().all(|stop| !stop.is_empty()));
-                prop_assert!((0.0..=2.0).contains(&asked.making.temperature) && (0.0..=1.0).contains(&asked.making.top_p));
+                prop_assert!((1..=100).contains(&asked.options.max_tokens) && asked.stops.iter().all(|stop| !stop.is_empty()));
+                prop_assert!((0.0..=2.0).contains(&asked.options.temperature) && (0.0..=1.0).contains(&asked.options.top_p));
                 prop_assert!(!asked.conversation.prompt.is_empty() && asked.conversation.images.len() <= 1);
             }
             Err(error) => prop_assert!([400, 404].contains(&error.status) && error.message.len() < 20_000, "{}", error.message),

@@ -95,14 +95,14 @@ fn images_and_wishes_reach_the_generator() {
     }
     assert_eq!(served.post(&body).text(), "\n\nread", "two placeholders, a line each");
     let joined = served.seen.joined.lock().expect("whole");
-    let (ids, images, making) = joined.last().expect("joined");
+    let (ids, images, options) = joined.last().expect("joined");
     assert_eq!(*images, 2);
     // In mode tiny a page has 9 × 8 + 1 places.
     assert_eq!(ids.iter().filter(|id| **id == mlxport_ocr::IMAGE_TOKEN_ID).count(), 2 * 73);
-    assert_eq!((making.seed, making.temperature, making.top_k), (9, 0.5, 3));
-    assert_eq!(making.no_repeat, Some(NoRepeat { size: 4, window: None, exempt: vec![] }));
+    assert_eq!((options.seed, options.temperature, options.top_k), (9, 0.5, 3));
+    assert_eq!(options.no_repeat, Some(NoRepeat { size: 4, window: None, exempt: vec![] }));
     // 5000 in all, as the context allows.
-    assert_eq!(making.max_tokens, 4000);
+    assert_eq!(options.max_tokens, 4000);
 }
 
 #[test]

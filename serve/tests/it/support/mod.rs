@@ -13,7 +13,7 @@ use std::{
 };
 
 use mlxport_ocr::{IMAGE_TOKEN_ID, Inputs, Mode, Prompter};
-use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, Making, ServeError, Server, Settings, Stopper};
+use mlxport_serve::{Generator, GeneratorError, Limits, Log, Made, ServeError, Server, Settings, Stopper, TextOptions};
 use serde_json::{Value, json};
 
 /// A prompt of more tokens takes its time.
@@ -37,7 +37,7 @@ pub fn prompter() -> Prompter {
 pub struct Seen {
     /// Prompts that were begun.
     pub begun: AtomicUsize,
-    pub joined: Mutex<Vec<(Vec<i64>, usize, Making)>>,
+    pub joined: Mutex<Vec<(Vec<i64>, usize, TextOptions)>>,
     pub left: AtomicUsize,
     pub resets: AtomicUsize,
     /// The most texts side by side.
@@ -81,15 +81,15 @@ impl Echo {
 }
 
 impl Generator for Echo {
-    fn begin(&mut self, id: usize, inputs: &Inputs, making: &Making) -> Result<(), GeneratorError> {
+    fn begin(&mut self, id: usize, inputs: &Inputs, options: &TextOptions) -> Result<(), GeneratorError> {
         let ids = &inputs.input_ids;
         if ids.starts_with(&self.refuse) {
             return Err(GeneratorError::Refused("not this one".into()));
         }
-        self.seen.joined.lock().expect("whole").push((ids.clone(), inputs.token_counts.len(), making.clone()));
+        self.seen.joined.lock().expect("whole").push((ids.clone(), inputs.token_counts.len(), options.clone()));
         let says = ids[1..].iter().filter(|id| **id != IMAGE_TOKEN_ID).map(|id| i32::try_from(*id).expect("an id"));
         let (is_endless, is_broken) = (ids.starts_with(&self.endless), ids.starts_with(&self.broken));
-        let text = Text { id, says: says.collect(), at: 0, most: making.max_tokens, is_endless, is_broken };
+        let text = Text { id, says: says.collect(), at: 0, most: options.max_tokens, is_endless, is_broken };
         let pieces = if ids.len() > LONG { ids.len() } else { 1 };
         assert!(self.joining.replace((text, pieces)).is_none(), "one prompt at a time");
         self.seen.begun.fetch_add(1, SeqCst);

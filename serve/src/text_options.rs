@@ -2,7 +2,7 @@
 
 /// How a text is made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Making {
+pub struct TextOptions {
     /// The most tokens, at least 1.
     pub max_tokens: usize,
     /// 0: always the likeliest token.
