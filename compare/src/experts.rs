@@ -123,16 +123,16 @@ impl Experts {
         }
         let order = || ours.iter().map(|rank| row_of_rank[*rank] * width);
         Some(match values {
-            Data::F32(values) => Data::F32(gather(values, order(), width)),
-            Data::F64(values) => Data::F64(gather(values, order(), width)),
-            Data::I64(values) => Data::I64(gather(values, order(), width)),
-            Data::Bool(values) => Data::Bool(gather(values, order(), width)),
+            Data::F32(values) => Data::F32(in_order(values, order(), width)),
+            Data::F64(values) => Data::F64(in_order(values, order(), width)),
+            Data::I64(values) => Data::I64(in_order(values, order(), width)),
+            Data::Bool(values) => Data::Bool(in_order(values, order(), width)),
         })
     }
 }
 
 /// The rows that begin at `starts`, one after the other.
-fn gather<T: Copy>(values: &[T], starts: impl Iterator<Item = usize>, width: usize) -> Vec<T> {
+fn in_order<T: Copy>(values: &[T], starts: impl Iterator<Item = usize>, width: usize) -> Vec<T> {
     starts.flat_map(|start| values[start..start + width].iter().copied()).collect()
 }
 

@@ -35,9 +35,9 @@ pub fn run<'j>(
 ) -> Result<Vec<TapRecord>> {
     let prompt = inputs::prompt(model, fixture)?;
     let wanted = fixture.points().iter().enumerate().filter(|(_, p)| selection.holds(&p.point) && mapped(p));
-    let mut ear = Ear::new(wanted, judge);
-    let outcome = driver.forward(model, &prompt, &Pass::heard(&mut ear, steps)).map(drop);
-    let Ear { mut records, points, error, .. } = ear;
+    let mut listener = JudgingListener::new(wanted, judge);
+    let outcome = driver.forward(model, &prompt, &Pass::heard(&mut listener, steps)).map(drop);
+    let JudgingListener { mut records, points, error, .. } = listener;
     if let Some(error) = error {
         return Err(error);
     }
@@ -56,20 +56,20 @@ pub fn run<'j>(
 type Key = (String, u32, PointKind);
 
 /// Hears every tap of one forward pass.
-struct Ear<'a, 'j> {
+struct JudgingListener<'a, 'j> {
     judge: &'a mut Judge<'j>,
-    /// Points not heard yet, with their place in the fixture's order.
+    /// Points that have not come yet, with their place in the fixture's order.
     points: HashMap<Key, (usize, &'j Point)>,
     /// Modules that the fixture records, with which of their tensors; others are not asked for.
     recorded: HashMap<String, HashSet<PointKind>>,
-    /// How often each tap was heard.
+    /// How often each tap has come.
     calls: HashMap<(String, Kind), u32>,
     routers: Routers,
     records: Vec<(usize, TapRecord)>,
     error: Option<Error>,
 }
 
-impl<'a, 'j> Ear<'a, 'j> {
+impl<'a, 'j> JudgingListener<'a, 'j> {
     fn new(wanted: impl Iterator<Item = (usize, &'j Point)>, judge: &'a mut Judge<'j>) -> Self {
         let points: HashMap<Key, _> =
             wanted.map(|(order, p)| ((p.point.clone(), p.call, p.kind), (order, p))).collect();
@@ -81,8 +81,8 @@ impl<'a, 'j> Ear<'a, 'j> {
         Self { judge, points, recorded, calls, routers, records: Vec::new(), error: None }
     }
 
-    fn hear(&mut self, path: &str, kind: Kind, value: &Array) -> Result<()> {
-        self.routers.hear(path, kind, value);
+    fn judge_tap(&mut self, path: &str, kind: Kind, value: &Array) -> Result<()> {
+        self.routers.observe(path, kind, value);
         let place = match kind {
             Kind::Input(index) => PointKind::In(index),
             Kind::Output => PointKind::Out,
@@ -109,9 +109,9 @@ impl<'a, 'j> Ear<'a, 'j> {
     }
 }
 
-impl Listener for Ear<'_, '_> {
+impl Listener for JudgingListener<'_, '_> {
     fn tap(&mut self, path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
-        self.hear(path, kind, &value).map_err(|error| {
+        self.judge_tap(path, kind, &value).map_err(|error| {
             let message = error.to_string();
             // A model error inside a tap is the model's; a fixture that cannot be read ends the run.
             if !matches!(error, Error::Model(_) | Error::Mlx(_) | Error::Slice(_)) {

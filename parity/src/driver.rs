@@ -6,7 +6,7 @@ use mlxport_model::{
     contract::{chunks, merge},
 };
 
-use crate::gather::{Gather, axis_of_images, axis_of_tokens};
+use crate::joined_taps::{JoinedTaps, axis_of_images, axis_of_tokens};
 
 /// Who calls the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,7 +41,7 @@ impl Driver {
         let mut cache = model.new_cache();
         let parts = chunks(embeddings.dim(1), chunk).map(|(start, end)| embeddings.try_index((.., start..end)));
         let parts = parts.collect::<std::result::Result<Vec<_>, _>>()?.into_iter();
-        Gather::new(pass).run(parts, (1, axis_of_tokens), |part, pass| {
+        JoinedTaps::new(pass).run(parts, (1, axis_of_tokens), |part, pass| {
             model.head(&model.hidden(part, Some(&mut cache), pass)?, pass)
         })
     }
@@ -58,7 +58,7 @@ fn tiles_one_by_one(model: &dyn Model, prompt: &Prompt, pass: &Pass) -> Result<A
     let tiles = match &image.tiles {
         Some(tiles) => {
             let each = ops::split_equal(tiles, tiles.dim(0), 0)?.into_iter();
-            Some(Gather::new(pass).run(each, (0, axis_of_images), features)?)
+            Some(JoinedTaps::new(pass).run(each, (0, axis_of_images), features)?)
         }
         None => None,
     };

@@ -98,9 +98,10 @@ fn module_record(
     judge: &mut Judge,
 ) -> Result<TapRecord> {
     let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
-    let mut ear = Ear { path: &point.point, routers: Routers::new(Mode::Isolated, judge.routing()), judge };
-    let outcome = module.call(&given, &Pass::heard(&mut ear, &Edited::new(how.0, how.1)));
-    let routers = ear.routers;
+    let mut listener =
+        JudgingListener { path: &point.point, routers: Routers::new(Mode::Isolated, judge.routing()), judge };
+    let outcome = module.call(&given, &Pass::heard(&mut listener, &Edited::new(how.0, how.1)));
+    let routers = listener.routers;
     match outcome {
         Ok(output) => {
             let mut record = judge.judge(point, Mode::Isolated, &output, routers.scores(&point.point))?;
@@ -114,15 +115,15 @@ fn module_record(
 }
 
 /// Hears the routers in one module, which take the recorded choices where they are to take those.
-struct Ear<'a, 'j> {
+struct JudgingListener<'a, 'j> {
     path: &'a str,
     routers: Routers,
     judge: &'a mut Judge<'j>,
 }
 
-impl Listener for Ear<'_, '_> {
+impl Listener for JudgingListener<'_, '_> {
     fn tap(&mut self, path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
-        self.routers.hear(path, kind, &value);
+        self.routers.observe(path, kind, &value);
         Ok(())
     }
 

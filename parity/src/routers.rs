@@ -17,13 +17,13 @@ pub struct Routers {
 }
 
 impl Routers {
-    /// No router heard; `routing` has handed out nothing yet.
+    /// No router observed; `routing` has handed out nothing yet.
     pub fn new(mode: Mode, routing: Routing) -> Self {
         Self { mode, scores: HashMap::new(), routing }
     }
 
     /// Keeps what a router shows of its scores; other taps are nothing to it.
-    pub fn hear(&mut self, path: &str, kind: Kind, value: &Array) {
+    pub fn observe(&mut self, path: &str, kind: Kind, value: &Array) {
         match kind {
             Kind::Scores => {
                 self.scores.insert(path.to_owned(), Scores { experts: value.clone(), groups: None });

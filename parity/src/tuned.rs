@@ -66,8 +66,8 @@ fn points<'a>(model: &dyn Model, fixture: &'a Fixture) -> [Option<&'a Point>; 2]
 
 /// The decoder's input \[1, T, hidden\] and the logits \[1, T, vocab\] of a prompt, read into a cache as the engine reads it.
 fn left(model: &dyn Model, prompt: &Prompt, judge: &mut Judge, steps: &dyn Steps) -> mlxport_model::Result<[Array; 2]> {
-    let mut ear = Ear { routers: Routers::new(Mode::Tuned, judge.routing()), judge };
-    let pass = Pass::heard(&mut ear, steps);
+    let mut listener = JudgingListener { routers: Routers::new(Mode::Tuned, judge.routing()), judge };
+    let pass = Pass::heard(&mut listener, steps);
     let embeddings = model.inputs_embeds(prompt, &[], &pass)?;
     let hidden = model.hidden(&embeddings, Some(&mut model.new_cache()), &pass)?;
     let logits = model.head(&hidden, &pass)?;
@@ -102,14 +102,14 @@ fn decoded(
 }
 
 /// Hears the routers, which take the recorded choices where they are to take those.
-struct Ear<'a, 'j> {
+struct JudgingListener<'a, 'j> {
     routers: Routers,
     judge: &'a mut Judge<'j>,
 }
 
-impl Listener for Ear<'_, '_> {
+impl Listener for JudgingListener<'_, '_> {
     fn tap(&mut self, path: &str, kind: Kind, value: Array) -> mlxport_model::Result<()> {
-        self.routers.hear(path, kind, &value);
+        self.routers.observe(path, kind, &value);
         Ok(())
     }
 

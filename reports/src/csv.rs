@@ -5,7 +5,7 @@ use std::io;
 use mlxport_verdict::{Run, Status, TapRecord};
 
 use crate::system::System;
-use crate::words::clean;
+use crate::text_format::clean;
 
 /// The columns, in order. `error` and `tolerance` are relative RMS, `ratio` is error ÷ tolerance.
 const COLUMNS: [&str; 12] =

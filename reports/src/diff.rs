@@ -2,9 +2,9 @@
 
 use mlxport_verdict::diff::{Change, Diff, TapDiff, TapState};
 
-use crate::facts::verdict_word;
+use crate::content::verdict_word;
 use crate::terminal::{Paint, Style};
-use crate::words::{clean, clip_end, clip_start, ratio, scientific, short_hash};
+use crate::text_format::{clean, clip_end, clip_start, ratio, scientific, short_hash};
 
 /// Taps listed under each heading of the text.
 const LISTED: usize = 12;

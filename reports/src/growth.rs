@@ -3,7 +3,7 @@
 use mlxport_verdict::{Growth, Mode, Run, TapRecord, Verdict};
 
 use crate::system::System;
-use crate::words::{clean, ratio, scientific};
+use crate::text_format::{clean, ratio, scientific};
 
 /// An error that is less than this many times what reached it has not grown worth a word.
 const WORTH_TELLING: f64 = 2.0;

@@ -8,13 +8,13 @@ mod tree;
 use maud::{Markup, PreEscaped, html};
 use mlxport_verdict::{Mode, Run, TapRecord, TapRef, Verdict};
 
-use crate::facts::{
+use crate::content::{
     last_logits, near_ties, next_steps, only_in_candidate, origin, reasons, system_rows, tap, tolerance_rule,
     verdict_sentence, verdict_word,
 };
 use crate::page::page;
 use crate::system::{ALL, System};
-use crate::words::{clean, clip_end, environment, numbers, ratio, scientific, subject, tap_name};
+use crate::text_format::{clean, clip_end, environment, numbers, ratio, scientific, subject, tap_name};
 
 const SCRIPT: &str = include_str!("html/page.js");
 /// How a line about a cause begins.

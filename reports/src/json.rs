@@ -27,12 +27,12 @@ pub fn from_json(text: &str) -> Result<Run> {
     }
     let version: Version = serde_json::from_str(text).map_err(parse_error)?;
     if version.schema.as_u64() != Some(u64::from(SCHEMA)) {
-        let found = crate::words::clip_end(&crate::words::clean(&version.schema.to_string()), 40);
+        let found = crate::text_format::clip_end(&crate::text_format::clean(&version.schema.to_string()), 40);
         return Err(ReportError::Schema { found, expected: SCHEMA });
     }
     let run: Run = serde_json::from_str(text).map_err(parse_error)?;
     let violations: Vec<String> =
-        run.check().iter().map(|violation| crate::words::clean(&violation.to_string())).collect();
+        run.check().iter().map(|violation| crate::text_format::clean(&violation.to_string())).collect();
     if violations.is_empty() { Ok(run) } else { Err(ReportError::Contradiction { violations }) }
 }
 
@@ -40,7 +40,7 @@ fn parse_error(error: serde_json::Error) -> ReportError {
     let (line, column) = (error.line(), error.column());
     let full = error.to_string();
     let message = full.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&full);
-    ReportError::Parse { line, column, message: crate::words::clean(message) }
+    ReportError::Parse { line, column, message: crate::text_format::clean(message) }
 }
 
 #[cfg(test)]

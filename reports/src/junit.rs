@@ -9,7 +9,7 @@ use quick_xml::{
 };
 
 use crate::system::System;
-use crate::words::clean;
+use crate::text_format::clean;
 
 /// A run as JUnit XML. What was not compared is skipped, with its reason; a run that compared nothing has a case that says so and fails.
 ///

@@ -15,9 +15,9 @@ use mlxport_verdict::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::content::system_rows;
 use crate::error::ReportError;
-use crate::facts::system_rows;
-use crate::words::{clean, clip_end};
+use crate::text_format::{clean, clip_end};
 
 pub use page::ledger_html;
 pub use text::{ledger_object, ledger_text};

@@ -3,11 +3,11 @@
 //! One file per format; a new format is one new file. No metric is computed here: every number shown is in the record, this
 //! crate only counts, picks and words. Names in a record are data, so they are cleaned before they reach a terminal or a page.
 
+mod content;
 mod csv;
 mod diff;
 mod draw;
 mod error;
-mod facts;
 mod growth;
 mod html;
 mod json;
@@ -21,7 +21,7 @@ mod read;
 mod svg;
 mod system;
 mod terminal;
-mod words;
+mod text_format;
 mod write;
 
 pub use csv::taps_csv;

@@ -5,12 +5,12 @@ mod growth;
 use mlxport_verdict::diff::Diff;
 use mlxport_verdict::{Run, TapRecord};
 
-use crate::diff::diff_markdown;
-use crate::facts::{
+use crate::content::{
     near_ties, next_steps, only_in_candidate, origin, reasons, reproduce, system_rows, tap, verdict_sentence,
     verdict_word,
 };
-use crate::words::{clean, clip_end, clip_start, numbers, ratio, scientific, tap_name};
+use crate::diff::diff_markdown;
+use crate::text_format::{clean, clip_end, clip_start, numbers, ratio, scientific, tap_name};
 
 /// Rows of the table of the worst taps.
 const WORST: usize = 10;
@@ -115,7 +115,7 @@ fn environment(page: &mut Page, run: &Run) {
             None => ("layout, recipe", format!("{}, {}", m.layout, m.recipe)),
         },
         ("modes", modes.join(", ")),
-        ("tolerance", crate::facts::tolerance_rule(run)),
+        ("tolerance", crate::content::tolerance_rule(run)),
     ];
     for (what, value) in rows {
         page.row(&[what, &text(&value)]);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mlxport_verdict::{MutantRecord, MutationReport, Outcome, TapRef};
 
-use crate::words::clean;
+use crate::text_format::clean;
 
 /// The report as JSON, indented, a newline at the end.
 #[must_use]

@@ -4,11 +4,11 @@ mod growth;
 
 use mlxport_verdict::{Run, TapRecord, Verdict};
 
-use crate::facts::{
+use crate::content::{
     SystemRow, near_ties, next_steps, only_in_candidate, origin, reasons, system_rows, tap, verdict_sentence,
     verdict_word,
 };
-use crate::words::{clean, clip_end, clip_start, environment, numbers, ratio, subject, tap_name};
+use crate::text_format::{clean, clip_end, clip_start, environment, numbers, ratio, subject, tap_name};
 
 /// Cells of a full bar: one tolerance.
 const BAR_CELLS: usize = 20;
@@ -138,9 +138,9 @@ fn systems(run: &Run, style: &Style) -> Vec<String> {
         lines.push(system_line(&row, &name, style));
     }
     let summary = &run.summary;
-    let legend = format!("worst: error ÷ tolerance; tolerance: {}", crate::facts::tolerance_rule(run));
+    let legend = format!("worst: error ÷ tolerance; tolerance: {}", crate::content::tolerance_rule(run));
     lines.extend(style.wrapped(&legend, 0).iter().map(|line| style.paint(Paint::Dim, line)));
-    if let Some(said) = crate::facts::last_logits(run) {
+    if let Some(said) = crate::content::last_logits(run) {
         lines.extend(style.wrapped(&said, 0));
     }
     if let Some(ties) = near_ties(run) {

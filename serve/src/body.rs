@@ -40,7 +40,7 @@ pub(crate) async fn read<'a>(headers: &HeaderMap, body: &mut Body, state: &'a St
     if body.size_hint().lower() > state.settings.limits.body_byte_len as u64 {
         return Err(too_long(state));
     }
-    gather(body, state).await
+    read_pieces(body, state).await
 }
 
 fn too_long(state: &State) -> ApiError {
@@ -48,7 +48,7 @@ fn too_long(state: &State) -> ApiError {
     ApiError::request(413, Some("request_too_large"), format!("expected a body of at most {most} bytes, found more"))
 }
 
-async fn gather<'a>(body: &mut Body, state: &'a State) -> Result<Whole<'a>, ApiError> {
+async fn read_pieces<'a>(body: &mut Body, state: &'a State) -> Result<Whole<'a>, ApiError> {
     let limits = &state.settings.limits;
     let deadline = Instant::now() + limits.body_time;
     let (mut bytes, mut memory, mut pieces) = (Vec::new(), None::<SemaphorePermit>, 0);

@@ -73,17 +73,17 @@ async fn tell(
     out.send(&shape.first());
     let mut begun = begun.await?;
     shape.prompt_tokens = begun.prompt_tokens;
-    let mut gathered = markdown.then(String::new);
+    let mut whole = markdown.then(String::new);
     while let Some(event) = begun.events.recv().await {
         match event {
             Event::Begun => {}
-            Event::Text(text) => match &mut gathered {
-                Some(gathered) => gathered.push_str(&text),
+            Event::Text(text) => match &mut whole {
+                Some(whole) => whole.push_str(&text),
                 None => out.send(&shape.more(&text)),
             },
             Event::Done(done) => {
-                if let Some(gathered) = gathered {
-                    out.send(&shape.more(&grounding::markdown(&gathered).text));
+                if let Some(whole) = whole {
+                    out.send(&shape.more(&grounding::markdown(&whole).text));
                 }
                 shape.last(done).iter().for_each(|chunk| out.send(chunk));
                 return Ok(());

@@ -1,4 +1,4 @@
-//! One file per command: its flags, and the wiring of the rooms that do the work.
+//! One file per command: its flags, and the wiring of the libraries that do the work.
 
 pub mod audit;
 pub mod check;

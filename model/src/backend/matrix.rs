@@ -135,7 +135,7 @@ impl Matrix {
     }
 
     /// One matrix of all rows; each of `parts` becomes a view of it, so that the weights are held once. None where they are not alike.
-    pub fn fuse(parts: &mut [&mut Self]) -> Result<Option<Self>> {
+    pub fn join_in_place(parts: &mut [&mut Self]) -> Result<Option<Self>> {
         let Some(joined) = Self::joined(&parts.iter().map(|part| &**part).collect::<Vec<_>>())? else {
             return Ok(None);
         };

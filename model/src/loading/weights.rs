@@ -171,15 +171,15 @@ impl Scope {
     }
 
     /// Whether projections of one input are to be joined: where products are many small kernels, and all weights are read.
-    pub fn fuses(&self) -> bool {
+    pub fn joins_matrices(&self) -> bool {
         let LoadOptions { joins, only, .. } = &self.state.options;
         joins.unwrap_or_else(runtime::is_gpu) && only.is_none()
     }
 
-    /// Joins matrices with the same input where [`Self::fuses`] says so and they are alike.
-    pub fn fuse(&self, parts: &mut [&mut Matrix]) -> Option<Matrix> {
-        let fused = if self.fuses() { Matrix::fuse(parts) } else { Ok(None) };
-        fused.unwrap_or_else(|error| {
+    /// Joins matrices with the same input where [`Self::joins_matrices`] says so and they are alike.
+    pub fn join_matrices(&self, parts: &mut [&mut Matrix]) -> Option<Matrix> {
+        let joined = if self.joins_matrices() { Matrix::join_in_place(parts) } else { Ok(None) };
+        joined.unwrap_or_else(|error| {
             self.violation("(joined)", &error.to_string());
             None
         })

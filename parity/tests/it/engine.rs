@@ -1,4 +1,4 @@
-//! Several texts made together are the texts made one by one: whenever each joins, with rules and draws of their own, fused or not.
+//! Several texts made together are the texts made one by one: whenever each joins, with rules and draws of their own, matrices joined or not.
 
 use std::path::Path;
 
@@ -103,8 +103,8 @@ fn texts_made_together_are_the_texts_made_alone() {
     for chunk in [1, 3, 64] {
         assert_eq!(in_pieces(&*plain, &texts, chunk), want, "{chunk} tokens at a time");
     }
-    let fused = model(true, false);
-    assert_eq!((together(&*fused, &texts), one_by_one(&*fused, &texts)), (want.clone(), want.clone()));
+    let joined = model(true, false);
+    assert_eq!((together(&*joined, &texts), one_by_one(&*joined, &texts)), (want.clone(), want.clone()));
     // A stop token ends its text only.
     texts[0].1.stop = vec![want[0][4]];
     let stopped = together(&*plain, &texts);

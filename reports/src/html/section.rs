@@ -4,7 +4,7 @@ use mlxport_verdict::{Detail, Run, Stats, TapRecord};
 use serde_json::{Value, json};
 
 use crate::system::System;
-use crate::words::{clean, numbers, scientific, tap_name};
+use crate::text_format::{clean, numbers, scientific, tap_name};
 
 /// One object per tap, in the record's order. No `<` is left in it, so nothing in it can end the element that holds it.
 pub(super) fn data(run: &Run) -> String {

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use mlxport_verdict::{Run, TapRecord};
 
 use crate::system::{ALL, System};
-use crate::words::{clean, ratio};
+use crate::text_format::{clean, ratio};
 
 /// A module, with what is inside it.
 #[derive(Default)]

@@ -6,11 +6,11 @@ use plotters::prelude::{Circle, Color as _, LineSeries, PathElement};
 
 use super::text::short;
 use super::{Drift, Entry, SystemEntry, by_series, drifts};
+use crate::content::verdict_word;
 use crate::draw::{Drawn, Ink, axes, decades, label_style, log, svg};
-use crate::facts::verdict_word;
 use crate::page::page;
 use crate::system::ALL;
-use crate::words::{clean, ratio, scientific};
+use crate::text_format::{clean, ratio, scientific};
 
 const SIZE: (u32, u32) = (1000, 280);
 /// Commits that are named under a chart.

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{Entry, by_series, drifts};
-use crate::facts::verdict_word;
-use crate::words::{clean, ratio};
+use crate::content::verdict_word;
+use crate::text_format::{clean, ratio};
 
 /// How many runs of a series are listed.
 const LISTED: usize = 10;

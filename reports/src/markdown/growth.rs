@@ -4,7 +4,7 @@ use mlxport_verdict::Run;
 
 use super::{Page, code, text};
 use crate::growth::{courses, factor, in_words, jumps, times};
-use crate::words::{scientific, tap_name};
+use crate::text_format::{scientific, tap_name};
 
 /// Rows of the table of jumps.
 const MAX_JUMPS: usize = 20;

@@ -4,7 +4,7 @@ use mlxport_verdict::Run;
 
 use super::{Paint, Style};
 use crate::growth::{courses, factor, in_words, jumps, times};
-use crate::words::{clip_end, clip_start, scientific, tap_name};
+use crate::text_format::{clip_end, clip_start, scientific, tap_name};
 
 /// How many jumps are listed.
 const MAX_JUMPS: usize = 10;

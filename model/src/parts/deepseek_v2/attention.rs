@@ -35,7 +35,7 @@ impl Attention {
             (project("q_proj", heads), project("k_proj", kv_heads), project("v_proj", kv_heads));
         Self {
             site: scope.site(),
-            qkv: scope.fuse(&mut [q_proj.weight_mut(), k_proj.weight_mut(), v_proj.weight_mut()]),
+            qkv: scope.join_matrices(&mut [q_proj.weight_mut(), k_proj.weight_mut(), v_proj.weight_mut()]),
             q_proj,
             k_proj,
             v_proj,

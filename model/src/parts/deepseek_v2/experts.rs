@@ -52,9 +52,9 @@ impl Experts {
         let count = config.n_routed_experts.unwrap_or(0);
         let stack = |name: &str, output, input| scope.child("switch_mlp").child(name).matrix(&[count, output, input]);
         let (mut gate, mut up) = (stack("gate_proj", inner, hidden), stack("up_proj", inner, hidden));
-        let (fused, down) = (scope.fuse(&mut [&mut gate, &mut up]), stack("down_proj", hidden, inner));
+        let (joined, down) = (scope.join_matrices(&mut [&mut gate, &mut up]), stack("down_proj", hidden, inner));
         let parts = (scope.split(&gate, count), scope.split(&up, count), scope.split(&down, count));
-        let first = fused.map_or((gate, Some(up)), |both| (both, None));
+        let first = joined.map_or((gate, Some(up)), |both| (both, None));
         let expert = |(index, ((gate, up), down)): (usize, ((Matrix, Matrix), Matrix))| {
             let scope = scope.child(format!("experts.{index}"));
             let linear = |name: &str, weight| Linear::new(&scope.child(name), weight);
@@ -67,7 +67,7 @@ impl Experts {
             layer: scope.site(),
             gate: Rc::clone(router),
             each: parts.0.into_iter().zip(parts.1).zip(parts.2).enumerate().map(expert).collect(),
-            stacks: Stacks { first, down_proj: down, always: scope.fuses() },
+            stacks: Stacks { first, down_proj: down, always: scope.joins_matrices() },
             act_fn: (scope.class() == Class::Transformers).then(act_fn),
         }
     }

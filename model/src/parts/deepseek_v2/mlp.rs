@@ -26,7 +26,7 @@ impl Mlp {
     pub fn load(scope: &Scope, hidden: i32, inner: i32) -> Self {
         let linear = |name: &str, input, output| Linear::load(&scope.child(name), input, output, false);
         let (mut gate, mut up) = (linear("gate_proj", hidden, inner), linear("up_proj", hidden, inner));
-        let gate_up = scope.fuse(&mut [gate.weight_mut(), up.weight_mut()]);
+        let gate_up = scope.join_matrices(&mut [gate.weight_mut(), up.weight_mut()]);
         Self { gate_up, ..Self::new(scope, gate, up, linear("down_proj", inner, hidden)) }
     }
 

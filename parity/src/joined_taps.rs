@@ -12,9 +12,9 @@ use mlxport_model::{
 };
 
 /// Keeps the taps of several parts.
-pub struct Gather<'a, 'b> {
+pub struct JoinedTaps<'a, 'b> {
     outer: &'a Pass<'b>,
-    /// In the order in which they were first heard.
+    /// In the order in which they were first seen.
     order: Vec<(String, Kind)>,
     parts: HashMap<(String, Kind), Vec<Array>>,
 }
@@ -22,7 +22,7 @@ pub struct Gather<'a, 'b> {
 /// Along which axis the parts of a tap are joined; none: every part shows the same.
 pub type Axis = fn(path: &str, kind: Kind, part: &Array) -> Option<i32>;
 
-impl<'a, 'b> Gather<'a, 'b> {
+impl<'a, 'b> JoinedTaps<'a, 'b> {
     /// Keeps what `outer` wants.
     pub fn new(outer: &'a Pass<'b>) -> Self {
         Self { outer, order: Vec::new(), parts: HashMap::new() }
@@ -53,7 +53,7 @@ impl<'a, 'b> Gather<'a, 'b> {
     }
 }
 
-impl Listener for Gather<'_, '_> {
+impl Listener for JoinedTaps<'_, '_> {
     fn tap(&mut self, path: &str, kind: Kind, value: Array) -> Result<()> {
         let parts = self.parts.entry((path.to_owned(), kind)).or_default();
         if parts.is_empty() {

@@ -91,7 +91,7 @@ pub(crate) fn tap<'a>(run: &'a Run, named: &TapRef) -> Option<&'a TapRecord> {
 /// How many points only the recording under judgement has, and the first few.
 pub(crate) fn only_in_candidate(run: &Run) -> Option<String> {
     let extra = &run.candidate.as_ref()?.only_there;
-    let first: Vec<String> = extra.iter().take(3).map(|id| crate::words::clean(&id.to_string())).collect();
+    let first: Vec<String> = extra.iter().take(3).map(|id| crate::text_format::clean(&id.to_string())).collect();
     let (count, points) = (extra.len(), if extra.len() == 1 { "point is" } else { "points are" });
     let more = if count > first.len() { ", …" } else { "" };
     (count > 0).then(|| format!("{count} {points} only in the candidate: {}{more}", first.join(", ")))
@@ -146,8 +146,8 @@ pub(crate) fn last_logits(run: &Run) -> Option<String> {
     let logits = whole.filter_map(|tap| tap.logits.as_ref()).next()?;
     Some(format!(
         "logits: KL {} nats (worst {}); the same first token in {} of {} rows, the same five in {}",
-        crate::words::scientific(logits.kl_mean),
-        crate::words::scientific(logits.kl_max),
+        crate::text_format::scientific(logits.kl_mean),
+        crate::text_format::scientific(logits.kl_max),
         logits.top1_rows,
         logits.rows,
         logits.top5_rows
@@ -159,10 +159,10 @@ pub(crate) fn tolerance_rule(run: &Run) -> String {
     let measured = format!("{} × the largest measured floor", run.k);
     match &run.lock {
         None => measured,
-        Some(lock) if lock.stale == 0 => format!("locked ({})", crate::words::short_hash(&lock.sha256)),
+        Some(lock) if lock.stale == 0 => format!("locked ({})", crate::text_format::short_hash(&lock.sha256)),
         Some(lock) => format!(
             "locked ({}); {} locked tolerances are more than {} × what {measured} asks for: stale slack",
-            crate::words::short_hash(&lock.sha256),
+            crate::text_format::short_hash(&lock.sha256),
             lock.stale,
             mlxport_verdict::lock::STALE
         ),
@@ -210,7 +210,7 @@ pub(crate) fn reproduce(run: &Run) -> Vec<String> {
         return vec!["mlxport compare REFERENCE CANDIDATE".to_owned()];
     }
     let e = &run.environment;
-    let layout = crate::words::shell(&run.model.layout);
+    let layout = crate::text_format::shell(&run.model.layout);
     let mode = match run.modes[..] {
         [one] => one.to_string(),
         _ => "both".to_owned(),
@@ -219,9 +219,9 @@ pub(crate) fn reproduce(run: &Run) -> Vec<String> {
     let dtype = e.dtype.split('+').next().unwrap_or_default();
     let mut command = format!(
         "mlxport parity --model MODEL --fixture {} --mode {mode} --device {} --dtype {}",
-        crate::words::shell(&run.fixture.name),
-        crate::words::shell(&e.device),
-        crate::words::shell(dtype)
+        crate::text_format::shell(&run.fixture.name),
+        crate::text_format::shell(&e.device),
+        crate::text_format::shell(dtype)
     );
     let alone = command.clone();
     if let Some(shard) = run.shard {
@@ -239,7 +239,7 @@ pub(crate) fn reproduce(run: &Run) -> Vec<String> {
     let mut commands = vec![format!("mlxport convert RELEASE MODEL --layout {layout}"), command];
     let summary = &run.summary;
     let first = summary.first_isolated_failure.as_ref().or(summary.first_divergence.as_ref());
-    commands.extend(first.map(|tap| format!("{alone} --select {}", crate::words::shell(&tap.point))));
+    commands.extend(first.map(|tap| format!("{alone} --select {}", crate::text_format::shell(&tap.point))));
     commands
 }
 
@@ -248,7 +248,7 @@ pub(crate) fn likely_cause(run: &Run) -> Option<String> {
     let summary = &run.summary;
     let named = [&summary.first_isolated_failure, &summary.first_divergence];
     let tap = named.into_iter().flatten().filter_map(|named| tap(run, named)).find(|tap| !tap.hints.is_empty())?;
-    Some(format!("Likely cause: {}.", crate::words::clean(&tap.hints[0].cause)))
+    Some(format!("Likely cause: {}.", crate::text_format::clean(&tap.hints[0].cause)))
 }
 
 /// What to do next, one line each.
@@ -266,7 +266,7 @@ pub(crate) fn next_steps(run: &Run) -> Vec<String> {
         ],
         Verdict::Nondeterministic => {
             let first = run.repeats.as_ref().and_then(|repeats| repeats.disagreeing.first());
-            let at = first.map(|tap| crate::words::clean(&tap.id.to_string())).unwrap_or_default();
+            let at = first.map(|tap| crate::text_format::clean(&tap.id.to_string())).unwrap_or_default();
             vec![
                 format!("Find what changes from run to run: {at} is the first tap that does."),
                 "Until then no verdict holds: a failure that another run does not show is a failure.".to_owned(),
@@ -282,7 +282,13 @@ fn incomplete_steps(run: &Run) -> Vec<String> {
     let missing = coverage.into_iter().flat_map(|coverage| &coverage.missing).filter(|one| one.allowed.is_none());
     let mut steps: Vec<String> = missing
         .take(5)
-        .map(|one| format!("Not compared: {}: {}.", crate::words::clean(&one.point), crate::words::clean(&one.reason)))
+        .map(|one| {
+            format!(
+                "Not compared: {}: {}.",
+                crate::text_format::clean(&one.point),
+                crate::text_format::clean(&one.reason)
+            )
+        })
         .collect();
     if coverage.is_some_and(|coverage| !coverage.logits) {
         steps.push("Not compared: the logits.".to_owned());
@@ -300,22 +306,22 @@ fn failing_steps(run: &Run) -> Vec<String> {
     match (&summary.first_isolated_failure, &summary.first_divergence) {
         (Some(tap), _) => steps.push(format!(
             "Look at {} first: given PyTorch's own input it is off by itself.",
-            crate::words::clean(&tap.point)
+            crate::text_format::clean(&tap.point)
         )),
         (None, Some(tap)) if run.candidate.is_some() => steps.push(format!(
             "Look at {} first: everything before it is within its tolerance.",
-            crate::words::clean(&tap.point)
+            crate::text_format::clean(&tap.point)
         )),
         (None, Some(tap)) if summary.isolated.taps == 0 => steps.push(format!(
             "Run again with --mode both: it tells whether {} adds the error or inherits it.",
-            crate::words::clean(&tap.point)
+            crate::text_format::clean(&tap.point)
         )),
         (None, Some(tap)) => steps.push(format!(
             "Look at what feeds {}: every module passes alone, so suspect wiring, order or assembly before it.",
-            crate::words::clean(&tap.point)
+            crate::text_format::clean(&tap.point)
         )),
         (None, None) => steps.extend(summary.first_tuned_failure.as_ref().map(|tap| {
-            let point = crate::words::clean(&tap.point);
+            let point = crate::text_format::clean(&tap.point);
             format!("Look at what is done together or fused before {point}: the same steps one after another pass.")
         })),
     }
