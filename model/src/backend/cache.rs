@@ -1,10 +1,10 @@
 //! Keys and values of the tokens seen so far, one pair per decoder layer, for one sequence or several side by side.
 //!
 //! Each layer's arrays have room to spare and new tokens are written in their place: a step costs what its own tokens cost. Sequences of
-//! different lengths end at the same place and begin at different ones (`pads`), so that one write serves all of them.
+//! different lengths end at the same slot and begin at different ones (`pads`), so that one write serves all of them.
 //!
 //! With a window (Unlimited-OCR) a cache keeps the whole prompt and a ring behind it: each step writes its token over the one that is a window
-//! older, for all sequences in the same place, while positions keep counting. Memory then does not grow.
+//! older, for all sequences in the same slot, while positions keep counting. Memory then does not grow.
 
 use mlx_rs::{
     Array, Dtype, ops,
@@ -23,7 +23,7 @@ const ODD_TOKENS: i32 = 64;
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
-    /// For each sequence, the places before its first token.
+    /// For each sequence, the slots before its first token.
     pads: Vec<i32>,
     /// For each sequence, the number of the step that made its first token; counted with a window only.
     born: Vec<i32>,
@@ -76,7 +76,7 @@ impl KvCache {
         self.pads.iter().flat_map(|pad| held - pad..held - pad + tokens).collect()
     }
 
-    /// What one more token of every sequence sees of the places then held: true or false, \[sequences, 1, 1, places\]. None: all.
+    /// What one more token of every sequence sees of the slots then held: true or false, \[sequences, 1, 1, slots\]. None: all.
     pub fn mask(&self) -> Option<Array> {
         if let Some(ring) = self.ring() {
             return self.mask_of(ring);
@@ -84,9 +84,9 @@ impl KvCache {
         if self.pads.iter().all(|&pad| pad == 0) {
             return None;
         }
-        let places = self.tokens() + 1;
-        let seen: Vec<bool> = self.pads.iter().flat_map(|&pad| (0..places).map(move |place| place >= pad)).collect();
-        Some(Array::from_slice(&seen, &[self.pads.len() as i32, 1, 1, places]))
+        let slots = self.tokens() + 1;
+        let seen: Vec<bool> = self.pads.iter().flat_map(|&pad| (0..slots).map(move |slot| slot >= pad)).collect();
+        Some(Array::from_slice(&seen, &[self.pads.len() as i32, 1, 1, slots]))
     }
 
     /// The ring, once the prompt has ended; all layers have the same.
@@ -100,11 +100,11 @@ impl KvCache {
         if self.pads.iter().all(|&pad| pad == 0) && self.born.iter().all(|&born| born <= oldest) {
             return None;
         }
-        // The last step that wrote each place of the ring, the one to come included.
-        let written = |place: i32| steps - (steps - place).rem_euclid(window);
+        // The last step that wrote each slot of the ring, the one to come included.
+        let written = |slot: i32| steps - (steps - slot).rem_euclid(window);
         let sees = |pad: i32, born: i32| {
-            let ring = (0..filled).map(move |place| written(place) >= born);
-            (0..prompt).map(move |place| place >= pad).chain(ring)
+            let ring = (0..filled).map(move |slot| written(slot) >= born);
+            (0..prompt).map(move |slot| slot >= pad).chain(ring)
         };
         let seen: Vec<bool> = self.pads.iter().zip(&self.born).flat_map(|(&pad, &born)| sees(pad, born)).collect();
         Some(Array::from_slice(&seen, &[self.pads.len() as i32, 1, 1, prompt + filled]))
@@ -129,10 +129,10 @@ impl KvCache {
             return layers.try_for_each(|(mine, theirs)| mine.join_rings(theirs, prompt));
         }
         self.born.append(&mut other.born);
-        let places = self.tokens().max(other.tokens());
-        let (own, others) = (places - self.tokens(), places - other.tokens());
+        let slots = self.tokens().max(other.tokens());
+        let (own, others) = (slots - self.tokens(), slots - other.tokens());
         for (mine, theirs) in self.layers.iter_mut().zip(&other.layers) {
-            mine.join(theirs, places)?;
+            mine.join(theirs, slots)?;
         }
         self.pads.iter_mut().for_each(|pad| *pad += own);
         self.pads.extend(other.pads.iter().map(|pad| pad + others));
@@ -162,11 +162,11 @@ pub struct LayerCache {
     tokens: i32,
     /// How many generated tokens are kept; none: all.
     window: Option<i32>,
-    /// With a window, the prompt's places and the steps made since, once it has ended.
+    /// With a window, the prompt's slots and the steps made since, once it has ended.
     after: Option<(i32, i32)>,
 }
 
-/// A ring behind a prompt of `prompt` places, in which `steps` tokens have been written.
+/// A ring behind a prompt of `prompt` slots, in which `steps` tokens have been written.
 #[derive(Debug, Clone, Copy)]
 struct Ring {
     prompt: i32,
@@ -208,13 +208,13 @@ impl LayerCache {
 
     /// What is held, with room for the whole ring and no more.
     fn with_ring(&mut self, Ring { prompt, window, .. }: Ring, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        let places = prompt + window;
+        let slots = prompt + window;
         let room = |held: Option<Array>, new: &Array| -> Result<Array> {
-            let zeros = |places: i32| zeros(&[new.dim(0), new.dim(1), places, new.dim(3)], new.dtype());
+            let zeros = |slots: i32| zeros(&[new.dim(0), new.dim(1), slots, new.dim(3)], new.dtype());
             match held {
-                Some(held) if held.dim(2) == places => Ok(held),
+                Some(held) if held.dim(2) == slots => Ok(held),
                 Some(held) => Ok(ops::concatenate(&[held.try_index((.., .., ..prompt, ..))?, zeros(window)?], 2)?),
-                None => zeros(places),
+                None => zeros(slots),
             }
         };
         let (k, v) = self.held.take().unzip();
@@ -275,7 +275,7 @@ impl LayerCache {
         Ok(all)
     }
 
-    fn join(&mut self, other: &Self, places: i32) -> Result<()> {
+    fn join(&mut self, other: &Self, slots: i32) -> Result<()> {
         let (Some((k, v)), Some((more_k, more_v))) = (&self.held, &other.held) else {
             if self.held.is_none() {
                 *self = other.clone();
@@ -283,10 +283,10 @@ impl LayerCache {
             return Ok(());
         };
         let both = |a: &Array, b: &Array| -> Result<Array> {
-            let (a, b) = (ending_at(a, self.tokens, places)?, ending_at(b, other.tokens, places)?);
+            let (a, b) = (ending_at(a, self.tokens, slots)?, ending_at(b, other.tokens, slots)?);
             Ok(ops::concatenate(&[a, b], 0)?)
         };
-        (self.held, self.tokens) = (Some((both(k, more_k)?, both(v, more_v)?)), places);
+        (self.held, self.tokens) = (Some((both(k, more_k)?, both(v, more_v)?)), slots);
         Ok(())
     }
 
@@ -300,10 +300,10 @@ impl LayerCache {
     }
 }
 
-/// The first `tokens` places of `held` followed by room for `end` and more, of the kind of `new`.
+/// The first `tokens` slots of `held` followed by room for `end` and more, of the kind of `new`.
 fn with_room(held: Option<&Array>, new: &Array, tokens: i32, end: i32) -> Result<Array> {
     let room = (end + ROOM_TOKENS - 1) / ROOM_TOKENS * ROOM_TOKENS + ODD_TOKENS;
-    let zeros = |places: i32| zeros(&[new.dim(0), new.dim(1), places, new.dim(3)], new.dtype());
+    let zeros = |slots: i32| zeros(&[new.dim(0), new.dim(1), slots, new.dim(3)], new.dtype());
     match held {
         Some(held) if tokens > 0 => {
             Ok(ops::concatenate(&[held.try_index((.., .., ..tokens, ..))?, zeros(room - tokens)?], 2)?)
@@ -312,13 +312,13 @@ fn with_room(held: Option<&Array>, new: &Array, tokens: i32, end: i32) -> Result
     }
 }
 
-/// The `tokens` places of `held` behind as many zeros as make it `places`.
-fn ending_at(held: &Array, tokens: i32, places: i32) -> Result<Array> {
+/// The `tokens` slots of `held` behind as many zeros as make it `slots`.
+fn ending_at(held: &Array, tokens: i32, slots: i32) -> Result<Array> {
     let held = held.try_index((.., .., ..tokens, ..))?;
-    if tokens == places {
+    if tokens == slots {
         return Ok(held);
     }
-    let front = zeros(&[held.dim(0), held.dim(1), places - tokens, held.dim(3)], held.dtype())?;
+    let front = zeros(&[held.dim(0), held.dim(1), slots - tokens, held.dim(3)], held.dtype())?;
     Ok(ops::concatenate(&[front, held], 2)?)
 }
 

@@ -20,13 +20,13 @@ pub fn layer_norm(x: &Array, weight: &Array, bias: &Array, eps: f32) -> Result<A
     Ok(fast::layer_norm(x, Some(weight), Some(bias), eps)?)
 }
 
-/// [`layer_norm`] of rows that an unfold of `places` made, some of which may be zeros it was filled up with: MLX's kernel adds a row's equal
-/// squares one by one to a large sum and is off by 1e-5 then. Here they are added in `places` groups.
-pub fn layer_norm_in_groups(x: &Array, weight: &Array, bias: &Array, eps: f32, places: i32) -> Result<Array> {
+/// [`layer_norm`] of rows that an unfold of `kernel_area` elements made, some of which may be zeros it was filled up with: MLX's kernel adds a row's equal
+/// squares one by one to a large sum and is off by 1e-5 then. Here they are added in `kernel_area` groups.
+pub fn layer_norm_in_groups(x: &Array, weight: &Array, bias: &Array, eps: f32, kernel_area: i32) -> Result<Array> {
     let wide = x.as_dtype(Dtype::Float32)?;
     let (mut groups, width) = (wide.shape().to_vec(), wide.dim(-1));
     groups.pop();
-    groups.extend([places, width / places]);
+    groups.extend([kernel_area, width / kernel_area]);
     let mean = |x: &Array| x.reshape(&groups)?.mean_axis(-1, false)?.mean_axis(-1, true);
     let centred = wide.subtract(mean(&wide)?)?;
     let deviation = ops::sqrt(mean(&centred.multiply(&centred)?)?.add(scalar(eps, Dtype::Float32)?)?)?;

@@ -48,16 +48,16 @@ pub struct TileGrid {
     pub down: i32,
 }
 
-/// Puts rows \[n, hidden\] in the places of `mask` in embeddings \[1, T, hidden\] (`masked_scatter_`).
+/// Puts rows \[n, hidden\] in the slots of `mask` in embeddings \[1, T, hidden\] (`masked_scatter_`).
 ///
 /// # Errors
-/// When the mask does not hold as many places as there are rows.
+/// When the mask does not hold as many slots as there are rows.
 pub fn merge(embeddings: &Array, rows: &Array, mask: &[bool]) -> Result<Array> {
     let (tokens, hidden) = (embeddings.dim(1), embeddings.dim(2));
-    let places = mask.iter().filter(|&&m| m).count();
-    if places != rows.dim(0) as usize || mask.len() != tokens as usize {
-        let expected = format!("{} places for image features in {tokens} tokens", rows.dim(0));
-        return Err(Error::input("images_seq_mask", expected, format!("{places} in {}", mask.len())));
+    let slots = mask.iter().filter(|&&m| m).count();
+    if slots != rows.dim(0) as usize || mask.len() != tokens as usize {
+        let expected = format!("{} slots for image features in {tokens} tokens", rows.dim(0));
+        return Err(Error::input("images_seq_mask", expected, format!("{slots} in {}", mask.len())));
     }
     let mut next = tokens - 1;
     let pick = |(token, &is_image): (usize, &bool)| {

@@ -12,7 +12,7 @@ pub enum TorchLayout {
     Same,
     /// Channels first: \[N, C, H, W\] in PyTorch, \[N, H, W, C\] here.
     Nchw,
-    /// Columns of an unfold with that many places: \[…, C·places\] in PyTorch, \[…, places·C\] here.
+    /// Columns of an unfold whose kernel has that area: \[…, C·kernel_area\] in PyTorch, \[…, kernel_area·C\] here.
     Columns(i32),
 }
 
@@ -25,7 +25,7 @@ impl TorchLayout {
         Ok(match self {
             Self::Same => x.clone(),
             Self::Nchw => x.transpose_axes(&[0, 3, 1, 2])?,
-            Self::Columns(places) => columns_turned(x, places, false)?,
+            Self::Columns(kernel_area) => columns_turned(x, kernel_area, false)?,
         })
     }
 
@@ -37,19 +37,19 @@ impl TorchLayout {
         Ok(match self {
             Self::Same => x.clone(),
             Self::Nchw => x.transpose_axes(&[0, 2, 3, 1])?,
-            Self::Columns(places) => columns_turned(x, places, true)?,
+            Self::Columns(kernel_area) => columns_turned(x, kernel_area, true)?,
         })
     }
 }
 
-/// The last axis read as channels and places (`from_torch`) or as places and channels, and written the other way round.
-fn columns_turned(x: &Array, places: i32, from_torch: bool) -> Result<Array> {
+/// The last axis read as channels and kernel elements (`from_torch`) or as kernel elements and channels, and written the other way round.
+fn columns_turned(x: &Array, kernel_area: i32, from_torch: bool) -> Result<Array> {
     let width = x.dim(-1);
-    if places < 1 || width % places != 0 {
-        return Err(Error::input("unfold", format!("a multiple of {places} columns"), format!("{width}")));
+    if kernel_area < 1 || width % kernel_area != 0 {
+        return Err(Error::input("unfold", format!("a multiple of {kernel_area} columns"), format!("{width}")));
     }
-    let (channels, rows) = (width / places, x.size() as i32 / width.max(1));
-    let apart = if from_torch { [rows, channels, places] } else { [rows, places, channels] };
+    let (channels, rows) = (width / kernel_area, x.size() as i32 / width.max(1));
+    let apart = if from_torch { [rows, channels, kernel_area] } else { [rows, kernel_area, channels] };
     Ok(x.reshape(&apart)?.transpose_axes(&[0, 2, 1])?.reshape(x.shape())?)
 }
 

@@ -92,8 +92,8 @@ pub enum Step<'a> {
         bias: &'a Param,
         /// Added to the variance.
         eps: f32,
-        /// Places of the unfold that made the rows, where one did.
-        places: Option<i32>,
+        /// Elements of the kernel of the unfold that made the rows, where one did.
+        kernel_area: Option<i32>,
     },
     /// x / √(mean of squares + eps) · weight over the last axis.
     RmsNorm {

@@ -207,13 +207,13 @@ impl<'a> Engine<'a> {
             let inside = tokens.unwrap_or_default().into_iter().filter(move |token| (0..vocabulary).contains(token));
             inside.map(move |token| row as i32 * vocabulary + token)
         });
-        let places: Vec<i32> = forbidden.collect();
-        if places.is_empty() {
+        let indices: Vec<i32> = forbidden.collect();
+        if indices.is_empty() {
             return Ok(logits.clone());
         }
-        let count = [places.len() as i32];
-        let never = Array::from_slice(&vec![f32::NEG_INFINITY; places.len()], &count);
-        let flat = logits.reshape(&[-1])?.put_along_axis(Array::from_slice(&places, &count), never, 0)?;
+        let count = [indices.len() as i32];
+        let never = Array::from_slice(&vec![f32::NEG_INFINITY; indices.len()], &count);
+        let flat = logits.reshape(&[-1])?.put_along_axis(Array::from_slice(&indices, &count), never, 0)?;
         Ok(flat.reshape(logits.shape())?)
     }
 

@@ -77,8 +77,8 @@ impl Sampler {
     }
 }
 
-fn first_greatest(scores: &[f32], places: &[usize]) -> Option<i32> {
-    let best = places.iter().copied().reduce(|best, at| if scores[at] > scores[best] { at } else { best })?;
+fn first_greatest(scores: &[f32], indices: &[usize]) -> Option<i32> {
+    let best = indices.iter().copied().reduce(|best, at| if scores[at] > scores[best] { at } else { best })?;
     i32::try_from(best).ok()
 }
 

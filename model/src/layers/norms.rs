@@ -16,7 +16,7 @@ pub struct LayerNorm {
     bias: Param,
     eps: f32,
     /// Places of the unfold that it follows, where it does.
-    places: Option<i32>,
+    kernel_area: Option<i32>,
 }
 
 impl LayerNorm {
@@ -27,7 +27,7 @@ impl LayerNorm {
             weight: scope.param("weight", &[width]),
             bias: scope.param("bias", &[width]),
             eps,
-            places: None,
+            kernel_area: None,
         }
     }
 
@@ -38,10 +38,10 @@ impl LayerNorm {
         norm
     }
 
-    /// Says that it follows an unfold of so many places, and how PyTorch lays that out.
+    /// Says that it follows an unfold whose kernel has that area, and how PyTorch lays that out.
     #[must_use]
-    pub(crate) fn behind_unfold(mut self, places: i32, layout: TorchLayout) -> Self {
-        (self.site, self.places) = (self.site.with_layouts(layout, layout), Some(places));
+    pub(crate) fn behind_unfold(mut self, kernel_area: i32, layout: TorchLayout) -> Self {
+        (self.site, self.kernel_area) = (self.site.with_layouts(layout, layout), Some(kernel_area));
         self
     }
 
@@ -54,8 +54,8 @@ impl LayerNorm {
     }
 
     fn apply(&self, x: &Array, pass: &Pass) -> Result<Array> {
-        let Self { weight, bias, eps, places, .. } = self;
-        self.site.step(pass, Step::LayerNorm { x, weight, bias, eps: *eps, places: *places })
+        let Self { weight, bias, eps, kernel_area, .. } = self;
+        self.site.step(pass, Step::LayerNorm { x, weight, bias, eps: *eps, kernel_area: *kernel_area })
     }
 }
 

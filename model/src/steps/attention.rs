@@ -13,8 +13,8 @@ use crate::{
     error::Result,
 };
 
-/// From so many places on, the parts of attention with a bias that is made are single heads; below, whole images.
-const MANY_PLACES: i32 = 1024;
+/// From so many positions on, the parts of attention with a bias that is made are single heads; below, whole images.
+const MANY_POSITIONS: i32 = 1024;
 
 /// q \[B, heads, T, d\], k and v \[B, kv_heads, S, d\] → \[B, heads, T, d\].
 ///
@@ -33,16 +33,16 @@ pub fn attend((q, k, v): (&Array, &Array, &Array), scale: f32, mask: Mask) -> Re
 
 /// How a large bias never stands in memory whole: an image, or a head of an image, at a time on each core.
 fn in_parts((q, k, v): (&Array, &Array, &Array), scale: f32, made: &dyn MadeBias) -> Result<Array> {
-    let (batch, heads, places) = (q.dim(0), q.dim(1), q.dim(2));
+    let (batch, heads, positions) = (q.dim(0), q.dim(1), q.dim(2));
     let part = |images: (i32, i32), heads: (i32, i32)| -> Result<Array> {
         let cut = |x: &Array| x.try_index((images.0..images.1, heads.0..heads.1));
         let bias = made.bias(images, heads)?;
         Ok(fast::scaled_dot_product_attention(cut(q)?, cut(k)?, cut(v)?, scale, &bias, None)?)
     };
-    if !lanes::worthwhile((batch * heads) as usize * (places * places) as usize) {
+    if !lanes::worthwhile((batch * heads) as usize * (positions * positions) as usize) {
         return part((0, batch), (0, heads));
     }
-    if places < MANY_PLACES {
+    if positions < MANY_POSITIONS {
         return Ok(ops::concatenate(&lanes::apart(batch, |at| part((at, at + 1), (0, heads)))?, 0)?);
     }
     // A head of an image has millions of scores: one at a time on each core, none of them kept.

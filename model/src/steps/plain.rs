@@ -24,10 +24,10 @@ impl Steps for Plain {
             Step::Convolve { x, weight, bias, stride, padding } => {
                 added(convolved(x, &weight.to(x.dtype())?, stride, padding)?, bias)
             }
-            Step::LayerNorm { x, weight, bias, eps, places } => {
+            Step::LayerNorm { x, weight, bias, eps, kernel_area } => {
                 let (weight, bias) = (weight.to(x.dtype())?, bias.to(x.dtype())?);
-                match places {
-                    Some(places) => kernels::layer_norm_in_groups(x, &weight, &bias, eps, places),
+                match kernel_area {
+                    Some(kernel_area) => kernels::layer_norm_in_groups(x, &weight, &bias, eps, kernel_area),
                     None => kernels::layer_norm(x, &weight, &bias, eps),
                 }
             }

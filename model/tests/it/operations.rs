@@ -60,8 +60,8 @@ fn relative_positions_are_resized_and_looked_up_as_pytorch_does() {
     for (name, size) in [("127to40", 40), ("15to5", 5), ("27to14", 14)] {
         let (rows, want) = (&all[&format!("rel_pos/{name}/in")], &all[&format!("rel_pos/{name}/out")]);
         let rows = linear_rows(rows, 2 * size - 1, LinearMode::HalfPixels, Dtype::Float32).expect("resized");
-        let places: Vec<i32> = (0..size).flat_map(|q| (0..size).map(move |k| q - k + size - 1)).collect();
-        let got = rows.take_axis(Array::from_slice(&places, &[size, size]), 0).expect("looked up");
+        let offsets: Vec<i32> = (0..size).flat_map(|q| (0..size).map(move |k| q - k + size - 1)).collect();
+        let got = rows.take_axis(Array::from_slice(&offsets, &[size, size]), 0).expect("looked up");
         assert!(distance(&got, want) <= TOLERANCE, "{name}: {:e}", distance(&got, want));
     }
 }

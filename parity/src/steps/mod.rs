@@ -172,9 +172,9 @@ impl Edit {
 }
 
 /// Rows of an axis by number.
-pub(crate) fn taken(x: &Array, axis: i32, places: impl Iterator<Item = i32>) -> Result<Array> {
-    let places: Vec<i32> = places.collect();
-    Ok(x.take_axis(Array::from_slice(&places, &[places.len() as i32]), axis)?)
+pub(crate) fn taken(x: &Array, axis: i32, indices: impl Iterator<Item = i32>) -> Result<Array> {
+    let indices: Vec<i32> = indices.collect();
+    Ok(x.take_axis(Array::from_slice(&indices, &[indices.len() as i32]), axis)?)
 }
 
 /// Zeros like `x`, made of it: what depends on it is still there.

@@ -139,8 +139,8 @@ impl Steps for Changed<'_> {
         }
         let (matrix, param);
         let step = match (self.change, step) {
-            (Change::Epsilon(eps), Step::LayerNorm { x, weight, bias, places, .. }) => {
-                Step::LayerNorm { x, weight, bias, eps, places }
+            (Change::Epsilon(eps), Step::LayerNorm { x, weight, bias, kernel_area, .. }) => {
+                Step::LayerNorm { x, weight, bias, eps, kernel_area }
             }
             (Change::Epsilon(eps), Step::RmsNorm { x, weight, .. }) => Step::RmsNorm { x, weight, eps },
             (Change::Function(function), Step::Activate { x, .. }) => Step::Activate { x, function },

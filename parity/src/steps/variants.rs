@@ -69,7 +69,7 @@ fn attention_by_log_sum(inner: &dyn Steps, at: At, step: Step) -> Result<Array> 
 
 fn norms_by_moments(inner: &dyn Steps, at: At, step: Step) -> Result<Array> {
     match step {
-        Step::LayerNorm { x, weight, bias, eps, places: None } => {
+        Step::LayerNorm { x, weight, bias, eps, kernel_area: None } => {
             let wide = x.as_dtype(Dtype::Float32)?;
             let centred = wide.subtract(wide.mean_axis(-1, true)?)?;
             let scaled = by_moments(&centred, &weight.to(x.dtype())?, eps)?;

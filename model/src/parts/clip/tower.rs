@@ -54,9 +54,9 @@ impl ClipTower {
 /// # Errors
 /// When they are not of one size.
 pub fn both(sam: &Array, clip: &Array, pass: &Pass) -> Result<Array> {
-    let places = sam.dim(1) * sam.dim(2);
-    if clip.dim(1) != places + 1 {
-        return Err(Error::input("model", format!("{places} places and a class row"), clip.dim(1).to_string()));
+    let positions = sam.dim(1) * sam.dim(2);
+    if clip.dim(1) != positions + 1 {
+        return Err(Error::input("model", format!("{positions} positions and a class row"), clip.dim(1).to_string()));
     }
     // A step of the release's model, between its modules.
     let sam = pass.run("model", Step::Flatten { x: sam })?;

@@ -158,7 +158,7 @@ impl Experts {
         let choices = choices.try_as_slice::<i32>()?;
         let mut outputs = Vec::new();
         // Where the result of choice (token, j) ends up among the experts' concatenated outputs.
-        let mut places = vec![0i32; choices.len()];
+        let mut row_of_choice = vec![0i32; choices.len()];
         let mut next = 0;
         // Experts do not know of each other, and most of the work on a CPU is widening their weights.
         let down = &self.stacks.down_proj;
@@ -171,7 +171,7 @@ impl Experts {
             }
             let mine: Vec<i32> = slots.iter().map(|slot| slot / chosen).collect();
             for &slot in &slots {
-                places[slot as usize] = next;
+                row_of_choice[slot as usize] = next;
                 next += 1;
             }
             let input = rows.take_axis(Array::from_slice(&mine, &[mine.len() as i32]), 0)?;
@@ -180,7 +180,7 @@ impl Experts {
             outputs.push(if is_large { lanes::on(index as i32, run) } else { run() }?);
         }
         let outputs = ops::concatenate(&outputs, 0)?;
-        Ok(outputs.take_axis(Array::from_slice(&places, &[tokens, chosen]), 0)?)
+        Ok(outputs.take_axis(Array::from_slice(&row_of_choice, &[tokens, chosen]), 0)?)
     }
 }
 

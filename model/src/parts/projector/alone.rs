@@ -168,8 +168,8 @@ impl Projector {
         let fits = weight.shape() == [x.dim(-1)] && bias.shape() == [x.dim(-1)];
         self.expect(fits, &format!("{name}: as many weights as features"), x)?;
         self.note(name, Operation::LayerNorm { width: x.dim(-1) });
-        let places = self.config.downsample_ratio.map_or(1, |ratio| ratio * ratio);
-        kernels::layer_norm_in_groups(x, weight, bias, LAYER_NORM_EPS, places)
+        let kernel_area = self.config.downsample_ratio.map_or(1, |ratio| ratio * ratio);
+        kernels::layer_norm_in_groups(x, weight, bias, LAYER_NORM_EPS, kernel_area)
     }
 
     fn gelu(&self, x: &Array) -> Result<Array> {

@@ -40,7 +40,7 @@ impl Unfold {
     pub fn patches(self, x: &Array, columns: Columns) -> Result<Array> {
         let (batch, channels) = (x.dim(0), x.dim(3));
         let Self { kernel, padding, .. } = self;
-        let (across, down) = (self.places(x.dim(2))?, self.places(x.dim(1))?);
+        let (across, down) = (self.padded_indices(x.dim(2))?, self.padded_indices(x.dim(1))?);
         let side = (padding, padding);
         let x = ops::pad(x, &[(0, 0), side, side, (0, 0)][..], None, None)?;
         let (rows, cols) = (across_indices(&down), across_indices(&across));
@@ -54,8 +54,8 @@ impl Unfold {
         Ok(x.reshape(&[batch, down * across, channels * kernel * kernel])?)
     }
 
-    /// For each patch along an axis of `len`, the padded places of its elements.
-    fn places(self, len: i32) -> Result<Vec<i32>> {
+    /// For each patch along an axis of `len`, the padded indices of its elements.
+    fn padded_indices(self, len: i32) -> Result<Vec<i32>> {
         let Self { kernel, stride, padding, dilation } = self;
         let reach = i64::from(dilation) * (i64::from(kernel) - 1) + 1;
         let padded = i64::from(len) + 2 * i64::from(padding);
@@ -68,8 +68,8 @@ impl Unfold {
     }
 }
 
-fn across_indices(places: &[i32]) -> Array {
-    Array::from_slice(places, &[places.len() as i32])
+fn across_indices(indices: &[i32]) -> Array {
+    Array::from_slice(indices, &[indices.len() as i32])
 }
 
 #[cfg(test)]

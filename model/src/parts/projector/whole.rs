@@ -96,7 +96,7 @@ impl MlpProjector {
     }
 }
 
-/// How PyTorch has what an unfold of `edge` × `edge` places made here.
+/// How PyTorch has what an unfold of `edge` × `edge` elements made here.
 fn in_torch(columns: Columns, edge: i32) -> TorchLayout {
     match columns {
         Columns::ChannelsLast if edge > 1 => TorchLayout::Columns(edge * edge),
