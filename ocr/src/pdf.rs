@@ -1,7 +1,7 @@
 //! PDF documents: pages drawn as `run_dpsk_ocr_pdf.py` has them drawn (144 dots an inch, on white, no alpha), within limits on
 //! bytes, pages and pixels.
 //!
-//! The drawing is hayro's, in Rust throughout. A panic in it is caught and told; a page that takes it long or much memory is the
+//! The drawing is hayro's, in Rust throughout. A panic in it is caught and reported; a page that takes it long or much memory is the
 //! caller's to stop: `mlxport ocr` draws in a process of its own.
 
 mod annotations;
@@ -195,7 +195,7 @@ impl<'a> Drawer<'a> {
         };
         let mut notes: Vec<String> = document.cut_off().into_iter().collect();
         let page = document.pdf.pages().get(index).ok_or_else(|| wrong("there is no such page"))?;
-        // What breaks the look at them breaks the drawing, too, and is told there.
+        // What breaks the look at them breaks the drawing, too, and is reported there.
         let found = catch_unwind(AssertUnwindSafe(|| contents::contents(page))).unwrap_or_default();
         if found.parts > 0 && found.parts == found.unreadable {
             return Err(wrong("its contents cannot be read: they are cut off or broken"));
@@ -205,7 +205,7 @@ impl<'a> Drawer<'a> {
         notes.extend(catch_unwind(AssertUnwindSafe(|| contents::passed_over(page))).unwrap_or_default());
         let undrawn = catch_unwind(AssertUnwindSafe(|| annotations::undrawn(page))).unwrap_or_default();
         notes.extend(undrawn.notes);
-        // What breaks the search breaks the drawing, too, and is told there.
+        // What breaks the search breaks the drawing, too, and is reported there.
         let missing = catch_unwind(AssertUnwindSafe(|| self.find_fonts(page))).unwrap_or_default();
         notes.extend(told_of(&missing));
         let warned = Arc::new(Mutex::new(BTreeSet::new()));
@@ -264,7 +264,7 @@ impl<'a> Drawer<'a> {
         let sink = Arc::clone(warned);
         settings.warning_sink = Arc::new(move |warning| {
             if let Ok(mut warned) = sink.lock() {
-                warned.insert(told(warning));
+                warned.insert(warning_text(warning));
             }
         });
         render_into(page, &self.cache, &settings, &how, &mut context, transform);
@@ -297,7 +297,7 @@ fn told_of(missing: &BTreeSet<char>) -> Option<String> {
 }
 
 /// What a warning of the renderer's means to a reader.
-fn told(warning: InterpreterWarning) -> &'static str {
+fn warning_text(warning: InterpreterWarning) -> &'static str {
     match warning {
         InterpreterWarning::UnsupportedFont => "a font cannot be used: its text is missing",
         InterpreterWarning::ImageDecodeFailure => "an image cannot be decoded: it is missing",

@@ -37,7 +37,7 @@ pub fn mutation_text(report: &MutationReport) -> String {
             let _ = writeln!(out, "\n{title}");
         }
         for mutant in listed {
-            let _ = writeln!(out, "  {}: {}", clean(&mutant.name), clean(&told(mutant)));
+            let _ = writeln!(out, "  {}: {}", clean(&mutant.name), clean(&outcome_text(mutant)));
         }
     }
     for variant in report.variants.iter().filter(|v| !v.passed || v.not_run.is_some() || !v.changed) {
@@ -66,7 +66,7 @@ pub fn mutation_markdown(report: &MutationReport) -> String {
             cell(&mutant.name),
             mutant.kind,
             cell(&mutant.planted_in),
-            cell(&told(mutant)),
+            cell(&outcome_text(mutant)),
             at(&mutant.first_divergence),
             at(&mutant.first_isolated_failure),
             mutant.failed,
@@ -111,7 +111,7 @@ fn counts(outcome: &Outcome) -> bool {
 }
 
 /// The outcome in words.
-fn told(mutant: &MutantRecord) -> String {
+fn outcome_text(mutant: &MutantRecord) -> String {
     match &mutant.outcome {
         Outcome::Caught => "caught".to_owned(),
         Outcome::Survived => "survived".to_owned(),

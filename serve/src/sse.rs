@@ -35,7 +35,7 @@ pub(crate) fn response(
         tokio::select! {
             // The client went away: with `begun`, its text's events are dropped, and the worker ends it.
             () = messages.closed() => {}
-            told = tell(&out, shape, begun, markdown) => match told {
+            outcome = send_events(&out, shape, begun, markdown) => match outcome {
                 Ok(()) => out.text("[DONE]"),
                 Err(error) => out.send(&error.object()),
             },
@@ -50,7 +50,7 @@ pub(crate) fn response(
     response
 }
 
-/// Where messages go; a client that went away does not hear them.
+/// Where messages go; a client that went away does not get them.
 struct Out(UnboundedSender<Message>);
 
 impl Out {
@@ -63,8 +63,8 @@ impl Out {
     }
 }
 
-/// Tells a text, all but the last message.
-async fn tell(
+/// Sends a text, all but the last message.
+async fn send_events(
     out: &Out,
     mut shape: Shape,
     begun: impl Future<Output = Result<Begun, ApiError>>,

@@ -161,21 +161,26 @@ mod tests {
 
     fn grown(mut taps: Vec<TapRecord>) -> Vec<Option<(String, f64)>> {
         fill_growth(&mut taps);
-        let told = |growth: &Growth| {
+        let grown_of = |growth: &Growth| {
             let from = growth.from.as_ref().map_or_else(String::new, ToString::to_string);
             (from, (growth.factor * 100.0).round() / 100.0)
         };
-        taps.iter().map(|tap| tap.growth.as_ref().map(told)).collect()
+        taps.iter().map(|tap| tap.growth.as_ref().map(grown_of)).collect()
     }
 
-    fn told(from: &str, factor: f64) -> Option<(String, f64)> {
+    fn expected_growth(from: &str, factor: f64) -> Option<(String, f64)> {
         Some((from.to_owned(), factor))
     }
 
     #[test]
     fn an_error_is_measured_against_what_reached_it_and_never_below_the_floor() {
         let taps = vec![tap("a", "out", 1e-9), tap("b", "out", 5e-6), tap("c", "out", 5e-3), tap("d", "out", 5e-3)];
-        let expected = [told("", 0.0), told("a#0.out", 5.0), told("b#0.out", 1000.0), told("c#0.out", 1.0)];
+        let expected = [
+            expected_growth("", 0.0),
+            expected_growth("a#0.out", 5.0),
+            expected_growth("b#0.out", 1000.0),
+            expected_growth("c#0.out", 1.0),
+        ];
         assert_eq!(grown(taps), expected);
     }
 
@@ -189,9 +194,13 @@ mod tests {
             tap("layers.2", "out", 4e-2),
         ];
         let grown = grown(taps);
-        assert_eq!(grown[2], told("layers.0#0.out", 2.0), "a branch is given the whole stream");
-        assert_eq!(grown[3], told("layers.1.mlp#0.out", 0.5), "a jump within is named there, not again by the whole");
-        assert_eq!(grown[4], told("layers.1#0.out", 1.0));
+        assert_eq!(grown[2], expected_growth("layers.0#0.out", 2.0), "a branch is given the whole stream");
+        assert_eq!(
+            grown[3],
+            expected_growth("layers.1.mlp#0.out", 0.5),
+            "a jump within is named there, not again by the whole"
+        );
+        assert_eq!(grown[4], expected_growth("layers.1#0.out", 1.0));
     }
 
     #[test]
@@ -207,8 +216,8 @@ mod tests {
             tap.call = 1;
         }
         let grown = grown(taps);
-        assert_eq!(grown[2], told("", 2.0));
-        assert_eq!(grown[4], told("vision#0.out", 1.0));
+        assert_eq!(grown[2], expected_growth("", 2.0));
+        assert_eq!(grown[4], expected_growth("vision#0.out", 1.0));
     }
 
     #[test]
@@ -223,8 +232,8 @@ mod tests {
         ];
         let grown = grown(taps);
         assert_eq!(grown[1], None);
-        assert_eq!(grown[2], told("a#0.out", 500.0), "an input is given by what came before");
-        assert_eq!(grown[4], told("b#0.in1", 2.0), "the worst input counts");
+        assert_eq!(grown[2], expected_growth("a#0.out", 500.0), "an input is given by what came before");
+        assert_eq!(grown[4], expected_growth("b#0.in1", 2.0), "the worst input counts");
         assert_eq!(grown[5].as_ref().map(|(_, factor)| *factor), Some(0.0), "an exact match has not grown");
     }
 }

@@ -1,5 +1,5 @@
 //! What lies on a page and has no appearance of its own: form values and annotations. They are drawn over the page by
-//! [`overlay`](super::overlay), as PyMuPDF draws them; what cannot be drawn is told.
+//! [`overlay`](super::overlay), as PyMuPDF draws them; what cannot be drawn is noted.
 
 use hayro::hayro_syntax::{
     object::{Array, Dict, Name, Object, Rect, Stream, String as Bytes},
@@ -55,11 +55,14 @@ pub fn undrawn(page: &Page<'_>) -> Undrawn {
             lost_marks.push(kind.as_str().to_owned());
         }
     }
-    let notes = told("form values", lost_values).into_iter().chain(told("annotations", lost_marks)).collect();
+    let notes = note_of_losses("form values", lost_values)
+        .into_iter()
+        .chain(note_of_losses("annotations", lost_marks))
+        .collect();
     Undrawn { overlay: overlay.document(), notes }
 }
 
-fn told(what: &str, all: Vec<String>) -> Option<String> {
+fn note_of_losses(what: &str, all: Vec<String>) -> Option<String> {
     let more = if all.len() > SHOWN { ", …" } else { "" };
     let shown = all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     (!all.is_empty()).then(|| format!("{} {what} without an appearance cannot be drawn: {shown}{more}", all.len()))

@@ -54,12 +54,12 @@ impl Contents {
     /// What is to be said of them, if they are not all unreadable.
     pub fn notes(&self) -> Vec<String> {
         let parts = self.parts;
-        let told = |count: usize, what: &str| {
+        let note = |count: usize, what: &str| {
             (count > 0).then(|| format!("{count} of the {parts} parts of its contents {what}"))
         };
         let notes = [
-            told(self.unreadable, "cannot be read and are missing"),
-            told(self.cut, "are cut off or broken: what comes before that place is drawn, the rest is lost"),
+            note(self.unreadable, "cannot be read and are missing"),
+            note(self.cut, "are cut off or broken: what comes before that place is drawn, the rest is lost"),
         ];
         notes.into_iter().flatten().collect()
     }
@@ -76,11 +76,11 @@ pub fn lost_objects(page: &Page<'_>) -> Vec<String> {
             Some(stream) => is_cut(&stream) && cut.insert(object.0.as_str().to_owned()),
         };
     }
-    let told = |names: BTreeSet<String>, what: &str| {
+    let note = |names: BTreeSet<String>, what: &str| {
         let shown = names.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
         (!names.is_empty()).then(|| format!("{} images or forms {what}: {shown}", names.len()))
     };
-    let notes = [told(missing, "that its contents name are not in the document"), told(cut, "are cut off or broken")];
+    let notes = [note(missing, "that its contents name are not in the document"), note(cut, "are cut off or broken")];
     notes.into_iter().flatten().collect()
 }
 

@@ -1,4 +1,4 @@
-//! Documents drawn: sides, limits, what is told of what cannot be used.
+//! Documents drawn: sides, limits, what is said of what cannot be used.
 
 use super::*;
 
@@ -90,9 +90,9 @@ fn a_user_unit_counts_and_a_cut_file_is_told() {
 #[test]
 fn a_protected_document_asks_for_its_password() {
     let bytes = || PROTECTED.to_vec();
-    let told = |password: &str| Document::read("p.pdf", bytes(), password).expect_err("closed").to_string();
-    assert_eq!(told(""), "p.pdf: expected the document's password, found none");
-    assert_eq!(told("wrong"), "p.pdf: expected the document's password, found another one");
+    let refusal = |password: &str| Document::read("p.pdf", bytes(), password).expect_err("closed").to_string();
+    assert_eq!(refusal(""), "p.pdf: expected the document's password, found none");
+    assert_eq!(refusal("wrong"), "p.pdf: expected the document's password, found another one");
     let document = Document::read("p.pdf", bytes(), "open sesame").expect("a document");
     let page = document.drawer().draw(0, 72).expect("drawn").page;
     assert_eq!(pixel(&page, 10, 10), [0, 0, 255]);
