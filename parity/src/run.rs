@@ -59,6 +59,25 @@ pub struct Request {
     pub driver: Driver,
 }
 
+impl Request {
+    /// The whole model as it is, on a CPU in float32, in all modes.
+    #[must_use]
+    pub fn new(model: PathBuf, fixture: PathBuf) -> Self {
+        Self {
+            model,
+            fixture,
+            modes: vec![Mode::Cumulative, Mode::Tuned, Mode::Isolated],
+            selection: Selection::default(),
+            place: Place::Cpu,
+            precision: Precision::F32,
+            shard: None,
+            planted: None,
+            planted_in_tuned: Vec::new(),
+            driver: Driver::Whole,
+        }
+    }
+}
+
 /// Runs and judges.
 ///
 /// # Errors

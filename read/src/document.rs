@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::BufWriter,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
@@ -90,11 +90,7 @@ fn all_of(
     pages: &BTreeMap<usize, Option<String>>,
     skip_unfinished: bool,
 ) -> anyhow::Result<()> {
-    let images = folder.join(IMAGES);
-    if images.exists() {
-        fs::remove_dir_all(&images)?;
-    }
-    fs::create_dir(&images)?;
+    let images = emptied(folder.join(IMAGES))?;
     let (mut text, mut written) = (String::new(), String::new());
     let stage = tempfile::Builder::new().prefix(".mlxport-").tempfile_in(folder)?;
     let mut layouts = Layouts::new(BufWriter::new(stage))?;
@@ -123,6 +119,15 @@ fn all_of(
     stage.persist(folder.join(format!("{stem}_layouts.pdf")))?;
     file(&folder.join(format!("{stem}_det.mmd")), &written)?;
     file(&folder.join(format!("{stem}.mmd")), &text)
+}
+
+/// A new folder; an older one goes.
+fn emptied(folder: PathBuf) -> anyhow::Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir(&folder)?;
+    Ok(folder)
 }
 
 /// Whether the document's Markdown is there.

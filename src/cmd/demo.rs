@@ -1,25 +1,10 @@
 //! `mlxport demo`: the main job on data that the binary carries. It converts a small checkpoint, checks every layer, writes the report.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
-
-/// The recording `fixtures/data/tiny-small`, file by file, with its checkpoint: a random DeepSeek-OCR of 0.6 MB and what PyTorch computed with it.
-const RECORDING: [(&str, &[u8]); 5] = [
-    ("checkpoint/config.json", include_bytes!("../../fixtures/data/tiny-small/checkpoint/config.json")),
-    ("checkpoint/model.safetensors", include_bytes!("../../fixtures/data/tiny-small/checkpoint/model.safetensors")),
-    ("activations.safetensors", include_bytes!("../../fixtures/data/tiny-small/activations.safetensors")),
-    ("inputs.safetensors", include_bytes!("../../fixtures/data/tiny-small/inputs.safetensors")),
-    ("manifest.json", include_bytes!("../../fixtures/data/tiny-small/manifest.json")),
-];
-
-/// This file in a directory says that a demo made it, so the next demo may use it again.
-const MARKER: &str = ".mlxport-demo";
+use mlxport_fixtures::write_demo;
 
 /// Flags of `mlxport demo`.
 #[derive(Debug, clap::Args)]
@@ -34,11 +19,7 @@ pub struct Args {
 /// # Errors
 /// When the directory belongs to someone else or cannot be written, and whatever `convert` and `parity` report.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let recording = args.out.join("tiny-small");
-    claim(&args.out)?;
-    for (name, bytes) in RECORDING {
-        write(&recording.join(name), bytes)?;
-    }
+    let recording = write_demo(&args.out)?;
     let path = |parts: &[&str]| parts.iter().fold(args.out.clone(), |dir, part| dir.join(part)).display().to_string();
     let (checkpoint, model, report) = (path(&["tiny-small", "checkpoint"]), path(&["model"]), path(&["report"]));
     let steps = [
@@ -66,22 +47,4 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         eprintln!("\nOpen {} in a browser to see every tensor.", page.display());
     }
     Ok(verdict)
-}
-
-/// Makes the directory, or takes it again when a demo made it.
-fn claim(out: &Path) -> anyhow::Result<()> {
-    let is_taken = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
-    anyhow::ensure!(
-        !is_taken || out.join(MARKER).is_file(),
-        "{}: this directory holds files that no demo made; name another one with --out",
-        out.display()
-    );
-    write(&out.join(MARKER), b"Made by `mlxport demo`, which may replace what lies here.\n")
-}
-
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    }
-    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }

@@ -14,7 +14,6 @@ pub mod lock;
 pub mod mutate;
 pub mod ocr;
 pub mod parity;
-mod parts;
 pub mod preprocess;
 mod prompt_args;
 pub mod report;

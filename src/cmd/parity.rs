@@ -4,12 +4,12 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use mlxport_parity::{Request, Selection};
+use mlxport_parity::{Request, Selection, parts::parts};
 use mlxport_reports::{json, terminal, write_report};
 use mlxport_verdict::{Mode, Precision, Run, Shard, Verdict};
 
 use crate::{
-    cmd::{device::Device, lock::LockArgs, mutate, parts},
+    cmd::{device::Device, lock::LockArgs, mutate},
     exit,
     output::{style, to_stdout, with_error_object},
 };
@@ -116,14 +116,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     let place = args.device.place();
     if let Some(dir) = &args.parts {
-        return parts::run(dir, place, args.json);
+        let report = parts(dir, place)?;
+        to_stdout(&if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.text() })?;
+        return Ok(ExitCode::from(if report.passes() { exit::PASS } else { exit::DIVERGENCE }));
     }
     if args.tf32 {
         eprintln!("warning: TF32 is on: a GPU rounds float32 products to 10 bits, so this is no verdict on float32");
     }
+    let (model, fixture) = (args.model.clone().unwrap_or_default(), args.fixture.clone().unwrap_or_default());
     let request = Request {
-        model: args.model.clone().unwrap_or_default(),
-        fixture: args.fixture.clone().unwrap_or_default(),
         modes: args.modes(),
         selection: Selection::parse(args.select.as_deref())?,
         place,
@@ -132,9 +133,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
             Dtype::Bf16 => Precision::Bf16,
         },
         shard: args.shard,
-        planted: None,
-        planted_in_tuned: Vec::new(),
-        driver: mlxport_parity::driver::Driver::Whole,
+        ..Request::new(model, fixture)
     };
     if let Some(warning) = mlxport_parity::other_origin(&request.model, &request.fixture) {
         eprintln!("warning: {warning}");
