@@ -10,7 +10,7 @@ use mlx_rs::{Array, Dtype, memory, transforms::eval};
 use mlxport_model::{
     Image, LoadOptions, Model, Pass, Prompt, TileGrid, Tuned,
     decoding::{Engine, Options},
-    runtime::{self, Place},
+    runtime::{self, DeviceKind},
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
         return Err("expected MODEL_DIR and cpu or gpu".into());
     };
     let steps: usize = args.get(3).map_or(Ok(128), |text| text.parse())?;
-    let device = if place == "gpu" { Place::Gpu } else { Place::Cpu };
+    let device = if place == "gpu" { DeviceKind::Gpu } else { DeviceKind::Cpu };
     runtime::use_device(device)?;
     let repeats = if place == "gpu" { 7 } else { 3 };
     let begun = Instant::now();

@@ -2,14 +2,14 @@
 
 use std::io::Write;
 
-use mlxport_model::runtime::Place;
+use mlxport_model::runtime::DeviceKind;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [reference, candidate, fixture, device] = &arguments[..] else {
         return Err("expected REFERENCE CANDIDATE FIXTURE cpu|gpu".into());
     };
-    let place = if device == "gpu" { Place::Gpu } else { Place::Cpu };
+    let place = if device == "gpu" { DeviceKind::Gpu } else { DeviceKind::Cpu };
     let found = mlxport_parity::distance(reference.as_ref(), candidate.as_ref(), fixture.as_ref(), place)?;
     writeln!(
         std::io::stdout(),

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use mlxport_model::runtime::Place;
+use mlxport_model::runtime::DeviceKind;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, fixture, device] = &arguments[..] else { return Err("expected MODEL FIXTURE cpu|gpu".into()) };
-    let place = if device == "gpu" { Place::Gpu } else { Place::Cpu };
+    let place = if device == "gpu" { DeviceKind::Gpu } else { DeviceKind::Cpu };
     let found = mlxport_parity::timing(model.as_ref(), fixture.as_ref(), place)?;
     let [open, forward, compared, calibration] =
         [found.open, found.forward, found.compared, found.calibration].map(|took| took.as_secs_f64());

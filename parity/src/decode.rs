@@ -11,7 +11,7 @@ use mlxport_model::{
     LoadOptions, Model, Tuned,
     contract::Operation,
     decoding::{NoRepeatNgram, Options, generate},
-    runtime::Place,
+    runtime::DeviceKind,
 };
 use mlxport_verdict::{K, Precision, Reference, compare};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub struct DecodeRequest {
     /// How many tokens.
     pub steps: Option<usize>,
     /// Where to run.
-    pub place: Place,
+    pub device: DeviceKind,
     /// What to compute in.
     pub precision: Precision,
 }
@@ -122,7 +122,7 @@ impl Recorded {
 pub fn decode(request: &DecodeRequest) -> Result<Decoded> {
     let fixture = Fixture::open(&request.fixture)?;
     let recorded = recorded(fixture.dir(), &request.options)?;
-    use_device(request.place)?;
+    use_device(request.device)?;
     let model = mlxport_model::load(
         &request.model,
         LoadOptions { dtype: dtype_of(request.precision), ..LoadOptions::default() },

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{LoadOptions, Pass, Tuned, runtime::Place};
+use mlxport_model::{LoadOptions, Pass, Tuned, runtime::DeviceKind};
 use mlxport_verdict::{LogitMetrics, Reference, compare_logits};
 
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 ///
 /// # Errors
 /// When a model, the recording or the device cannot be used, or logits are not finite.
-pub fn distance(reference: &Path, candidate: &Path, fixture: &Path, place: Place) -> Result<LogitMetrics> {
-    use_device(place)?;
+pub fn distance(reference: &Path, candidate: &Path, fixture: &Path, device: DeviceKind) -> Result<LogitMetrics> {
+    use_device(device)?;
     let fixture = Fixture::open(fixture)?;
     let mut vocabulary = 0;
     let mut logits = |dir: &Path| -> Result<Vec<f32>> {

@@ -13,7 +13,7 @@ use mlxport_model::{
     contract::Steps,
     loading::Files,
     registry,
-    runtime::{self, Place},
+    runtime::{self, DeviceKind},
 };
 use mlxport_verdict::{
     Environment, FixtureId, K, Mode, ModelId, NotCompared, Points, Precision, Run, SCHEMA, Shard, Summary, TapRecord,
@@ -46,7 +46,7 @@ pub struct Request {
     /// Which taps.
     pub selection: Selection,
     /// Where to run.
-    pub place: Place,
+    pub device: DeviceKind,
     /// What to compute in.
     pub precision: Precision,
     /// Which share of the isolated modules; all, where there is none.
@@ -68,7 +68,7 @@ impl Request {
             fixture,
             modes: vec![Mode::Cumulative, Mode::Tuned, Mode::Isolated],
             selection: Selection::default(),
-            place: Place::Cpu,
+            device: DeviceKind::Cpu,
             precision: Precision::F32,
             shard: None,
             planted: None,
@@ -103,10 +103,10 @@ impl Session {
     pub fn open(request: &Request) -> Result<Self> {
         let fixture = Fixture::open(&request.fixture)?;
         fixture.require_floors()?;
-        use_device(request.place)?;
+        use_device(request.device)?;
         let tokens = fixture.input("input_ids")?.shape.last().copied().unwrap_or(0);
         // A CPU has no TF32.
-        let tf32 = request.place == Place::Gpu && tf32().as_deref() != Some("0");
+        let tf32 = request.device == DeviceKind::Gpu && tf32().as_deref() != Some("0");
         let calibration = Calibration::new(dtype_of(request.precision), tokens).with_tf32(tf32);
         // What config.json says comes before what the files hold.
         registry::facts(&request.model)?;
@@ -269,7 +269,7 @@ fn record(
     let run = Run {
         schema: SCHEMA,
         tool: Tool { name: "mlxport".into(), version: env!("CARGO_PKG_VERSION").into() },
-        environment: environment(request.place, basis),
+        environment: environment(request.device, basis),
         fixture: FixtureId {
             name: fixture.name().to_owned(),
             manifest_sha256: fixture.manifest_sha256().to_owned(),
@@ -290,27 +290,27 @@ fn record(
     Ok(run.concluded(points))
 }
 
-/// Runs everything from now on at `place`.
+/// Runs everything from now on on `device`.
 ///
 /// # Errors
 /// When this MLX cannot.
-pub(crate) fn use_device(place: Place) -> Result<()> {
-    let cannot = |error| Error::Environment(format!("this MLX cannot run on {}: {error}", place_name(place)));
-    runtime::use_device(place).map_err(cannot)
+pub(crate) fn use_device(device: DeviceKind) -> Result<()> {
+    let cannot = |error| Error::Environment(format!("this MLX cannot run on {}: {error}", device_name(device)));
+    runtime::use_device(device).map_err(cannot)
 }
 
-fn place_name(place: Place) -> &'static str {
-    match place {
-        Place::Cpu => "cpu",
-        Place::Gpu => "gpu",
+fn device_name(device: DeviceKind) -> &'static str {
+    match device {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu => "gpu",
     }
 }
 
-fn environment(place: Place, basis: Basis) -> Environment {
+fn environment(device: DeviceKind, basis: Basis) -> Environment {
     Environment {
         mlx_version: runtime::mlx_version(),
         mlx_rs_version: MLX_RS_VERSION.into(),
-        device: place_name(place).into(),
+        device: device_name(device).into(),
         dtype: basis.name(),
         tf32: tf32().unwrap_or_else(|| "unset".into()),
         threads: std::thread::available_parallelism().map_or(1, usize::from),

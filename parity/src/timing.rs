@@ -6,7 +6,7 @@ use std::{
 };
 
 use mlxport_fixtures::Fixture;
-use mlxport_model::{LoadOptions, Pass, Plain, runtime::Place};
+use mlxport_model::{LoadOptions, Pass, Plain, runtime::DeviceKind};
 use mlxport_verdict::{K, Mode, Precision};
 
 use crate::{
@@ -31,8 +31,8 @@ pub struct Timing {
 ///
 /// # Errors
 /// When model, fixture or device cannot be used.
-pub fn timing(model: &Path, fixture: &Path, place: Place) -> Result<Timing> {
-    use_device(place)?;
+pub fn timing(model: &Path, fixture: &Path, device: DeviceKind) -> Result<Timing> {
+    use_device(device)?;
     let begun = Instant::now();
     let fixture = Fixture::open(fixture)?;
     let model = mlxport_model::load(model, LoadOptions::default())?;

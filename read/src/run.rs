@@ -40,7 +40,7 @@ pub fn read_pages(settings: &Settings, stop: &AtomicBool, watcher: &mut dyn Watc
     let reading = registry::facts(&settings.model)?.reading;
     let settings = Arc::new(Settings { reading: Some(reading), ..settings.clone() });
     let prompter = Arc::new(tokenizer(&settings.model, settings.tokenizer.as_ref())?);
-    runtime::use_device(settings.place).context("this MLX cannot run there")?;
+    runtime::use_device(settings.device).context("this MLX cannot run there")?;
     let model = mlxport_model::load(&settings.model, settings.load_options())?;
     if let Some(out) = &settings.out {
         std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;

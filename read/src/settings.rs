@@ -6,7 +6,7 @@ use mlxport_model::{
     LoadOptions,
     contract::Reading,
     decoding::{NoRepeatNgram, Options},
-    runtime::Place,
+    runtime::DeviceKind,
 };
 use mlxport_ocr::{Decoding, Mode, OcrError, pdf};
 
@@ -59,7 +59,7 @@ pub struct Settings {
     /// What the model computes in; none: bf16 on a GPU, f32 on a CPU.
     pub dtype: Option<Dtype>,
     /// Where the model runs.
-    pub place: Place,
+    pub device: DeviceKind,
     /// Keep every page in the outcome, instead of giving its text to the watcher.
     pub collect_pages: bool,
     /// How the model's release reads pages; [`crate::read_pages`] fills it in.
@@ -148,7 +148,7 @@ impl Settings {
             rules: TextRules::default(),
             batch: None,
             dtype: None,
-            place: Place::Cpu,
+            device: DeviceKind::Cpu,
             collect_pages: false,
             reading: None,
         }
@@ -187,11 +187,11 @@ impl Settings {
 
     /// What the model computes in, by name.
     pub(crate) fn dtype_name(&self) -> &'static str {
-        match (self.dtype, self.place) {
+        match (self.dtype, self.device) {
             (Some(Dtype::Bf16), _) => "bf16",
             (Some(Dtype::F32), _) => "f32",
-            (None, Place::Gpu) => "usual on a GPU",
-            (None, Place::Cpu) => "usual on a CPU",
+            (None, DeviceKind::Gpu) => "usual on a GPU",
+            (None, DeviceKind::Cpu) => "usual on a CPU",
         }
     }
 
@@ -206,7 +206,7 @@ impl Settings {
     /// Pages decoded together.
     #[must_use]
     pub fn batch(&self) -> usize {
-        self.batch.unwrap_or(if self.place == Place::Gpu { GPU_BATCH } else { 1 })
+        self.batch.unwrap_or(if self.device == DeviceKind::Gpu { GPU_BATCH } else { 1 })
     }
 
     /// How to load the model.
@@ -214,7 +214,7 @@ impl Settings {
         match self.dtype {
             Some(Dtype::Bf16) => LoadOptions::bfloat16(),
             Some(Dtype::F32) => LoadOptions::float32(),
-            None => LoadOptions::usual(self.place),
+            None => LoadOptions::usual(self.device),
         }
     }
 }
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_cpu_takes_one_page_at_a_time_and_a_gpu_several() {
-        let gpu = Settings { place: Place::Gpu, ..settings() };
+        let gpu = Settings { device: DeviceKind::Gpu, ..settings() };
         assert_eq!((settings().batch(), gpu.batch()), (1, GPU_BATCH));
         assert_eq!(Settings { batch: Some(3), ..settings() }.batch(), 3);
     }

@@ -126,7 +126,7 @@ fn decoded(args: &Args) -> anyhow::Result<Decoded> {
         fixture: args.fixture.clone(),
         options,
         steps: args.steps,
-        place: args.device.place(),
+        device: args.device.kind(),
         precision: Precision::F32,
     };
     Ok(decode(&request)?)

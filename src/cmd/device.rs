@@ -1,6 +1,6 @@
 //! `--device`: where a model runs.
 
-use mlxport_model::runtime::Place;
+use mlxport_model::runtime::DeviceKind;
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -13,10 +13,10 @@ pub enum Device {
 
 impl Device {
     /// As the model takes it.
-    pub fn place(self) -> Place {
+    pub fn kind(self) -> DeviceKind {
         match self {
-            Self::Cpu => Place::Cpu,
-            Self::Gpu => Place::Gpu,
+            Self::Cpu => DeviceKind::Cpu,
+            Self::Gpu => DeviceKind::Gpu,
         }
     }
 }

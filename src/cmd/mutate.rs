@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use mlxport_model::runtime::Place;
+use mlxport_model::runtime::DeviceKind;
 use mlxport_parity::{Request, mutate::variants_in_processes};
 use mlxport_reports::{from_json, mutation_json, mutation_text, write_mutation_report};
 use mlxport_verdict::{MutationSummary, Run};
@@ -45,9 +45,9 @@ pub fn run(request: &Request, report_dir: Option<&Path>, json: bool) -> anyhow::
 /// This program with `environment`, on the same model and recording; the record it prints.
 fn run_in_process(request: &Request, environment: &[(&str, &str)]) -> Result<Run, String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    let device = match request.place {
-        Place::Cpu => "cpu",
-        Place::Gpu => "gpu",
+    let device = match request.device {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu => "gpu",
     };
     let output = Command::new(program)
         .args(["parity", "--json", "--steps", "plain", "--device", device, "--dtype", request.precision.name()])

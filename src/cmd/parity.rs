@@ -114,9 +114,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
-    let place = args.device.place();
+    let device = args.device.kind();
     if let Some(dir) = &args.parts {
-        let report = parts(dir, place)?;
+        let report = parts(dir, device)?;
         to_stdout(&if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.text() })?;
         return Ok(ExitCode::from(if report.passes() { exit::PASS } else { exit::DIVERGENCE }));
     }
@@ -127,7 +127,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     let request = Request {
         modes: args.modes(),
         selection: Selection::parse(args.select.as_deref())?,
-        place,
+        device,
         precision: match args.dtype {
             Dtype::F32 => Precision::F32,
             Dtype::Bf16 => Precision::Bf16,

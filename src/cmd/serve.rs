@@ -141,8 +141,8 @@ struct Ready {
 fn ready(args: &Args) -> anyhow::Result<Ready> {
     refuse_other_token_counts(&args.model)?;
     let prompter = tokenizer(&args.model, args.tokenizer.as_ref())?;
-    use_device(args.device.place()).context("this MLX cannot run there")?;
-    let model = mlxport_model::load(&args.model, LoadOptions::usual(args.device.place()))?;
+    use_device(args.device.kind()).context("this MLX cannot run there")?;
+    let model = mlxport_model::load(&args.model, LoadOptions::usual(args.device.kind()))?;
     let settings = settings(args, model.facts())?;
     let name = settings.model.clone();
     let server = Server::bind(settings, prompter)?;

@@ -107,7 +107,7 @@ mod tests {
     /// Compiled and step by step, in both dtypes; a compiler may fuse a product with a sum and round once less.
     #[test]
     fn compiled_steps_compute_what_the_steps_compute() {
-        crate::runtime::use_device(crate::runtime::Place::Cpu).expect("a CPU");
+        crate::runtime::use_device(crate::runtime::DeviceKind::Cpu).expect("a CPU");
         let key = random::key(3).expect("a key");
         for dtype in [Dtype::Float32, Dtype::Bfloat16] {
             let noise = |shape: &[i32]| {

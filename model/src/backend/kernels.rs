@@ -65,13 +65,13 @@ mod tests {
     use mlx_rs::ops::indexing::TryIndexOp;
 
     use super::*;
-    use crate::backend::runtime::{self, Place};
+    use crate::backend::runtime::{self, DeviceKind};
 
     /// Whole numbers, whose sums are exact in any order; on Linux products by one row or column take a way of their own
     /// (`xtask/src/setup/linux/native/blas.cpp`).
     #[test]
     fn products_by_vectors_are_products_however_they_lie() -> Result<()> {
-        runtime::use_device(Place::Cpu)?;
+        runtime::use_device(DeviceKind::Cpu)?;
         let whole = |rows: i32, columns: i32, seed: i32| -> Vec<f32> {
             (0..rows * columns).map(|at| ((at * 7919 + seed) % 17 - 8) as f32).collect()
         };

@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_is_the_same_as_what_is_not() -> Result<()> {
-        runtime::use_device(runtime::Place::Cpu)?;
+        runtime::use_device(runtime::DeviceKind::Cpu)?;
         let (rows, width) = (4099, 1024);
         let values: Vec<f32> = (0..rows * width).map(|at| at as f32).collect();
         let x = Array::from_slice(&values, &[1, rows, width]);

@@ -8,32 +8,32 @@ use crate::error::{Error, Result};
 
 /// Where the model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum DeviceKind {
     /// The processor.
     Cpu,
     /// Metal on a Mac, CUDA where setup brought it.
     Gpu,
 }
 
-/// Makes `place` MLX's default device and tries it.
+/// Makes `kind` MLX's default device and tries it.
 ///
 /// # Errors
 /// When this MLX has no such device.
-pub fn use_device(place: Place) -> Result<()> {
-    let device = match place {
-        Place::Cpu => Device::cpu(),
-        Place::Gpu => Device::gpu(),
+pub fn use_device(kind: DeviceKind) -> Result<()> {
+    let device = match kind {
+        DeviceKind::Cpu => Device::cpu(),
+        DeviceKind::Gpu => Device::gpu(),
     };
     let one_and_one = || Array::from_f32(1.0).add(Array::from_f32(1.0));
     // MLX's C interface ends the process on an error until mlx-rs has installed its handler, with the first operation.
     one_and_one()?;
     Device::set_default(&device);
     let found = match Device::try_default()?.get_type()? {
-        DeviceType::Cpu => Place::Cpu,
-        DeviceType::Gpu => Place::Gpu,
+        DeviceType::Cpu => DeviceKind::Cpu,
+        DeviceType::Gpu => DeviceKind::Gpu,
     };
-    if found != place {
-        return Err(Error::input("device", format!("{place:?}"), "this MLX was built without it"));
+    if found != kind {
+        return Err(Error::input("device", format!("{kind:?}"), "this MLX was built without it"));
     }
     one_and_one()?.eval()?;
     Ok(())

@@ -79,7 +79,7 @@ fn cut(x: &Array, counts: impl Iterator<Item = i32>) -> Result<Vec<Array>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::{self, Place};
+    use crate::runtime::{self, DeviceKind};
 
     fn counted(shape: &[i32]) -> Array {
         Array::from_slice(&(0..shape.iter().product()).map(|at| at as f32).collect::<Vec<_>>(), shape)
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_is_put_together_comes_apart_as_it_was() -> Result<()> {
-        runtime::use_device(Place::Cpu)?;
+        runtime::use_device(DeviceKind::Cpu)?;
         let given = [counted(&[1, 3, 3, 2]), counted(&[4, 2, 2, 2])];
         let (views, joined) = Views::join(&given)?;
         assert_eq!(joined.shape(), [25, 2]);
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn side_by_side_is_one_after_the_other() -> Result<()> {
-        runtime::use_device(Place::Cpu)?;
+        runtime::use_device(DeviceKind::Cpu)?;
         let given = [counted(&[2, 3]), counted(&[5, 3])];
         let doubled = side_by_side(&given, |x| Ok(x.add(x)?))?;
         for (got, one) in doubled.iter().zip(&given) {

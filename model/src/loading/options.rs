@@ -3,7 +3,7 @@
 use mlx_rs::Dtype;
 
 use super::edits::Edits;
-use crate::backend::runtime::Place;
+use crate::backend::runtime::DeviceKind;
 
 /// How a model is loaded.
 #[derive(Debug, Clone)]
@@ -30,10 +30,10 @@ impl LoadOptions {
     /// What text is made in, where nothing is said: bfloat16 as released on a GPU, float32 on a CPU, which has a BLAS for that and none for bfloat16
     /// (one prompt's products there: 205 and 6 GFLOP/s).
     #[must_use]
-    pub fn usual(place: Place) -> Self {
-        match place {
-            Place::Cpu => Self::float32(),
-            Place::Gpu => Self::bfloat16(),
+    pub fn usual(device: DeviceKind) -> Self {
+        match device {
+            DeviceKind::Cpu => Self::float32(),
+            DeviceKind::Gpu => Self::bfloat16(),
         }
     }
 

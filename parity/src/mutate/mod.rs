@@ -209,7 +209,7 @@ mod tests {
     use std::path::Path;
 
     use mlxport_convert::{WriteOptions, prepare};
-    use mlxport_model::runtime::Place;
+    use mlxport_model::runtime::DeviceKind;
 
     use mlxport_verdict::Precision;
 
@@ -236,7 +236,7 @@ mod tests {
             fixture: source,
             modes: MODES.to_vec(),
             selection: Selection::default(),
-            place: Place::Cpu,
+            device: DeviceKind::Cpu,
             precision: Precision::F32,
             shard: None,
             planted: None,

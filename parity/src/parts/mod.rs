@@ -11,7 +11,7 @@ use mlx_rs::{Array, Dtype};
 use mlxport_fixtures::{Data, Tensor, TensorFile};
 use mlxport_model::{
     contract::Operation,
-    runtime::{self, Place},
+    runtime::{self, DeviceKind},
 };
 use mlxport_verdict::{
     Failure, Floors, Header, K, Mode, Precision, Reference, ReferenceKind, TapId, TapRecord, compare, ulp_floor,
@@ -56,8 +56,8 @@ impl PartsReport {
 ///
 /// # Errors
 /// When neither kind is there, a file breaks the format, or a case is not known; all violations are listed.
-pub fn parts(dir: &Path, place: Place) -> Result<PartsReport> {
-    use_device(place)?;
+pub fn parts(dir: &Path, device: DeviceKind) -> Result<PartsReport> {
+    use_device(device)?;
     let mut bench = Bench { calibration: Calibration::new(Dtype::Float32, 1) };
     let mut taps = Vec::new();
     let there = |name: &str| dir.join(name).exists();

@@ -8,7 +8,7 @@ use mlxport_model::{
     Image, LoadOptions, Model, Pass, Prompt, TileGrid, Tuned,
     contract::{Kind, Listener},
     decoding::{Engine, Options},
-    runtime::{self, Place},
+    runtime::{self, DeviceKind},
 };
 use mlxport_verdict::{Reference, compare};
 
@@ -19,7 +19,7 @@ fn model(name: &str, layout: &str) -> Box<dyn Model> {
 
 /// The same, its weights in another dtype, loaded as `options` say.
 fn loaded((name, layout): (&str, &str), dtype: DtypeChoice, options: LoadOptions) -> Box<dyn Model> {
-    runtime::use_device(Place::Cpu).expect("a CPU");
+    runtime::use_device(DeviceKind::Cpu).expect("a CPU");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/data").join(name).join("checkpoint");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let target = dir.path().join("model");

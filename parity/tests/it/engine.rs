@@ -6,11 +6,11 @@ use mlxport_convert::{Request, WriteOptions, prepare, recipe::packing::Wish};
 use mlxport_model::{
     LoadOptions, Model, Prompt, Tuned,
     decoding::{Engine, NoRepeatNgram, Options, Sampling, generate},
-    runtime::{self, Place},
+    runtime::{self, DeviceKind},
 };
 
 fn model(joins: bool, quantize: bool) -> Box<dyn Model> {
-    runtime::use_device(Place::Cpu).expect("a CPU");
+    runtime::use_device(DeviceKind::Cpu).expect("a CPU");
     // Rows of tiny-grid are shorter than any group; of tiny-base some are long enough, so floats and codes stand side by side.
     let name = if quantize { "tiny-base" } else { "tiny-grid" };
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/data").join(name).join("checkpoint");

@@ -8,7 +8,7 @@ use mlxport_model::{
     LoadOptions, Model, Pass, Prompt, Tuned,
     decoding::{Engine, Options, generate},
     loading::ConfigEdit,
-    runtime::{self, Place},
+    runtime::{self, DeviceKind},
 };
 use mlxport_parity::{Request, Selection, driver::Driver, fault::Fault, run};
 use mlxport_verdict::{Mode, Precision, Run, Verdict};
@@ -29,7 +29,7 @@ fn converted() -> tempfile::TempDir {
 }
 
 fn model() -> Box<dyn Model> {
-    runtime::use_device(Place::Cpu).expect("a CPU");
+    runtime::use_device(DeviceKind::Cpu).expect("a CPU");
     mlxport_model::load(&converted().path().join("model"), LoadOptions::default()).expect("loads")
 }
 
@@ -45,7 +45,7 @@ fn verdict(planted: Option<Fault>) -> Run {
         fixture: fixture(),
         modes: vec![Mode::Tuned],
         selection: Selection::default(),
-        place: Place::Cpu,
+        device: DeviceKind::Cpu,
         precision: Precision::F32,
         shard: None,
         planted,

@@ -163,7 +163,7 @@ impl Args {
                 DtypeName::Bf16 => Dtype::Bf16,
                 DtypeName::F32 => Dtype::F32,
             }),
-            place: self.device.place(),
+            device: self.device.kind(),
             collect_pages: self.json,
             reading: None,
         })

@@ -120,7 +120,7 @@ impl Module for Attention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::runtime::{self, Place};
+    use crate::backend::runtime::{self, DeviceKind};
 
     #[test]
     fn the_number_of_tokens_tells_the_bank() -> Result<()> {
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn image_tokens_see_no_query_and_queries_none_after_them() -> Result<()> {
-        runtime::use_device(Place::Cpu)?;
+        runtime::use_device(DeviceKind::Cpu)?;
         let seen = seen(4, 2)?;
         let rows: Vec<&[bool]> = seen.try_as_slice::<bool>()?.chunks(4).collect();
         assert_eq!(rows[0], [true, true, false, false]);

@@ -132,12 +132,12 @@ fn spread(h: i32, w: i32, dtype: Dtype) -> Result<Array> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{backend::runtime::Place, steps::Plain};
+    use crate::{backend::runtime::DeviceKind, steps::Plain};
 
     /// Against the definition: PyTorch's sum over d of q · table[q − k + size − 1], for rows and columns.
     #[test]
     fn positions_are_those_of_the_definition() -> Result<()> {
-        runtime::use_device(Place::Cpu)?;
+        runtime::use_device(DeviceKind::Cpu)?;
         let (batch, heads, h, w, d) = (2, 3, 3, 4, 2);
         let whole =
             |count: i32, seed: i32| -> Vec<f32> { (0..count).map(|at| ((at * 7919 + seed) % 13 - 6) as f32).collect() };
