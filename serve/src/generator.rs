@@ -52,7 +52,7 @@ pub enum GeneratorError {
     /// This prompt cannot be used.
     #[error("{0}")]
     Refused(String),
-    /// The generator broke.
+    /// The generator failed, and with it all texts.
     #[error("{0}")]
     Failed(String),
 }

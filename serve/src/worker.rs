@@ -128,7 +128,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A prompt that cannot be used; or it broke the generator, and then all texts.
+    /// A prompt that cannot be used; where it made the generator fail, all texts fail with it.
     fn unusable(&mut self, running: &Running, error: GeneratorError) {
         match error {
             GeneratorError::Refused(reason) => {

@@ -1,7 +1,7 @@
-//! Work that the device has been given and nobody has waited for yet.
+//! Asynchronous evaluations that nobody has awaited yet.
 //!
-//! A process that ends while MLX's thread computes takes the thread's libraries away under it: OpenBLAS frees its buffers and ends its threads
-//! on the way out, and the product that runs crashes, or waits for them forever. So what is begun is waited for, at the latest when it is let go.
+//! The process must not end while MLX's thread computes. On the way out OpenBLAS frees its buffers and ends its threads; a product that still
+//! runs then crashes, or waits forever. So every asynchronous evaluation is awaited, at the latest when its result is dropped.
 
 use mlx_rs::{
     Array,

@@ -37,7 +37,7 @@ impl LoadOptions {
         }
     }
 
-    /// Text in float32. What is widened for each token is waited for at each token.
+    /// Text in float32. Weights that every token uses are widened once: otherwise each token would wait for that.
     #[must_use]
     pub fn float32() -> Self {
         Self { keeps_widened: true, ..Self::default() }

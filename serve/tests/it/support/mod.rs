@@ -117,7 +117,7 @@ impl Generator for Echo {
 
     fn step(&mut self) -> Result<Vec<Made>, GeneratorError> {
         if self.texts.iter().any(|text| text.is_broken) {
-            return Err(GeneratorError::Failed("it broke".into()));
+            return Err(GeneratorError::Failed("the generator failed".into()));
         }
         if self.texts.iter().any(|text| text.is_endless) {
             std::thread::sleep(Duration::from_millis(2));
