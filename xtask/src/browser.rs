@@ -55,7 +55,9 @@ pub fn look() -> Result<()> {
         let (folder, copy) = (folder.as_path(), copy.as_path());
         let found = std::thread::scope(|scope| {
             let threads = LOOKS.map(|look| scope.spawn(move || looked_at(folder, name, copy, look)));
-            threads.map(|thread| thread.join().unwrap_or_else(|_| bail!("{name}: the thread that drives the browser panicked")))
+            threads.map(|thread| {
+                thread.join().unwrap_or_else(|_| bail!("{name}: the thread that drives the browser panicked"))
+            })
         });
         for (look, found) in LOOKS.into_iter().zip(found) {
             let found = found?;
