@@ -105,7 +105,7 @@ impl Reading<'_> {
             match &found {
                 Some((first, seen)) if !same(seen, &value) => {
                     let expected = format!("{}, as {first} says", json::to_line(seen));
-                    self.violation(place, expected, json::to_line(value));
+                    self.violation(place, expected, json::to_line(&value));
                 }
                 Some(_) => {}
                 None => found = Some((place, value)),
