@@ -270,8 +270,12 @@ def _without_effect(found: Aligned, sides: Sides, at: int) -> str | None:
     here = found.pairs[at]
     if any(pair.fails() for pair in found.pairs if pair.name == f"{here.point}#{here.call}.in"):
         return None
+    owner = here.point.rpartition(".")[0]
     judge, follows = _judge(found, sides, at), _next_agreeing(found, at)
-    return judge if judge is not None and judge.startswith(here.point.rpartition(".")[0]) and follows else None
+    if follows is None or not follows.startswith(owner):
+        return None
+    # What is given to the next module of the same owner is enough: the owner's result may be wrong by what comes later.
+    return judge if judge is not None and judge.startswith(owner) else follows if follows.endswith(".in") else None
 
 
 def _passes(found: Aligned, name: str) -> bool:

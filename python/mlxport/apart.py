@@ -35,6 +35,7 @@ def wanted(**given: Any) -> argparse.Namespace:
         "seed": 0,
         "config": "hub",
         "set": [],
+        "reference": None,
         "trust_remote_code": False,
     }
     return argparse.Namespace(**{**defaults, **given})

@@ -68,6 +68,26 @@ def _conv(
     return mx.moveaxis(y if b is None else y + to_mlx(b), -1, 1)
 
 
+def _istft(
+    x: torch.Tensor,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Any = None,
+    center: bool = True,
+    **_: Any,
+) -> mx.array:
+    """Transforms of frames back, their windows on them, laid over each other."""
+    hop, w = hop_length or n_fft // 4, mx.ones(n_fft) if window is None else to_mlx(window)
+    frames = mx.fft.irfft(to_mlx(x).swapaxes(-1, -2), axis=-1) * w
+    count, length = frames.shape[-2], (frames.shape[-2] - 1) * hop + n_fft
+    places = (mx.arange(count)[:, None] * hop + mx.arange(n_fft)).flatten()
+    made = mx.zeros((frames.shape[0], length)).at[:, places].add(frames.reshape(frames.shape[0], -1))
+    weight = mx.zeros(length).at[places].add(mx.tile(w * w, (count,)))
+    start = n_fft // 2 if center else 0
+    return (made / mx.where(weight > 1e-10, weight, 1.0))[:, start : length - start]
+
+
 _OPERATIONS: dict[Any, Callable[..., mx.array]] = {
     F.linear: _linear,
     torch.matmul: _matmul,
@@ -86,6 +106,7 @@ _OPERATIONS: dict[Any, Callable[..., mx.array]] = {
     torch.exp: lambda x: mx.exp(to_mlx(x)),
     torch.Tensor.exp: lambda x: mx.exp(to_mlx(x)),
     F.softplus: lambda x, beta=1.0, threshold=20.0: nn.softplus(to_mlx(x)),
+    torch.istft: _istft,
     torch.conv1d: _conv,
     torch.conv2d: _conv,
     torch.conv3d: _conv,

@@ -193,14 +193,15 @@ Instead = Callable[[str, int, tuple, dict], "tuple[tuple, dict] | None"]
 class Listener:
     """Wraps `__call__` of every class of the model's modules: Python looks it up on the class, never on the module."""
 
-    def __init__(self, port: Port, instead: Instead | None = None) -> None:
+    def __init__(self, port: Port, instead: Instead | None = None, *, deaf: bool = False) -> None:
         self.run, self.alone = Run(), Run()
         self.failed: dict[str, str] = {}
         # The innermost module whose call raised an error.
         self.broke_in: str | None = None
         self._instead = instead
         self._names = {id(module): path for path, module in port.modules().items()}
-        self._kinds = {type(module) for module in port.modules().values()}
+        # One that hears nothing: of large models' long sequences only the logits are kept.
+        self._kinds = set() if deaf else {type(module) for module in port.modules().values()}
         self._running: set[int] = set()
         self._wrapped: list[tuple[type, Any]] = []
         self._fast: list[tuple[str, Any]] = []

@@ -89,9 +89,16 @@ class Listener:
     """Wraps `forward` of every module: what is called as `module.forward(…)` is seen, too, which no hook sees."""
 
     def __init__(
-        self, model: torch.nn.Module, *, keep_args: bool = False, mlx: bool = False, lean: bool = False
+        self,
+        model: torch.nn.Module,
+        *,
+        keep_args: bool = False,
+        mlx: bool = False,
+        lean: bool = False,
+        deaf: bool = False,
     ) -> None:
         self.run = Run()
+        self._deaf = deaf
         self._keep, self._mlx, self._lean = keep_args, mlx, lean
         self._names = {id(m): p for p, m in model.named_modules()}
         self._functions: list[tuple[Any, Any]] = []
@@ -133,6 +140,9 @@ class Listener:
         wanted = self._keep or not self._lean or not list(module.children())
 
         def listened(*args: Any, **kwargs: Any) -> Any:
+            if self._deaf:
+                made = forward(*args, **kwargs)
+                return on_mlx(module, (*args, *kwargs.values()), made) if self._mlx else made
             number = self.run.number(path)
             given = [array_of(t) for t in tensors_in([*args, *kwargs.values()])] if wanted else []
             kept = (changed(args, torch.clone), changed(kwargs, torch.clone)) if self._keep else None
@@ -147,6 +157,8 @@ class Listener:
 
     def note_attention(self, module: torch.nn.Module, operands: tuple, out: torch.Tensor, kwargs: dict) -> None:
         """Notes the bare attention of a module as a call of `<its path>.bare_attention`."""
+        if self._deaf:
+            return
         path = f"{self._names.get(id(module), '?')}.bare_attention"
         known = {k: v for k, v in kwargs.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
         given = [array_of(t) for t in operands if isinstance(t, torch.Tensor)]
@@ -183,8 +195,13 @@ class Passes:
     refused: dict[str, int]
 
 
-def passes(reference: Reference, inputs: dict[str, torch.Tensor], *, keep_args: bool = True) -> Passes:
-    """The three whole passes: float32, float64, and float32 on MLX's bare operations. `logits` is a call of its own."""
+def passes(
+    reference: Reference, inputs: dict[str, torch.Tensor], *, keep_args: bool = True, logits_alone: bool = False
+) -> Passes:
+    """The three whole passes: float32, float64, and float32 on MLX's bare operations. `logits` is a call of its own.
+
+    `logits_alone`: nothing else is kept, which would be gigabytes of a long sequence in a large model.
+    """
     mode = kernels.RuntimeKernels()
     runs = []
     plan: list[tuple[torch.nn.Module, Any, bool, bool]] = [
@@ -193,7 +210,7 @@ def passes(reference: Reference, inputs: dict[str, torch.Tensor], *, keep_args: 
         (reference.model, mode, False, True),
     ]
     for model, context, keep, mlx in plan:
-        with Listener(model, keep_args=keep, mlx=mlx, lean=True) as run, context:
+        with Listener(model, keep_args=keep, mlx=mlx, lean=True, deaf=logits_alone) as run, context:
             fed = {n: wide(v) if model is reference.exact else v for n, v in inputs.items()}
             logits = call(model, fed)
         run.add(Call("logits", run.number("logits"), [], [array_of(logits)]))

@@ -43,9 +43,11 @@ def required(model: Any, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if name in known and known[name].default is inspect.Parameter.empty]
 
 
-def once(port: Port, call: Callable[[], mx.array], length: int, instead: Instead | None = None) -> Fed:
-    """One call of the port, whatever it is given."""
-    with Listener(port, instead) as listener:
+def once(
+    port: Port, call: Callable[[], mx.array], length: int, instead: Instead | None = None, *, deaf: bool = False
+) -> Fed:
+    """One call of the port, whatever it is given. `deaf`: only the logits are kept."""
+    with Listener(port, instead, deaf=deaf) as listener:
         logits = _ran(listener, call)
     _note(listener.run, logits)
     return Fed(listener.run, [length], listener.alone, listener.failed)
@@ -88,10 +90,11 @@ def pieces(
     feed: Callable[[], Feeder],
     cache: list | None = None,
     after_first: Callable[[list], list] | None = None,
+    deaf: bool = False,
 ) -> Fed:
     """Pieces of these lengths, one after the other, over one cache. `feed` is made while the port is listened to."""
     cache, at = cache if cache is not None else caches(port), 0
-    with Listener(port) as listener:
+    with Listener(port, deaf=deaf) as listener:
         give = feed()
         for nth, length in enumerate(lengths):
             start, held = at, cache
@@ -149,7 +152,7 @@ def saved_and_read(cache: list) -> list:
     return read
 
 
-def batch(port: Port, rows: list[np.ndarray]) -> list[Fed]:
+def batch(port: Port, rows: list[np.ndarray], *, deaf: bool = False) -> list[Fed]:
     """Rows of unequal lengths, padded at the left, over the batched form of the port's own caches; each row's part of what the
     port's modules computed. A port whose cache has no batched form is CannotRun.
     """
@@ -157,14 +160,14 @@ def batch(port: Port, rows: list[np.ndarray]) -> list[Fed]:
     pads = [longest - row.shape[1] for row in rows]
     ids = np.concatenate([np.pad(row, ((0, 0), (pad, 0))) for row, pad in zip(rows, pads, strict=True)])
     cache = [_batched(part, pads) for part in caches(port)]
-    fed = pieces(port, [longest], lambda: tokens(port, ids), cache)
+    fed = pieces(port, [longest], lambda: tokens(port, ids), cache, deaf=deaf)
     return [
         rowwise.of(fed, nth, [slice(pad, longest)], [row.shape[1]], len(rows))
         for nth, (pad, row) in enumerate(zip(pads, rows, strict=True))
     ]
 
 
-def padded(port: Port, rows: list[np.ndarray], count: int) -> list[Fed]:
+def padded(port: Port, rows: list[np.ndarray], count: int, *, deaf: bool = False) -> list[Fed]:
     """Prompts of unequal lengths, padded at the right as mlx-lm's batched generation pads them, then `count` steps; each row's part."""
     prompts = [row.shape[1] - count for row in rows]
     longest = max(prompts)
@@ -178,7 +181,7 @@ def padded(port: Port, rows: list[np.ndarray], count: int) -> list[Fed]:
     )
     rest = np.concatenate([row[:, n:] for row, n in zip(rows, prompts, strict=True)])
     ids = np.concatenate([first, rest], axis=1)
-    fed = pieces(port, [longest] + [1] * count, lambda: tokens(port, ids), cache, after_first=_finalized)
+    fed = pieces(port, [longest] + [1] * count, lambda: tokens(port, ids), cache, after_first=_finalized, deaf=deaf)
     return [
         rowwise.of(fed, nth, [slice(0, n)] + [slice(0, 1)] * count, [n] + [1] * count, len(rows))
         for nth, n in enumerate(prompts)

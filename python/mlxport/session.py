@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from mlxport import extras, hubform, mapping, small, tasks, trace, vision
+from mlxport import extras, hubform, mapping, own, small, tasks, trace, vision
 from mlxport import port as ports
 from mlxport.reference import ATTENTION, Reference, build
 
@@ -77,6 +78,20 @@ def prepare_random(
     return _session(reference, port, work, None, form=form, whole_type=whole_type)
 
 
+def prepare_own(name: str, port: str, work: Path, seed: int) -> Session:
+    """A PyTorch module of one's own, FILE.py:Class, and a port in a file."""
+    made = own.reference(name, seed)
+    directory, tagged_in = work / "model", work / "tagged"
+    own.save(made.model, directory)
+    tagged = copy.deepcopy(made.model)
+    tags = trace.tag(tagged)
+    own.save(tagged, tagged_in)
+    loaded = ports.load(port, directory)
+    traced = trace.read(ports.load(port, tagged_in), max(tags.values(), default=0) + 1)
+    found = mapping.by_content(tags, list(made.paths()), traced.tags, list(loaded.modules()))
+    return Session(made, loaded, found, directory, {"model_type": own.TYPE}, [], [], traced.offsets)
+
+
 def prepare_directory(model: Path, port: str, work: Path, *, form: str = "hub", trust: bool = False) -> Session:
     """A model directory in Hugging Face's form, or a GGUF file that transformers reads."""
     import transformers
@@ -91,18 +106,22 @@ def prepare_directory(model: Path, port: str, work: Path, *, form: str = "hub", 
         else transformers.AutoModelForImageTextToText
     )
     loaded = auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)
-    state = loaded.state_dict()
-    reference = build(make, lambda made: made.load_state_dict(state) and None)
+    reference = build(make, functools.partial(_filled, state=loaded.state_dict()))
     del loaded
-    own = json.loads((place / "config.json").read_text()) if (place / "config.json").is_file() and not gguf else None
-    return _session(reference, port, work, own, form=form)
+    file = place / "config.json"
+    there = json.loads(file.read_text()) if file.is_file() and not gguf else None
+    return _session(reference, port, work, there, form=form)
+
+
+def _filled(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    model.load_state_dict(state)
 
 
 def _session(
     reference: Reference,
     port: str,
     work: Path,
-    own: dict[str, Any] | None,
+    there: dict[str, Any] | None,
     *,
     form: str,
     whole_type: str | None = None,
@@ -114,18 +133,19 @@ def _session(
     own_type = reference.config.model_type
     hub_type = whole_type or (f"{own_type} with pictures" if own_type in small.TEXT_PARTS else own_type)
     save_as_hub(model, directory, hub_type)
-    saved = own or json.loads((directory / "config.json").read_text())
+    saved = there or json.loads((directory / "config.json").read_text())
     hub = hubform.hub_form(
-        {**whole(reference.config), **({k: v for k, v in own.items() if v is not None} if own else {})}
+        {**whole(reference.config), **({k: v for k, v in there.items() if v is not None} if there else {})}
     )
     hub = vision.hub_form(hub)
     if whole_type:
         saved, hub = hubform.around_text(whole_type, saved), hubform.around_text(whole_type, hub)
     findings: list[dict[str, Any]] = []
     write_config(directory, {"hub": hub, "as-saved": saved, "resaved": hubform.resaved(saved, hub)}[form])
+    # Before the port itself is loaded: so there is one copy less of a large model at a time.
+    traced, tags = _trace(reference, port, work, directory, hub_type)
     loaded = ports.load(port, directory)
     findings.extend(settings_findings(port, directory, saved, hub))
-    traced, tags = _trace(reference, port, work, directory, hub_type)
     found = mapping.by_content(tags, list(reference.paths()), traced.tags, list(loaded.modules()))
     found.made_up = [name for name in found.made_up if name not in traced.fillers]
     return Session(reference, loaded, found, directory, hub, findings, hubform.told(saved, hub), traced.offsets)

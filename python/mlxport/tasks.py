@@ -15,7 +15,9 @@ import torch
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of model. `part`: the module that is run, on both sides; `result`: which of its results stands for the logits."""
+    """One kind of model. `part`: the module that is run, on both sides; `result`: which of its results stands for the logits (nothing:
+    it returns one tensor).
+    """
 
     fields: dict[str, Any]
     inputs: Callable[[dict[str, Any], np.random.Generator], dict[str, np.ndarray]]
@@ -31,7 +33,8 @@ class Task:
         """PyTorch's result."""
         part = model.get_submodule(self.part)
         more = {"use_cache": False} if "use_cache" in inspect.signature(part.forward).parameters else {}
-        return getattr(part(**given, **more), self.result)
+        made = part(**given, **more)
+        return getattr(made, self.result) if self.result else made
 
     def port(self, model: Any, given: dict[str, np.ndarray]) -> mx.array:
         """The port's result."""

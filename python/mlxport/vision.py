@@ -137,7 +137,7 @@ def _first_mark(config: dict[str, Any]) -> int:
 
 def places(fed: dict[str, np.ndarray], config: dict[str, Any]) -> np.ndarray | None:
     """Which tokens only hold a picture's place; nothing without pictures."""
-    if len(fed) == 1:
+    if len(fed) == 1 or "input_ids" not in fed:
         return None
     return fed["input_ids"][0] == (config.get("image_token_id") or config.get("image_token_index") or IMAGE)
 

@@ -27,6 +27,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mlxport.check", description=__doc__)
     parser.add_argument("model", nargs="?", help="a Hugging Face directory, a hub id, or a GGUF file")
     parser.add_argument("--model-type", help="a small random model of that architecture instead")
+    parser.add_argument("--reference", metavar="FILE.py:Class", help="a PyTorch module of one's own instead")
     parser.add_argument("--port", help="mlx-lm, mlx-vlm or FILE.py:Class (mlx-lm; with pictures mlx-vlm)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a field of the small model's config"
@@ -37,8 +38,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trust-remote-code", action="store_true")
     parser.add_argument("--out", required=True, type=Path, help="the directory to write; it must not exist")
     args = parser.parse_args()
-    if (args.model is None) == (args.model_type is None):
-        parser.error("give either MODEL or --model-type")
+    if [args.model, args.model_type, args.reference].count(None) != 2:
+        parser.error("give one of MODEL, --model-type and --reference")
     if args.set and args.model_type is None:
         parser.error("--set is for --model-type: a directory has a config of its own")
     return args

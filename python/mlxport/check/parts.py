@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlxport import align, scenarios
-from mlxport.heard import Run
+import numpy as np
+
+from mlxport import align, scenarios, tasks, vision
+from mlxport import port as ports
 from mlxport.reference import Passes
 
 if TYPE_CHECKING:
     from mlxport.check.run import Checked
+    from mlxport.session import Session
+
+# A prime: no axis of a model has this size, so none can be taken for the length.
+LENGTH = 61
 
 
 class InputError(Exception):
@@ -117,10 +126,34 @@ def known(found: align.Aligned, first: align.Aligned) -> align.Aligned:
     return found
 
 
-def logits_alone(run: Run) -> Run:
-    """A run of which only the logits are kept."""
-    kept = Run()
-    for call in run.of("logits"):
-        kept.number("logits")
-        kept.add(call)
-    return kept
+def default_port(args: argparse.Namespace) -> str:
+    """mlx-vlm for models with pictures, else mlx-lm."""
+    if args.reference:
+        raise InputError("--reference is held against a port in a file: --port FILE.py:Class")
+    task = tasks.of(args.model_type)
+    if task is not None:
+        return task.port_name
+    if args.model_type:
+        return "mlx-vlm" if args.model_type in vision.TYPES else "mlx-lm"
+    file = Path(args.model) / "config.json"
+    held = json.loads(file.read_text()) if file.is_file() else {}
+    return "mlx-vlm" if vision.has_pictures(held) else "mlx-lm"
+
+
+def made_by(port: str) -> str:
+    """Which versions ran."""
+    packages = ["mlx", *([port] if port in ports.PACKAGES else [])]
+    return ", ".join(f"{'MLX' if name == 'mlx' else name} {version(name)}" for name in packages)
+
+
+def fed_to(made: Session, args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """The PyTorch model's arguments: LENGTH tokens that are drawn, or pictures among text."""
+    task = tasks.of(made.config.get("model_type"))
+    if task is not None:
+        return task.inputs(made.config, np.random.default_rng(args.seed + 1))
+    if vision.has_pictures(made.config):
+        return vision.inputs(made.config, args.seed)
+    size = int(made.config.get("vocab_size") or 199)
+    generator = np.random.default_rng(args.seed + 1)
+    ids = generator.integers(3, max(4, min(size, 1 << 16)), size=(1, LENGTH), dtype=np.int64)
+    return {"input_ids": ids}

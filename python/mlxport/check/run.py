@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -24,13 +23,16 @@ from mlxport import align, alone, hints, invariants, pictures, scenarios, sessio
 from mlxport import port as ports  # noqa: E402
 from mlxport.causes import config_value  # noqa: E402
 from mlxport.check.parts import (  # noqa: E402
+    LENGTH,
     InputError,
+    default_port,
     experts_of,
+    fed_to,
     fields_of,
     known,
     layouts,
     leaves,
-    logits_alone,
+    made_by,
     of_pytorch,
     require_choices,
     wanted,
@@ -38,8 +40,6 @@ from mlxport.check.parts import (  # noqa: E402
 from mlxport.heard import Fed  # noqa: E402
 from mlxport.reference import Passes, alone_paths, is_large, isolated, passes  # noqa: E402
 
-# A prime: no axis of a model has this size, so none can be taken for the length.
-LENGTH = 61
 # Longer than the pieces that ports cut state-space layers' sequences into (256).
 CARRIED = 307
 
@@ -58,7 +58,12 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     names = wanted(args.scenarios)
     port = args.port or default_port(args)
-    base = {"schema": 1, "model": args.model or args.model_type, "port": port, "made_by": made_by(port)}
+    base = {
+        "schema": 1,
+        "model": args.model or args.model_type or args.reference,
+        "port": port,
+        "made_by": made_by(port),
+    }
     made = _prepare(args, port, work)
     if isinstance(made, ports.PortError):
         return {
@@ -79,21 +84,11 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     return {**base, **checked.summary()}
 
 
-def default_port(args: argparse.Namespace) -> str:
-    """mlx-vlm for models with pictures, else mlx-lm."""
-    task = tasks.of(args.model_type)
-    if task is not None:
-        return task.port_name
-    if args.model_type:
-        return "mlx-vlm" if args.model_type in vision.TYPES else "mlx-lm"
-    file = Path(args.model) / "config.json"
-    held = json.loads(file.read_text()) if file.is_file() else {}
-    return "mlx-vlm" if vision.has_pictures(held) else "mlx-lm"
-
-
 def _prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session | ports.PortError:
     form = args.config
     try:
+        if args.reference:
+            return session.prepare_own(args.reference, port, work, args.seed)
         if args.model_type:
             return session.prepare_random(args.model_type, port, work, args.seed, form=form, fields=fields_of(args.set))
         place = Path(args.model)
@@ -108,30 +103,13 @@ def _prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session
         raise InputError(f"the reference could not be made: {type(error).__name__}: {error}") from error
 
 
-def made_by(port: str) -> str:
-    """Which versions ran."""
-    packages = ["mlx", *([port] if port in ports.PACKAGES else [])]
-    return ", ".join(f"{'MLX' if name == 'mlx' else name} {version(name)}" for name in packages)
-
-
-def fed_to(made: session.Session, args: argparse.Namespace) -> dict[str, np.ndarray]:
-    """The PyTorch model's arguments: LENGTH tokens that are drawn, or pictures among text."""
-    task = tasks.of(made.config.get("model_type"))
-    if task is not None:
-        return task.inputs(made.config, np.random.default_rng(args.seed + 1))
-    if vision.has_pictures(made.config):
-        return vision.inputs(made.config, args.seed)
-    size = int(made.config.get("vocab_size") or 199)
-    generator = np.random.default_rng(args.seed + 1)
-    ids = generator.integers(3, max(4, min(size, 1 << 16)), size=(1, LENGTH), dtype=np.int64)
-    return {"input_ids": ids}
-
-
 class Checked:
     """The scenarios of one session, and what each left."""
 
     def __init__(self, made: session.Session, out: Path, fed: dict[str, np.ndarray]) -> None:
-        self.made, self.out, self.fed, self.ids = made, out, fed, fed["input_ids"]
+        self.made, self.out, self.fed = made, out, fed
+        # A model that reads no text has one position.
+        self.ids = fed.get("input_ids", np.zeros((1, 1), np.int64))
         self.said: dict[str, dict[str, Any]] = {}
         self._passes: Passes | None = None
         self._sides: align.Sides | None = None
@@ -161,10 +139,11 @@ class Checked:
             self._sides = self.sides_of(self.fed, keep_args=True)
         return self._sides
 
-    def sides_of(self, fed: dict[str, np.ndarray], *, keep_args: bool = False) -> align.Sides:
-        """PyTorch's passes over a sequence."""
+    def sides_of(self, fed: dict[str, np.ndarray], **how: bool) -> align.Sides:
+        """PyTorch's passes over a sequence; `how` as `passes` takes it."""
         made = self.made
-        done = passes(made.reference, {n: torch.from_numpy(a) for n, a in fed.items()}, keep_args=keep_args)
+        how = {"keep_args": False, **how}
+        done = passes(made.reference, {n: torch.from_numpy(a) for n, a in fed.items()}, **how)
         kinds = torch.nn.modules.conv._ConvNd
         require_choices(done, experts_of(made.config))
         convolutions = {path for path, module in made.reference.paths().items() if isinstance(module, kinds)}
@@ -199,6 +178,9 @@ class Checked:
         self._first = align.aligned(sides, fed.run, fed.lengths)
         results = isolated(self.made.reference, sides.run)
         self._alone = alone.aligned(sides, fed.alone or fed.run, results, self._first, fed.failed or {})
+        if not self._alone.pairs:
+            # A model without modules of its own: it was given PyTorch's inputs, and is what is alone.
+            self._alone.pairs = [pair for pair in self._first.pairs if pair.point == "logits"]
         inputs = self.fed
         write.reference(self.out / "reference", self._first, inputs, self._said("torch"))
         write.candidate(self.out / "prefill", self._first, inputs, self._said("mlx"))
@@ -247,8 +229,8 @@ class Checked:
 
     def text(self) -> dict[str, Any]:
         """A model with pictures, fed text alone: a prompt, then steps."""
-        if len(self.fed) == 1:
-            raise scenarios.CannotRun("the model has no pictures")
+        if len(self.fed) == 1 or tasks.of(self.made.config.get("model_type")) is not None:
+            raise scenarios.CannotRun("the model has no pictures beside text")
         ids = vision.text(self.made.config, LENGTH)
         port, lengths = self.made.port, scenarios.steps(LENGTH, 8)
         fed = scenarios.pieces(port, lengths, lambda: pictures.feeder(port, ids, {}, lengths[0]))
@@ -260,6 +242,8 @@ class Checked:
         return self.over_cache("plain", lambda: self.pieces(self.steps(), cache=cache))
 
     def _same_whole(self) -> None:
+        if tasks.of(self.made.config.get("model_type")) is not None:
+            raise scenarios.CannotRun("the model is no language model: there is one way to feed it")
         scaling = config_value(self.made.config, "rope_scaling") or {}
         kind = str(scaling.get("type", ""))
         alike = kind == "longrope" and scaling.get("short_factor") == scaling.get("long_factor")
@@ -275,14 +259,14 @@ class Checked:
         """Two sequences of unequal lengths, each judged by PyTorch's of it alone."""
         self._text_only()
         rows = self._rows(self.ids.shape[1])
-        return self._each("batch", rows, scenarios.batch(self.made.port, rows))
+        return self._each("batch", rows, scenarios.batch(self.made.port, rows, deaf=self._large()))
 
     def padded(self) -> dict[str, Any]:
         """Two prompts of unequal lengths, padded at the right, then steps; longer where states are carried in pieces."""
         self._text_only()
         carried = any(type(part).__name__ == "ArraysCache" for part in ports.caches(self.made.port))
         rows = self._rows(CARRIED if carried else self.ids.shape[1])
-        return self._each("padded", rows, scenarios.padded(self.made.port, rows, 4))
+        return self._each("padded", rows, scenarios.padded(self.made.port, rows, 4, deaf=self._large()))
 
     def _rows(self, length: int) -> list[np.ndarray]:
         """Two sequences, the second shorter."""
@@ -291,15 +275,20 @@ class Checked:
 
     def long(self) -> dict[str, Any]:
         """Past the window and past the original rope length."""
-        if len(self.fed) > 1:
-            raise scenarios.CannotRun("long sequences with pictures are not run yet")
+        if tasks.of(self.made.config.get("model_type")) is not None or len(self.fed) > 1:
+            raise scenarios.CannotRun("long sequences of anything but text are not run yet")
         limit = int(config_value(self.made.config, "max_position_embeddings") or 128)
         length = 2 * limit + 1 if limit <= 256 else 521
         if not config_value(self.made.config, "rope_parameters") and limit <= 256:
             length = min(length, limit)
         generator = np.random.default_rng(7)
         ids = generator.integers(3, max(4, int(self.ids.max())), size=(1, length), dtype=np.int64)
-        return self._each("long", [ids], [scenarios.prefill(self.made.port, ids)])
+        port = self.made.port
+        call = lambda: ports.logits_of(port.model(mx.array(ids)))  # noqa: E731
+        return self._each("long", [ids], [scenarios.once(port, call, length, deaf=self._large())])
+
+    def _large(self) -> bool:
+        return is_large(self.made.reference)
 
     def _each(self, name: str, rows: list[np.ndarray], fed: list[Fed], *, filtered: bool = True) -> dict[str, Any]:
         """Each sequence judged by PyTorch's of it alone: at every point of a small model, at the logits of a large one.
@@ -307,12 +296,11 @@ class Checked:
         `filtered`: only at points that the whole pass has.
         """
         found = align.Aligned()
-        large = is_large(self.made.reference)
+        large = self._large()
         first = self.first() if filtered and not large else None
         for nth, (row, theirs) in enumerate(zip(rows, fed, strict=True)):
-            if large:
-                theirs.run = logits_alone(theirs.run)
-            one = align.aligned(self.sides_of({"input_ids": row}), theirs.run, theirs.lengths)
+            sides = self.sides_of({"input_ids": row}, logits_alone=large)
+            one = align.aligned(sides, theirs.run, theirs.lengths)
             one = one if first is None else known(one, first)
             if one.find("logits#0.out") is None:
                 raise ValueError("the logits cannot be laid beside PyTorch's")

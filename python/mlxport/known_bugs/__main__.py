@@ -27,7 +27,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="so many bugs side by side")
     parser.add_argument("--resume", action="store_true", help="go on where a run into --out was cut off")
     args = parser.parse_args()
-    wanted = [bug for bug in BUGS if not args.ids or any(fnmatch.fnmatch(bug.id, one) for one in args.ids)]
+    # In the order in which they are named.
+    named = [bug for one in args.ids or ["*"] for bug in BUGS if fnmatch.fnmatch(bug.id, one)]
+    wanted = list({bug.id: bug for bug in named}.values())
     if not wanted:
         print(f"error: no such bug; known: {', '.join(bug.id for bug in BUGS)}", file=sys.stderr)
         return 2

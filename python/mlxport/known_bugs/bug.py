@@ -32,6 +32,8 @@ class Bug:
     fields: Mapping[str, Any] = field(default_factory=dict)
     config: str = "hub"
     versions: tuple[str, str] | None = None
+    # A class in modules/reference.py, and its counterpart in modules/port.py, where transformers has no model around the module.
+    module_class: str = ""
     # Why it cannot be seen, where it cannot.
     unseen: str = ""
 

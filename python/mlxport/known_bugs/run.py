@@ -14,7 +14,7 @@ from mlxport import apart, copies
 from mlxport.known_bugs.bug import Bug
 
 # A check may take so long.
-TIMEOUT = 300.0
+TIMEOUT = 600.0
 
 
 def one(bug: Bug, binary: str, work: Path, resume: bool = False) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def one(bug: Bug, binary: str, work: Path, resume: bool = False) -> dict[str, An
     if bug.unseen:
         return {**result, "found": False, "named": False, "fixed": "not_run", "unseen": bug.unseen}
     place = work / bug.id
-    if not (resume and (place / "both.json").is_file()):
+    if not (resume and _judged(place)):
         shutil.rmtree(place, ignore_errors=True)
         both = {side: said(bug, binary, place / side, packages(bug, side, place)) for side in ("faulty", "fixed")}
         (place / "both.json").write_text(json.dumps(both, indent=1))
@@ -33,7 +33,7 @@ def one(bug: Bug, binary: str, work: Path, resume: bool = False) -> dict[str, An
     faulty, fixed = both["faulty"], both["fixed"]
     first = faulty.get("first") or {}
     text = f"{first.get('point', '')} {first.get('cause') or ''}"
-    found = verdict(bug, faulty) == "fail" and verdict(bug, fixed) != "fail"
+    found = verdict(bug, faulty) == "fail" and verdict(bug, fixed) in ("pass", "incomplete")
     return {
         **result,
         "found": found,
@@ -45,6 +45,12 @@ def one(bug: Bug, binary: str, work: Path, resume: bool = False) -> dict[str, An
         "fixed": verdict(bug, fixed),
         "reason": faulty.get("reason") or fixed.get("reason"),
     }
+
+
+def _judged(place: Path) -> bool:
+    """Whether an earlier run left a verdict of both sides."""
+    file = place / "both.json"
+    return file.is_file() and all("verdict" in said for said in json.loads(file.read_text()).values())
 
 
 def verdict(bug: Bug, said: dict[str, Any]) -> str:
@@ -79,9 +85,11 @@ def installed(port: str, number: str, work: Path) -> Path:
 
 def said(bug: Bug, binary: str, folder: Path, first: Path | None) -> dict[str, Any]:
     """What one check says."""
+    modules = Path(__file__).parent / "modules"
     asked = apart.wanted(
-        model_type=bug.model_type,
-        port=bug.port,
+        model_type=None if bug.module_class else bug.model_type,
+        reference=f"{modules / 'reference.py'}:{bug.module_class}" if bug.module_class else None,
+        port=f"{modules / 'port.py'}:{bug.module_class}" if bug.module_class else bug.port,
         scenarios="prefill" if bug.scenario == "load" else bug.scenario,
         config=bug.config,
         set=[f"{name}={json.dumps(value)}" for name, value in bug.fields.items()],

@@ -20,6 +20,10 @@ def _bug(
     return Bug(f"vlm-{name}", upstream, "mlx-vlm", model_type, what, scenario, tuple(module.split("|")), undo, **more)
 
 
+_NORM = [("nn.LayerNorm(d, eps=config.layer_norm_eps)", "nn.LayerNorm(d)")]
+# The norms of SAM 3's DETR have epsilon 1e-5 in PyTorch, 1e-6 in the port.
+_SAM3 = {f"models/sam3/{file}.py": _NORM for file in ("decoder", "encoder", "geometry", "segmentation")}
+
 BUGS = [
     _bug(
         "qwen2-visionmask",
@@ -188,6 +192,7 @@ BUGS = [
         "prefill",
         "backbone.layers.1",
         {"models/sam3/vision.py": [("            scale=config.window_size / feat_size,\n", "")]},
+        mends=_SAM3,
     ),
     _bug(
         "sam3-groupnorm",
@@ -201,6 +206,7 @@ BUGS = [
                 ("nn.GroupNorm(8, hidden_size, pytorch_compatible=True)", "nn.GroupNorm(8, hidden_size)")
             ]
         },
+        mends=_SAM3,
     ),
     _bug(
         "sam3-sanitize",

@@ -15,11 +15,14 @@ use crate::output::{style, to_stdout, with_error_object};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A Hugging Face directory, a GGUF file that transformers reads, or a hub id
-    #[arg(required_unless_present_any = ["model_type", "recorded"], conflicts_with_all = ["model_type", "recorded"])]
+    #[arg(required_unless_present_any = ["model_type", "reference", "recorded"], conflicts_with_all = ["model_type", "reference", "recorded"])]
     model: Option<String>,
     /// A small random model of this architecture instead, made on the spot
-    #[arg(long, value_name = "TYPE", conflicts_with = "recorded")]
+    #[arg(long, value_name = "TYPE", conflicts_with_all = ["reference", "recorded"])]
     model_type: Option<String>,
+    /// A PyTorch module of one's own instead; the port is a class in a file, too
+    #[arg(long, value_name = "FILE.py:Class", requires = "port", conflicts_with = "recorded")]
+    reference: Option<String>,
     /// Judge what `python -m mlxport.check --out DIR` has recorded, here or on another machine; nothing is run
     #[arg(long, value_name = "DIR")]
     recorded: Option<PathBuf>,

@@ -38,6 +38,9 @@ fn command(args: &Args, out: &Path) -> Command {
     if let Some(kind) = &args.model_type {
         command.args(["--model-type", kind]);
     }
+    if let Some(reference) = &args.reference {
+        command.args(["--reference", reference]);
+    }
     for field in &args.set {
         command.arg(format!("--set={field}"));
     }
