@@ -51,6 +51,8 @@ enum Command {
     Check(cmd::check::Args),
     /// Is an MLX conversion the release it claims to be? Tensor by tensor, by content
     Audit(cmd::audit::Args),
+    /// Learn a recipe from an example; list the built-in ones
+    Recipe(cmd::recipe::Args),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +81,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => cmd::demo::run(&args),
         Command::Check(args) => cmd::check::run(&args),
         Command::Audit(args) => cmd::audit::run(&args),
+        Command::Recipe(args) => cmd::recipe::run(&args),
     }
 }
 

@@ -99,7 +99,7 @@ pub fn audit(request: &Request) -> Result<Report, ConvertError> {
 }
 
 /// Values in a window, so that all threads' buffers stay within the memory.
-fn window(memory: u64) -> u64 {
+pub(crate) fn window(memory: u64) -> u64 {
     let threads = rayon::current_num_threads().max(1) as u64;
     (memory / 2 / threads / BYTES_PER_VALUE).clamp(1 << 12, 1 << 20) / 4096 * 4096
 }

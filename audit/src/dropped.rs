@@ -176,7 +176,7 @@ impl Left<'_> {
     }
 }
 
-fn is_tower(key: &str) -> bool {
+pub(crate) fn is_tower(key: &str) -> bool {
     TOWERS.iter().any(|word| key.contains(word))
 }
 

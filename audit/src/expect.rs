@@ -343,7 +343,7 @@ fn orders(rank: usize, conv: bool) -> Vec<(Vec<usize>, bool)> {
     all
 }
 
-fn permutations(order: &mut Vec<usize>, at: usize, found: &mut impl FnMut(&[usize])) {
+pub(crate) fn permutations(order: &mut Vec<usize>, at: usize, found: &mut impl FnMut(&[usize])) {
     if at == order.len() {
         return found(order);
     }

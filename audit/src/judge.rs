@@ -111,7 +111,11 @@ fn order_of(piece: &Piece) -> Vec<usize> {
 }
 
 /// The format in which a way holds for the whole target. Modes whose scales have a byte do not say which dtype was packed.
-fn holding_format(pair: &Pair<'_>, target: &Target, way: &Expectation) -> Result<Option<Format>, ConvertError> {
+pub(crate) fn holding_format(
+    pair: &Pair<'_>,
+    target: &Target,
+    way: &Expectation,
+) -> Result<Option<Format>, ConvertError> {
     let formats: Vec<Format> = match target.format {
         Format::Packed { q, values } if !q.has_biases() => {
             let others = [Dtype::BF16, Dtype::F32, Dtype::F16].into_iter().filter(|&dtype| dtype != values);

@@ -11,6 +11,7 @@
 //! finish    factors that come back, foreign scales, merged adapters, other values (fold, rest)
 //! dropped   what was left out      policy   what should not be packed      config   fields that decide numbers (defaults)
 //! report    findings and verdicts; text, markdown and html write them
+//! infer     the other half: from a release and its conversion to the recipe
 //! ```
 //!
 //! Data goes down this list only. Files are read in windows, so memory is a budget, whatever their size. The crate prints nothing and
@@ -28,6 +29,7 @@ mod fields;
 mod finish;
 mod fold;
 mod html;
+pub mod infer;
 mod judge;
 mod markdown;
 mod names;

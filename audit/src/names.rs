@@ -244,7 +244,7 @@ fn spellings(key: &str) -> Vec<Vec<String>> {
 }
 
 /// How many words two keys share, those that only one has counted against it.
-fn overlap(one: &str, other: &str) -> i64 {
+pub(crate) fn overlap(one: &str, other: &str) -> i64 {
     let words = |key: &str| -> Vec<String> {
         key.split(['.', '_']).filter(|word| !is_number(word)).map(str::to_owned).collect()
     };

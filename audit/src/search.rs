@@ -156,7 +156,7 @@ fn variants(view: &View, shape: &[u64], row: u64) -> Vec<(Option<Vec<usize>>, Vi
     all
 }
 
-fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Hash {
+pub(crate) fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Hash {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher.update(part);

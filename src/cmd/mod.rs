@@ -16,6 +16,7 @@ pub mod ocr;
 pub mod parity;
 pub mod preprocess;
 mod prompt_args;
+pub mod recipe;
 pub mod report;
 pub mod serve;
 pub mod verify;

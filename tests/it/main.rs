@@ -21,6 +21,7 @@ mod preprocess;
 mod quantized;
 mod quantized_releases;
 mod read_library;
+mod recipe;
 mod reports;
 mod sampled;
 mod serve;

@@ -3,6 +3,7 @@
 mod configs;
 mod faults;
 mod good;
+mod infer;
 mod model;
 mod quantized;
 mod reports;
