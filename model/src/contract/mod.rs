@@ -3,6 +3,7 @@
 mod image;
 mod model;
 mod module;
+mod operation;
 mod pass;
 mod site;
 mod steps;
@@ -10,7 +11,8 @@ mod taps;
 
 pub use image::{Image, TileGrid, merge};
 pub use model::{Facts, Junction, Model, Prompt, Reading, Recorded, System, UsualRule, chunks};
-pub use module::{Module, Operation, by_path, one};
+pub use module::{Module, by_path, one};
+pub use operation::Operation;
 pub use pass::Pass;
 pub use site::{Site, TorchLayout};
 pub use steps::{At, MadeBias, Mask, Scoring, Step, Steps};

@@ -1,10 +1,10 @@
-//! A module: a part of the model that has a PyTorch path and runs alone, and the bare operations it is made of.
+//! A module: a part of the model that has a PyTorch path and runs alone.
 
 use std::collections::BTreeMap;
 
 use mlx_rs::Array;
 
-use super::{Pass, Site};
+use super::{Operation, Pass, Site};
 use crate::error::{Error, Result};
 
 /// A part of the model that can be found by its PyTorch path and run on its own.
@@ -35,44 +35,6 @@ pub trait Module {
         self.children().into_iter().for_each(|child| all.extend(child.chain()));
         all
     }
-}
-
-/// A bare operation with the size that decides its rounding error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Operation {
-    /// Products summed over `depth` terms: linear layers and convolutions.
-    Product {
-        /// Terms per sum.
-        depth: i32,
-    },
-    /// LayerNorm over `width` values.
-    LayerNorm {
-        /// Values per row.
-        width: i32,
-    },
-    /// RMSNorm over `width` values.
-    RmsNorm {
-        /// Values per row.
-        width: i32,
-    },
-    /// softmax(QKᵀ)V with heads of `head_dim`.
-    Attention {
-        /// Width of a head.
-        head_dim: i32,
-    },
-    /// x·Φ(x).
-    Gelu,
-    /// Its approximation by tanh.
-    GeluTanh,
-    /// x·σ(1.702x).
-    QuickGelu,
-    /// x·σ(x).
-    Silu,
-    /// Rotation by position: cosines and sines of float32 angles.
-    Rope {
-        /// Width of a head.
-        head_dim: i32,
-    },
 }
 
 /// The only input of a module with one.

@@ -10,12 +10,14 @@ mod engine;
 mod in_flight;
 mod joining;
 mod ngram;
+mod options;
 mod sampling;
 
 use mlx_rs::{Array, Dtype};
 
 pub use engine::{Engine, Made};
 pub use ngram::NoRepeatNgram;
+pub use options::Options;
 pub use sampling::{Sampler, Sampling};
 
 use crate::{
@@ -23,23 +25,6 @@ use crate::{
     contract::{Model, Pass, Prompt, Steps},
     error::{Error, Result},
 };
-
-/// How to decode.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The most tokens to make.
-    pub max_tokens: usize,
-    /// Tokens that end the text; the one met is the last of the output.
-    pub stop: Vec<i32>,
-    /// What may not be said twice.
-    pub no_repeat: Option<NoRepeatNgram>,
-    /// How a token is drawn.
-    pub sampling: Sampling,
-    /// Prompt tokens per prefill step; all at once where there is none.
-    pub chunk: Option<i32>,
-    /// Computes every step from the whole text instead of keeping keys and values: slow, to check the cache against.
-    pub without_cache: bool,
-}
 
 /// One step of decoding, as it happens.
 #[derive(Debug)]

@@ -6,7 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::edits::ConfigEdit;
+/// A field of config.json with another value.
+#[derive(Debug, Clone)]
+pub struct ConfigEdit {
+    /// Which: `/language_config/rms_norm_eps`.
+    pub pointer: String,
+    /// The value that is read.
+    pub value: serde_json::Value,
+}
 
 /// No width or vocabulary is larger: a claim beyond it is not believed.
 pub(crate) const LARGEST_WIDTH: i32 = 1 << 24;

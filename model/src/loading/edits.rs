@@ -2,6 +2,7 @@
 
 use mlx_rs::Array;
 
+use super::config::ConfigEdit;
 use crate::error::Result;
 
 /// What is read otherwise than it is stored.
@@ -19,15 +20,6 @@ impl Edits {
     pub fn is_empty(&self) -> bool {
         self.config.is_empty() && self.weights.is_empty()
     }
-}
-
-/// A field of config.json with another value.
-#[derive(Debug, Clone)]
-pub struct ConfigEdit {
-    /// Which: `/language_config/rms_norm_eps`.
-    pub pointer: String,
-    /// The value that is read.
-    pub value: serde_json::Value,
 }
 
 /// One tensor of the files that is read otherwise.

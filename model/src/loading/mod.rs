@@ -7,8 +7,8 @@ pub mod options;
 mod packing;
 mod weights;
 
-pub use config::{ConfigError, Layout, Provenance};
-pub use edits::{ConfigEdit, Edit, Edits, WeightEdit};
+pub use config::{ConfigEdit, ConfigError, Layout, Provenance};
+pub use edits::{Edit, Edits, WeightEdit};
 pub use files::Files;
 pub use options::LoadOptions;
 pub use packing::Packing;
