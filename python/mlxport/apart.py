@@ -36,6 +36,7 @@ def wanted(**given: Any) -> argparse.Namespace:
         "config": "hub",
         "set": [],
         "reference": None,
+        "quantized": None,
         "trust_remote_code": False,
     }
     return argparse.Namespace(**{**defaults, **given})

@@ -106,7 +106,8 @@ _SAM3: dict[str, Any] = {
         },
         "geometry_encoder_config": {**_DETR, "num_layers": 1, "roi_size": 3},
         "detr_encoder_config": _DETR,
-        "detr_decoder_config": {**_DETR, "num_queries": 10},
+        # One layer: boxes that are refined through logarithms make rounding grow from layer to layer.
+        "detr_decoder_config": {**_DETR, "num_layers": 1, "num_queries": 10},
         "mask_decoder_config": {"hidden_size": _WIDTH, "num_attention_heads": 4, "num_upsampling_stages": 3},
     },
     "tracker_config": {

@@ -33,8 +33,8 @@ def check(*arguments: str, timeout: float = 600) -> tuple[dict, str]:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}") from None
 
 
-def assert_port(*arguments: str) -> dict:
+def assert_port(*arguments: str, timeout: float = 600) -> dict:
     """Fails with the report's text unless `mlxport check ARGUMENTS` passes: `assert_port("--model-type", "llama")`."""
-    said, text = check(*arguments)
+    said, text = check(*arguments, timeout=timeout)
     assert said.get("verdict") == "pass", f"\n{text}"
     return said

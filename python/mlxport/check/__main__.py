@@ -35,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scenarios", default="all", help="a comma-separated list, or all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", choices=["hub", "as-saved", "resaved"], default="hub")
+    parser.add_argument("--quantized", metavar="DIR", help="a quantized conversion: KL and top-1 on real text")
     parser.add_argument("--trust-remote-code", action="store_true")
     parser.add_argument("--out", required=True, type=Path, help="the directory to write; it must not exist")
     args = parser.parse_args()

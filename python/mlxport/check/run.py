@@ -19,7 +19,7 @@ import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from mlxport import align, alone, hints, invariants, pictures, scenarios, session, tasks, vision, write  # noqa: E402
+from mlxport import align, alone, hints, invariants, pictures, quantized, scenarios, session, tasks, vision, write  # noqa: E402
 from mlxport import port as ports  # noqa: E402
 from mlxport.causes import config_value  # noqa: E402
 from mlxport.check.parts import (  # noqa: E402
@@ -81,7 +81,10 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         started = time.monotonic()
         checked.scenario(name)
         say(f"{name}: {checked.said[name]['status']} ({time.monotonic() - started:.1f} s)")
-    return {**base, **checked.summary()}
+    said = checked.summary()
+    if args.quantized is not None:
+        said["findings"].append(quantized.found(made, args.model, Path(args.quantized)))
+    return {**base, **said}
 
 
 def _prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session | ports.PortError:

@@ -182,7 +182,17 @@ BUGS = [
         "one axis's positions turn every section",
         "prefill",
         "layers.0.self_attn",
-        {"models/paddleocr_vl/language.py": [('style="sectioned_half_split"', 'style="sectioned_even_odd"')]},
+        {
+            "models/paddleocr_vl/language.py": [
+                ("        mrope_section=mrope_section,\n", "        mrope_section=[sum(mrope_section)],\n")
+            ]
+        },
+        # The projector's norm has epsilon 1e-5 in PyTorch, 1e-6 in the port.
+        mends={
+            "models/paddleocr_vl/vision.py": [
+                ("self.pre_norm = nn.LayerNorm(dim, eps=1e-6)", "self.pre_norm = nn.LayerNorm(dim, eps=1e-5)")
+            ]
+        },
     ),
     _bug(
         "sam3-ropescale",

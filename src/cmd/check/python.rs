@@ -38,6 +38,9 @@ fn command(args: &Args, out: &Path) -> Command {
     if let Some(kind) = &args.model_type {
         command.args(["--model-type", kind]);
     }
+    if let Some(directory) = &args.quantized {
+        command.arg("--quantized").arg(directory);
+    }
     if let Some(reference) = &args.reference {
         command.args(["--reference", reference]);
     }
