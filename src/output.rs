@@ -2,6 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
+use mlxport_convert::{ConvertError, Violation};
 use mlxport_read::error_text;
 use mlxport_reports::Style;
 use mlxport_verdict::SCHEMA;
@@ -40,4 +41,9 @@ pub fn json_line(mut object: Value, more: Value) -> String {
         object.extend(more);
     }
     format!("{object}\n")
+}
+
+/// What is wrong with the input, where the error is of that kind.
+pub fn violations(error: &anyhow::Error) -> &[Violation] {
+    error.downcast_ref::<ConvertError>().map_or(&[], ConvertError::violations)
 }

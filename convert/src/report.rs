@@ -9,6 +9,7 @@ use crate::error::Violation;
 use crate::inspect::Inspection;
 use crate::manifest::Manifest;
 use crate::plan::Plan;
+use crate::recipe::Recipe;
 use crate::size::show_byte_len;
 use crate::verify::VerifyReport;
 
@@ -189,4 +190,34 @@ pub fn verified(directory: &str, report: &VerifyReport) -> String {
     };
     let (files, tensors, size) = (report.files, report.tensors, show_byte_len(report.byte_len));
     format!("{directory}: {files} files, {tensors} tensors, {size}: {verdict}\n")
+}
+
+/// Recipes as one JSON object, with what each is for.
+#[must_use]
+pub fn recipes_json(recipes: &[Recipe]) -> String {
+    let one = |recipe: &Recipe| {
+        json!({
+            "name": recipe.name, "model_types": recipe.model_types, "architectures": recipe.architectures,
+            "layouts": recipe.layouts, "description": recipe.description,
+        })
+    };
+    let all: Vec<Value> = recipes.iter().map(one).collect();
+    format!("{:#}\n", json!({ "schema": "mlxport.recipe-list/1", "recipes": all }))
+}
+
+/// Recipes as a table for people.
+#[must_use]
+pub fn recipes(recipes: &[Recipe]) -> String {
+    let row = |recipe: &Recipe| {
+        [recipe.name.clone(), recipe.model_types.join(", "), recipe.layouts.join(", "), recipe.description.clone()]
+    };
+    let heads = ["name", "model types", "layouts", "description"].map(str::to_owned);
+    let rows: Vec<[String; 4]> = std::iter::once(heads).chain(recipes.iter().map(row)).collect();
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2), 0];
+    let line = |row: &[String; 4]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
 }

@@ -40,7 +40,7 @@ pub use read::{read_ledger, read_record, read_records};
 pub use svg::chart_svg;
 pub use system::System;
 pub use terminal::{Style, terminal};
-pub use write::{write_mutation_report, write_report, write_text};
+pub use write::{write_mutation_report, write_new_text, write_report, write_text};
 
 /// What this crate's fallible functions return.
 pub type Result<T> = std::result::Result<T, ReportError>;

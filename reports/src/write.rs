@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use mlxport_verdict::{MutationReport, Run};
+use tempfile::NamedTempFile;
 
 use crate::error::ReportError;
 use crate::terminal::Style;
@@ -51,7 +52,25 @@ pub fn write_text(path: impl AsRef<Path>, text: &str) -> Result<()> {
     replace(path.as_ref(), text)
 }
 
+/// Writes one text file where there is none yet: it appears whole, or not at all.
+///
+/// # Errors
+/// The file is there already, or could not be written.
+pub fn write_new_text(path: impl AsRef<Path>, text: &str) -> Result<()> {
+    let path = path.as_ref();
+    let file = staged(path, text)?;
+    file.persist_noclobber(path).map_err(|error| ReportError::Write { path: path.to_owned(), source: error.error })?;
+    Ok(())
+}
+
 fn replace(path: &Path, text: &str) -> Result<()> {
+    let file = staged(path, text)?;
+    file.persist(path).map_err(|error| ReportError::Write { path: path.to_owned(), source: error.error })?;
+    Ok(())
+}
+
+/// The text in a file of its own, beside `path` and safe on the disk.
+fn staged(path: &Path, text: &str) -> Result<NamedTempFile> {
     let failed = |source| ReportError::Write { path: path.to_owned(), source };
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut file = tempfile::Builder::new()
@@ -62,8 +81,7 @@ fn replace(path: &Path, text: &str) -> Result<()> {
         .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    Ok(file)
 }
 
 #[cfg(test)]

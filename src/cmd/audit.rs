@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use mlxport_audit::{Report, Request, audit, html, json, markdown, text};
-use mlxport_convert::{ConvertError, parse_byte_len};
+use mlxport_convert::parse_byte_len;
 use mlxport_reports::write_text;
 use serde_json::json as object;
 
 use super::hub_progress::resolve;
 use crate::exit;
-use crate::output::to_stdout;
+use crate::output::{to_stdout, violations};
 
 /// Flags of `mlxport audit`.
 #[derive(Debug, clap::Args)]
@@ -47,9 +47,9 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let outcome = verdict(args);
     if let (true, Err(error)) = (args.json, &outcome) {
-        let violations = error.downcast_ref::<ConvertError>().map_or(&[][..], ConvertError::violations);
-        let told = object!({ "schema": "mlxport.audit/1", "verdict": "none", "error": error.to_string(), "violations": violations });
-        to_stdout(&format!("{told}\n"))?;
+        let (schema, why) = ("mlxport.audit/1", error.to_string());
+        let object = object!({ "schema": schema, "verdict": "none", "error": why, "violations": violations(error) });
+        to_stdout(&format!("{object}\n"))?;
     }
     outcome
 }

@@ -4,12 +4,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use mlxport_convert::inspect::Verdict;
-use mlxport_convert::{ConvertError, ViolationKind, inspect_with, report};
+use mlxport_convert::{ViolationKind, inspect_with, report};
 use serde_json::json;
 
 use super::hub_progress::resolve;
 use crate::exit;
-use crate::output::{json_line, to_stdout};
+use crate::output::{json_line, to_stdout, violations};
 
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.inspect/1";
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     "schema": SCHEMA,
                     "ok": false,
                     "error": error.to_string(),
-                    "violations": error.downcast_ref::<ConvertError>().map_or(&[][..], ConvertError::violations),
+                    "violations": violations(&error),
                 });
                 to_stdout(&format!("{object}\n"))?;
             }

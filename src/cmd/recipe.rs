@@ -1,19 +1,19 @@
 //! `mlxport recipe`: learn a recipe from an example, list those that are built in.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use mlxport_audit::infer::{Inferred, Pair, Request, infer, told};
 use mlxport_convert::recipe::Recipe;
-use mlxport_convert::{ConvertError, parse_byte_len};
+use mlxport_convert::{parse_byte_len, report};
+use mlxport_reports::{write_new_text, write_text};
 use serde_json::{Value, json};
 
 use super::hub_progress::resolve;
 use crate::exit;
-use crate::output::to_stdout;
+use crate::output::{to_stdout, violations};
 
 /// Flags of `mlxport recipe`.
 #[derive(Debug, clap::Args)]
@@ -72,9 +72,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Infer(args) => {
             let outcome = learn(args);
             if let (true, Err(error)) = (args.json, &outcome) {
-                let violations = error.downcast_ref::<ConvertError>().map_or(&[][..], ConvertError::violations);
-                let said = json!({ "schema": "mlxport.recipe-infer/1", "verdict": "none", "error": error.to_string(), "violations": violations });
-                to_stdout(&format!("{said}\n"))?;
+                let (schema, why) = ("mlxport.recipe-infer/1", error.to_string());
+                let object =
+                    json!({ "schema": schema, "verdict": "none", "error": why, "violations": violations(error) });
+                to_stdout(&format!("{object}\n"))?;
             }
             outcome
         }
@@ -94,7 +95,8 @@ fn learn(args: &Infer) -> anyhow::Result<ExitCode> {
     }
     let outcome = infer(&Request { pairs, memory: args.memory })?;
     if let Some(recipe) = &outcome.recipe {
-        write(&args.out, recipe, args.force).with_context(|| format!("writing {}", args.out.display()))?;
+        let written = if args.force { write_text(&args.out, recipe) } else { write_new_text(&args.out, recipe) };
+        written.with_context(|| format!("writing {}", args.out.display()))?;
     }
     to_stdout(&shown(&outcome, args)?)?;
     Ok(ExitCode::from(if outcome.recipe.is_some() { exit::PASS } else { exit::DIVERGENCE }))
@@ -114,54 +116,9 @@ fn pair(release: &str, mlx: &str, json: bool) -> anyhow::Result<Pair> {
     Ok(Pair { release: resolve(release, json)?, mlx: resolve(mlx, json)?, names: (release.to_owned(), mlx.to_owned()) })
 }
 
-/// The file appears whole or not at all, and takes the place of nothing unless told.
-fn write(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
-    if force {
-        mlxport_reports::write_text(path, text)?;
-        return Ok(());
-    }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".recipe-").permissions(readable()).tempfile_in(dir)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// Readable like any other file, as far as the umask allows.
-fn readable() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o666)
-}
-
 fn list(args: &List) -> anyhow::Result<ExitCode> {
     let recipes: Vec<Recipe> = Recipe::builtin_names().into_iter().map(Recipe::named).collect::<Result<_, _>>()?;
-    let text = if args.json { listed_json(&recipes)? } else { listed(&recipes) };
+    let text = if args.json { report::recipes_json(&recipes) } else { report::recipes(&recipes) };
     to_stdout(&text)?;
     Ok(ExitCode::from(exit::PASS))
-}
-
-fn listed_json(recipes: &[Recipe]) -> anyhow::Result<String> {
-    let one = |recipe: &Recipe| {
-        json!({
-            "name": recipe.name, "model_types": recipe.model_types, "architectures": recipe.architectures,
-            "layouts": recipe.layouts, "description": recipe.description,
-        })
-    };
-    let all: Vec<Value> = recipes.iter().map(one).collect();
-    Ok(serde_json::to_string_pretty(&json!({ "schema": "mlxport.recipe-list/1", "recipes": all }))? + "\n")
-}
-
-fn listed(recipes: &[Recipe]) -> String {
-    let row = |recipe: &Recipe| {
-        [recipe.name.clone(), recipe.model_types.join(", "), recipe.layouts.join(", "), recipe.description.clone()]
-    };
-    let heads = ["name", "model types", "layouts", "description"].map(str::to_owned);
-    let rows: Vec<[String; 4]> = std::iter::once(heads).chain(recipes.iter().map(row)).collect();
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2), 0];
-    let line = |row: &[String; 4]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }

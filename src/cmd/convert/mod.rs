@@ -10,12 +10,12 @@ use mlxport_convert::progress::{Progress, Silent};
 use mlxport_convert::quantize::Mode;
 use mlxport_convert::recipe::packing::Wish;
 use mlxport_convert::report;
-use mlxport_convert::{ConvertError, DtypeChoice, Request, Survey, Violation, WriteOptions, parse_byte_len, survey};
+use mlxport_convert::{DtypeChoice, Request, Survey, WriteOptions, parse_byte_len, survey};
 use serde_json::{Value, json};
 
 use super::hub_progress::resolve;
 use crate::exit;
-use crate::output::{json_line, to_stdout};
+use crate::output::{json_line, to_stdout, violations};
 use crate::progress::Bar;
 
 /// The schema of `--json`.
@@ -116,11 +116,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         to_stdout(&json_line(head, outcome))?;
     }
     Ok(code)
-}
-
-/// What is wrong with the input, where the error is of that kind.
-fn violations(error: &anyhow::Error) -> &[Violation] {
-    error.downcast_ref::<ConvertError>().map_or(&[], ConvertError::violations)
 }
 
 enum Outcome {
