@@ -47,6 +47,13 @@ def _layer_norm(x: torch.Tensor, shape: Any, weight: Any = None, bias: Any = Non
     return mx.fast.layer_norm(to_mlx(x), wide[0], wide[1], eps)
 
 
+def _group_norm(x: torch.Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> mx.array:
+    y = mx.fast.layer_norm(to_mlx(x).reshape(x.shape[0], groups, -1), None, None, eps).reshape(x.shape)
+    across = (1, -1, *[1] * (x.ndim - 2))
+    y = y if weight is None else y * to_mlx(weight).reshape(across)
+    return y if bias is None else y + to_mlx(bias).reshape(across)
+
+
 def _gelu(x: torch.Tensor, approximate: str = "none") -> mx.array:
     return nn.gelu(to_mlx(x)) if approximate == "none" else nn.gelu_approx(to_mlx(x))
 
@@ -98,6 +105,7 @@ _OPERATIONS: dict[Any, Callable[..., mx.array]] = {
     torch.Tensor.softmax: _softmax,
     F.softmax: lambda x, dim=-1, _stacklevel=3, dtype=None: _softmax(x, dim),
     F.layer_norm: _layer_norm,
+    F.group_norm: _group_norm,
     F.silu: lambda x, inplace=False: nn.silu(to_mlx(x)),
     F.gelu: _gelu,
     torch.sigmoid: lambda x: mx.sigmoid(to_mlx(x)),

@@ -74,6 +74,15 @@ def test_bare_operations_on_mlx_are_the_same_operations() -> None:
     assert float((made - torch.softmax(x, -1)).abs().max()) < 1e-6
 
 
+def test_groups_of_channels_and_frames_of_sound_are_the_same_operations() -> None:
+    x, frames = torch.randn(2, 8, 5, 3), torch.fft.rfft(torch.randn(2, 13, 20)).mT
+    mode = kernels.RuntimeKernels()
+    with mode:
+        torch.nn.functional.group_norm(x, 4, torch.randn(8), torch.randn(8))
+        torch.istft(frames, 20, 5, 20, window=torch.hann_window(20))
+    assert mode.done == {"group_norm": 1, "istft": 1} and not mode.refused
+
+
 def test_an_operation_that_mlx_does_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(kernels._OPERATIONS, torch.tanh, lambda x: mx.sigmoid(kernels.to_mlx(x)))
     mode, x = kernels.RuntimeKernels(), torch.randn(9)
