@@ -34,6 +34,8 @@ const MAX_SIZE: u64 = 1 << 26;
 /// Fields that are integers but no sizes.
 const NO_SIZES: &[&str] =
     &["token_id", "token_ids", "token_index", "eps", "version", "seed", "dropout", "architectures", "return_dict"];
+/// Objects whose members are no fields.
+const NO_PARTS: &[&str] = &["id2label", "label2id", "task_specific_params", "auto_map"];
 
 /// Every field of the configs that is a number, a list or a truth value.
 pub fn fields(configs: &[&Value]) -> Vec<Field> {
@@ -77,7 +79,11 @@ fn collect(value: &Value, path: &str, depth: usize, paths: &mut Vec<String>) {
     let Value::Object(members) = value else { return };
     for (name, member) in members {
         let plain = !name.is_empty() && !name.contains('.');
-        if !plain || NO_SIZES.iter().any(|word| name.ends_with(word)) || name.starts_with("quantization") {
+        if !plain
+            || NO_PARTS.contains(&name.as_str())
+            || NO_SIZES.iter().any(|word| name.ends_with(word))
+            || name.starts_with("quantization")
+        {
             continue;
         }
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -308,12 +314,18 @@ pub fn affinity(field: &Field, context: &Context<'_>) -> i32 {
     }
     if WIDTHS.contains(&leaf) {
         // Where the key says what stands there, the model's width is the least likely.
-        score = score.max(if others { -3 } else { 5 });
+        score = if others { score - 3 } else { score.max(5) };
     }
     if score < 6 && UNLIKELY.iter().any(|word| leaf.contains(word)) {
         score -= 10;
     }
     score + tower(field, context)
+}
+
+/// Whether sizes of some tensors are usually made of a field.
+pub fn is_usual(field: &Field) -> bool {
+    let leaf = field.path.rsplit('.').next().unwrap_or(&field.path);
+    USUAL.iter().any(|(_, _, names)| names.contains(&leaf))
 }
 
 /// What speaks against a field of another part of the model.

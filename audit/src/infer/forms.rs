@@ -131,7 +131,7 @@ pub fn groups(
 ) -> BTreeMap<RowKey, Vec<Group>> {
     let mut alike: BTreeMap<String, Vec<&Instance>> = BTreeMap::new();
     for instance in &example.instances {
-        let over = match stacked(instance, counters) {
+        let over = match stacked(instance) {
             Ok(over) => over,
             Err(why) => {
                 missing.extend(instance.targets.iter().map(|key| Inexpressible { key: key.clone(), why: why.clone() }));
@@ -173,7 +173,7 @@ fn fixed(key: &str, counters: &Counters, over: Option<usize>) -> String {
 }
 
 /// The place of the number that a stack runs over; `None` for anything but a stack.
-fn stacked(instance: &Instance, counters: &Counters) -> Result<Option<usize>, String> {
+fn stacked(instance: &Instance) -> Result<Option<usize>, String> {
     if instance.operation.name != "stack" {
         return Ok(None);
     }
@@ -197,7 +197,6 @@ fn stacked(instance: &Instance, counters: &Counters) -> Result<Option<usize>, St
     if !order.iter().copied().eq(0..order.len() as u64) {
         return Err(format!("it is a stack in another order than 0, 1, 2, …: {}", crate::order::list(&order)));
     }
-    let _ = counters;
     Ok(Some(over))
 }
 
@@ -212,7 +211,7 @@ fn general(instances: &[&Instance], counters: &Counters) -> Vec<(RowKey, Group)>
 
 /// Every number as it stands, but for the one that is stacked over.
 fn spelled_out(instance: &Instance, why: Option<&'static str>) -> (RowKey, Group) {
-    let over = stacked(instance, &Counters::default()).ok().flatten();
+    let over = stacked(instance).ok().flatten();
     let index_of = |key: &String| -> Vec<Option<usize>> {
         (0..numbers_of(key).len()).map(|at| (Some(at) == over).then_some(0)).collect()
     };
@@ -247,66 +246,111 @@ fn group(
 
 /// One row for all of them: every index of the source runs with a number of each target.
 fn one_row(instances: &[&Instance], counters: &Counters) -> Option<(RowKey, Group)> {
-    let first = instances[0];
-    let over = stacked(first, counters).ok()?;
-    let numbers = |key: &String| numbers_of(key).iter().map(|number| number.1).collect::<Vec<u64>>();
-    let lead: Vec<Vec<u64>> = instances.iter().map(|instance| numbers(&instance.sources[0])).collect();
-    let places = numbers_of(&first.sources[0]);
-    let counting: Vec<usize> =
-        (0..places.len()).filter(|&at| Some(at) != over && counters.has(&places[at].0)).collect();
-    let column = |all: &[Vec<u64>], at: usize| all.iter().map(|numbers| numbers[at]).collect::<Vec<u64>>();
-    // Which number of the lead each number of another key follows; a number that never changes may stand for itself.
-    let follows = |pick: &dyn Fn(&Instance) -> String| -> Option<Vec<Option<usize>>> {
-        let all: Vec<Vec<u64>> = instances.iter().map(|instance| numbers(&pick(instance))).collect();
+    let alike = Alike::new(instances, counters)?;
+    let indices = alike.indices()?;
+    alike.is_product(&indices).then(|| alike.row(&indices))
+}
+
+/// Instances that are alike but for numbers, and how their numbers run together.
+struct Alike<'a> {
+    instances: &'a [&'a Instance],
+    over: Option<usize>,
+    /// The first source's numbers: the text before each, and of each instance all.
+    places: Vec<String>,
+    lead: Vec<Vec<u64>>,
+    /// Those of them that count something.
+    counting: Vec<usize>,
+    /// Of each other source, then of each target: which number of the lead each of its numbers follows.
+    tied: Vec<Vec<Option<usize>>>,
+    /// How many sources a row names.
+    sources: usize,
+}
+
+impl<'a> Alike<'a> {
+    /// `None` where a number of another key changes and follows none of the first source's.
+    fn new(instances: &'a [&'a Instance], counters: &Counters) -> Option<Self> {
+        let first = instances[0];
+        let over = stacked(first).ok()?;
+        let places: Vec<String> = numbers_of(&first.sources[0]).into_iter().map(|number| number.0).collect();
+        let counting = (0..places.len()).filter(|&at| Some(at) != over && counters.has(&places[at])).collect();
+        let lead = instances.iter().map(|instance| numbers(&instance.sources[0])).collect();
+        let sources = if over.is_some() { 1 } else { first.sources.len() };
+        let mut alike = Self { instances, over, places, lead, counting, tied: Vec::new(), sources };
+        for at in 1..sources {
+            alike.tied.push(alike.follows(&|instance| &instance.sources[at])?);
+        }
+        for at in 0..first.targets.len() {
+            alike.tied.push(alike.follows(&|instance| &instance.targets[at])?);
+        }
+        Some(alike)
+    }
+
+    /// Which number of the lead each number of another key follows; a number that never changes may stand for itself.
+    fn follows(&self, pick: &dyn Fn(&'a Instance) -> &'a String) -> Option<Vec<Option<usize>>> {
+        let all: Vec<Vec<u64>> = self.instances.iter().map(|instance| numbers(pick(instance))).collect();
         let (mut found, mut used) = (Vec::new(), BTreeSet::new());
         for at in 0..all[0].len() {
             let own = column(&all, at);
             let like =
-                counting.iter().copied().find(|&lead_at| !used.contains(&lead_at) && column(&lead, lead_at) == own);
+                self.counting.iter().copied().find(|&lead| !used.contains(&lead) && column(&self.lead, lead) == own);
             let constant = own.iter().all(|number| *number == own[0]);
             used.extend(like);
             (like.is_some() || constant).then_some(())?;
             found.push(like);
         }
         Some(found)
-    };
-    let others = if over.is_some() { 1 } else { first.sources.len() };
-    let mut tied: Vec<Vec<Option<usize>>> = Vec::new();
-    for at in 1..others {
-        tied.push(follows(&|instance| instance.sources[at].clone())?);
     }
-    for at in 0..first.targets.len() {
-        tied.push(follows(&|instance| instance.targets[at].clone())?);
-    }
-    // An index has to be in every key; one that is not may only be a number that never changes.
-    let mut indices: Vec<usize> = Vec::new();
-    for &at in &counting {
-        if tied.iter().all(|keys| keys.contains(&Some(at))) {
-            indices.push(at);
-        } else if column(&lead, at).iter().any(|number| *number != lead[0][at]) {
-            return None;
+
+    /// The numbers that are indices: an index has to be in every key. One that is not may only be a number that never changes.
+    fn indices(&self) -> Option<Vec<usize>> {
+        let mut indices = Vec::new();
+        for &at in &self.counting {
+            if self.tied.iter().all(|keys| keys.contains(&Some(at))) {
+                indices.push(at);
+            } else if column(&self.lead, at).iter().any(|number| *number != self.lead[0][at]) {
+                return None;
+            }
         }
+        Some(indices)
     }
-    let sets: Vec<BTreeSet<u64>> = indices.iter().map(|&at| column(&lead, at).into_iter().collect()).collect();
-    let product: usize = sets.iter().map(BTreeSet::len).product();
-    if product != instances.len() || lead.iter().collect::<BTreeSet<_>>().len() != instances.len() {
-        return None;
+
+    /// Whether there is an instance for every combination of the indices' numbers.
+    fn is_product(&self, indices: &[usize]) -> bool {
+        let size = |&at: &usize| column(&self.lead, at).into_iter().collect::<BTreeSet<_>>().len();
+        let product: usize = indices.iter().map(size).product();
+        let distinct = self.lead.iter().collect::<BTreeSet<_>>().len();
+        product == self.instances.len() && distinct == self.instances.len()
     }
-    let mut named: Vec<usize> = indices.clone();
-    named.extend(over);
-    named.sort_unstable();
-    let place = |at: Option<usize>| at.and_then(|at| named.iter().position(|&other| other == at));
-    let lead_parts = parts(&first.sources[0], &(0..places.len()).map(|at| place(Some(at))).collect::<Vec<_>>());
-    let key_parts =
-        |key: &String, tied: &[Option<usize>]| parts(key, &tied.iter().map(|&at| place(at)).collect::<Vec<_>>());
-    let sources = std::iter::once(lead_parts)
-        .chain(first.sources[1..others].iter().zip(&tied).map(|(key, tied)| key_parts(key, tied)))
-        .collect();
-    let targets = first.targets.iter().zip(&tied[others - 1..]).map(|(key, tied)| key_parts(key, tied)).collect();
-    let set = |&at: &usize| match Some(at) == over {
-        true => (places[at].0.clone(), (0..first.sources.len() as u64).collect()),
-        false => (places[at].0.clone(), column(&lead, at).into_iter().collect()),
-    };
-    let group = group(instances, named.iter().map(set).collect(), place(over), None);
-    Some((RowKey { sources, targets, structure: first.operation.structure() }, group))
+
+    fn row(&self, indices: &[usize]) -> (RowKey, Group) {
+        let first = self.instances[0];
+        let mut named = indices.to_vec();
+        named.extend(self.over);
+        named.sort_unstable();
+        let place = |at: Option<usize>| at.and_then(|at| named.iter().position(|&other| other == at));
+        let spelled =
+            |key: &String, tied: &[Option<usize>]| parts(key, &tied.iter().map(|&at| place(at)).collect::<Vec<_>>());
+        let lead: Vec<Option<usize>> = (0..self.places.len()).map(Some).collect();
+        let sources = std::iter::once(spelled(&first.sources[0], &lead))
+            .chain(first.sources[1..self.sources].iter().zip(&self.tied).map(|(key, tied)| spelled(key, tied)))
+            .collect();
+        let tied = &self.tied[self.sources - 1..];
+        let targets = first.targets.iter().zip(tied).map(|(key, tied)| spelled(key, tied)).collect();
+        let set = |&at: &usize| match Some(at) == self.over {
+            true => (self.places[at].clone(), (0..first.sources.len() as u64).collect()),
+            false => (self.places[at].clone(), column(&self.lead, at).into_iter().collect()),
+        };
+        let group = group(self.instances, named.iter().map(set).collect(), place(self.over), None);
+        (RowKey { sources, targets, structure: first.operation.structure() }, group)
+    }
+}
+
+/// A key's numbers.
+fn numbers(key: &str) -> Vec<u64> {
+    numbers_of(key).into_iter().map(|number| number.1).collect()
+}
+
+/// One number of each.
+fn column(all: &[Vec<u64>], at: usize) -> Vec<u64> {
+    all.iter().map(|numbers| numbers[at]).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::fields::{Atom, Context, Field, affinity};
+use super::fields::{Atom, Context, Field, affinity, is_usual};
 
 /// What a number is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ const CONSTANT: i32 = 60;
 /// What a factor costs that is a number: a field says the same more often.
 const FACTOR: i32 = 12;
 /// Candidates that are dearer than the best by more than this are not told.
-const NEAR: i32 = 19;
+const NEAR: i32 = 18;
 
 /// Everything a number may be looked up in, for each set of examples that may have it.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl<'a> Sizes<'a> {
         let mut wanted = [0; MAX_EXAMPLES];
         let known = values.iter().copied().flatten().collect::<Vec<u64>>();
         wanted.iter_mut().zip(&known).for_each(|(to, from)| *to = *from);
-        self.products.entry(there.clone()).or_insert_with(|| Products::new(&self.atoms, &there));
+        self.products.entry(there.clone()).or_insert_with(|| Products::new(self.fields, &self.atoms, &there));
         let costs = self.atoms.iter().map(|atom| ATOM - affinity(&self.fields[atom.field], context)).collect();
         let products = &self.products[&there];
         let search = Search { atoms: &self.atoms, products, costs, examples: known.len(), found: Vec::new() };
@@ -103,7 +103,7 @@ impl<'a> Sizes<'a> {
 }
 
 impl Products {
-    fn new(atoms: &[Atom], there: &[bool]) -> Self {
+    fn new(fields: &[Field], atoms: &[Atom], there: &[bool]) -> Self {
         let mut all = Self::default();
         for (at, atom) in atoms.iter().enumerate() {
             let mut values = [0; MAX_EXAMPLES];
@@ -112,7 +112,8 @@ impl Products {
                 *to = value.unwrap_or(0);
                 *to > 0
             });
-            if known {
+            // What is one everywhere multiplies and divides anything: only fields that sizes are made of may.
+            if known && (values.iter().any(|&value| value > 1) || is_usual(&fields[atom.field])) {
                 all.atoms.push((at, values));
             }
         }
@@ -250,7 +251,8 @@ impl Search<'_> {
         for one in all {
             let values = terms[one].values;
             if let Some(rest) = self.each(wanted, values, |a, b| a.checked_sub(b).filter(|&rest| rest > 0)) {
-                for &other in self.of(rest).iter().filter(fits).filter(|&&other| other >= one) {
+                let another = |other: &&usize| **other > one && terms[**other].atoms != terms[one].atoms;
+                for &other in self.of(rest).iter().filter(fits).filter(another) {
                     let ((a, mut atoms, n), (b, more, m)) = (self.term(one), self.term(other));
                     atoms.extend(more);
                     found.push((format!("{a} + {b}"), atoms, n + m + OPERATION));

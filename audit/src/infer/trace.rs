@@ -121,12 +121,8 @@ impl<'a> Trace<'a> {
     /// Looks up rows of one length in the release.
     fn look(&mut self, number: usize, row: u64, keys: &[String]) -> Result<(), ConvertError> {
         let format = self.formats[number];
-        let wanted: BTreeSet<Hash> = self
-            .lost
-            .iter()
-            .filter(|lost| self.targets[lost.target].format == format)
-            .flat_map(|lost| lost.rows.iter().copied())
-            .collect();
+        let own = |lost: &&Lost| self.targets[lost.target].format == format;
+        let wanted: BTreeSet<Hash> = self.lost.iter().filter(own).flat_map(|lost| lost.rows.iter().copied()).collect();
         for key in keys {
             let info = &self.pair.release.tensors()[key];
             let same = matches!(format, Format::Plain(dtype) if dtype == info.dtype);
@@ -134,34 +130,16 @@ impl<'a> Trace<'a> {
                 continue;
             }
             let view = whole(self.pair.release, key).views.remove(0);
-            for order in orders(info.shape.len()) {
-                if info.shape[order[order.len() - 1]] != row {
-                    continue;
-                }
-                let (view, place) = (view.clone().permuted(&order), self.places.len());
-                let mut found: Vec<(Hash, u64)> = Vec::new();
-                each_row(self.pair, &view, row, |at, count, scratch| {
-                    let assembly = Assembly::of(view.clone());
-                    let Some(parts) = self.pair.wanted(format, &assembly, at, count, 0.0, scratch)? else {
-                        return Ok(());
-                    };
-                    let rows = (count / row) as usize;
-                    for nth in 0..rows {
-                        let cut = |part: &Vec<u8>| part.len() / rows * nth..part.len() / rows * (nth + 1);
-                        let own = hash(parts.iter().map(|part| &part[cut(part)]));
-                        if wanted.contains(&own) {
-                            found.push((own, at / row + nth as u64));
-                        }
-                    }
-                    Ok(())
-                })?;
-                for (own, at) in found {
+            for order in orders(info.shape.len()).into_iter().filter(|order| info.shape[order[order.len() - 1]] == row)
+            {
+                let place = Place { key: key.clone(), view: view.clone().permuted(&order) };
+                for (own, at) in found(self.pair, format, &place.view, row, &wanted)? {
                     let hits = self.hits.entry((number, own)).or_default();
                     if hits.len() < MAX_HITS {
-                        hits.push((place, at));
+                        hits.push((self.places.len(), at));
                     }
                 }
-                self.places.push(Place { key: key.clone(), view });
+                self.places.push(place);
             }
         }
         Ok(())
@@ -280,6 +258,31 @@ impl<'a> Trace<'a> {
         }
         Ok(joins(self.pair, target, &keys, axis)?.then_some(Way::Concat { keys, axis }))
     }
+}
+
+/// The rows of a view, in a target's format, that are wanted: their hashes, and where they are.
+fn found(
+    pair: &Pair<'_>,
+    format: Format,
+    view: &View,
+    row: u64,
+    wanted: &BTreeSet<Hash>,
+) -> Result<Vec<(Hash, u64)>, ConvertError> {
+    let mut found = Vec::new();
+    let assembly = Assembly::of(view.clone());
+    each_row(pair, view, row, |at, count, scratch| {
+        let Some(parts) = pair.wanted(format, &assembly, at, count, 0.0, scratch)? else { return Ok(()) };
+        let rows = (count / row) as usize;
+        for nth in 0..rows {
+            let cut = |part: &Vec<u8>| part.len() / rows * nth..part.len() / rows * (nth + 1);
+            let own = hash(parts.iter().map(|part| &part[cut(part)]));
+            if wanted.contains(&own) {
+                found.push((own, at / row + nth as u64));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Whether a target is these whole tensors on a new first axis.
