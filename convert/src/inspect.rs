@@ -133,6 +133,11 @@ impl Verdict {
         Self { recipe: recipe.to_owned(), builtin, fits, reason: fit.err(), violations }
     }
 
+    /// Whether it is a built-in recipe that was not even checked, for the config is of another model.
+    pub fn is_for_another(&self) -> bool {
+        self.builtin && self.reason.is_some() && self.violations.is_empty()
+    }
+
     /// For people: one line, and where it does not fit the first `shown` forms of what is wrong.
     pub fn text(&self, shown: usize) -> String {
         let name = &self.recipe;

@@ -1,6 +1,6 @@
 //! The first half of a conversion: open the checkpoint, choose the recipe, read the config, make the plan, collect everything wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -332,12 +332,19 @@ fn fitting(config: &Value) -> Result<Recipe, Violation> {
         Violation::new(ViolationKind::Unsupported, "config.json", expected, found)
     };
     let verdicts = verdicts(config).map_err(|error| unsupported(error.to_string()))?;
-    let mut reasons = Vec::new();
+    let (mut reasons, mut known) = (Vec::new(), BTreeSet::new());
     for (recipe, verdict) in verdicts {
         match verdict {
             Ok(()) => return Ok(recipe),
-            Err(reason) => reasons.push(reason),
+            // Recipes for other types say nothing of this one.
+            Err(reason) if recipe.is_for_type(config) => reasons.push(reason),
+            Err(_) => known.extend(recipe.model_types),
         }
+    }
+    if reasons.is_empty() {
+        let found = config.get("model_type").and_then(Value::as_str).unwrap_or("none");
+        let known: Vec<String> = known.into_iter().collect();
+        reasons.push(format!("model_type {found}; built-in recipes are for {}", known.join(", ")));
     }
     Err(unsupported(reasons.join("; ")))
 }

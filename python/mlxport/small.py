@@ -109,12 +109,18 @@ def _knows(default: Any, name: str) -> bool:
     return held is not None or name in ("head_dim", "num_key_value_heads", "q_lora_rank", "n_inner")
 
 
-def fill(model: torch.nn.Module, seed: int) -> None:
-    """Draws every parameter anew, values that bfloat16 holds. Activations stay near one, and nothing is trivial."""
+def fill(model: torch.nn.Module, seed: int, *, rounded: bool = True) -> None:
+    """Draws every parameter anew. Activations stay near one, and nothing is trivial.
+
+    `rounded`: values that bfloat16 holds, as released checkpoints have them; else any float32 values, where a cast shows how it rounds.
+    """
     generator = torch.Generator().manual_seed(seed)
 
+    def held(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.bfloat16().float() if rounded else tensor
+
     def draw(shape: torch.Size, scale: float) -> torch.Tensor:
-        return (torch.randn(shape, generator=generator) * scale).bfloat16().float()
+        return held(torch.randn(shape, generator=generator) * scale)
 
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     with torch.no_grad():
@@ -129,9 +135,9 @@ def fill(model: torch.nn.Module, seed: int) -> None:
                         fan_in = parameter.shape[-1]
                     parameter.copy_(draw(parameter.shape, 1.2 / fan_in**0.5))
                 elif name.endswith("bias") or "norm" not in type(module).__name__.lower():
-                    parameter.copy_((parameter + draw(parameter.shape, 0.15)).bfloat16().float())
+                    parameter.copy_(held(parameter + draw(parameter.shape, 0.15)))
                 else:
-                    parameter.copy_((parameter + draw(parameter.shape, 0.2)).bfloat16().float())
+                    parameter.copy_(held(parameter + draw(parameter.shape, 0.2)))
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 buffer.copy_(draw(buffer.shape, 0.05))

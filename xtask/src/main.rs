@@ -11,6 +11,7 @@ mod junit;
 mod known_bugs;
 mod mlx_vlm;
 mod openai;
+mod recipes;
 mod setup;
 mod stages;
 mod test;
@@ -69,6 +70,12 @@ enum Chore {
     MlxVlm,
     /// Let OpenAI's own Python client drive `mlxport serve` (installs it first).
     Openai,
+    /// Hold the built-in recipes against the converters of mlx-lm and mlx-vlm, on small random models of every type (docs/recipes.md).
+    Recipes {
+        /// What the package's command takes: types, --out, --sizes, --jobs, --no-faults, --record
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Everything that must hold before a change goes in: setup, fmt, clippy, test, a short run of every fuzz target, OpenAI's client.
     Test,
     /// The house rules that no compiler checks.
@@ -102,6 +109,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::KnownBugs { arguments } => known_bugs::run(&arguments),
         Chore::MlxVlm => mlx_vlm::run(),
         Chore::Openai => openai::run(),
+        Chore::Recipes { arguments } => recipes::run(&arguments),
         Chore::Test => test::run(),
         Chore::Tidy => tidy::run(),
         Chore::Wheel => wheel::run(),

@@ -11,14 +11,14 @@ pub(super) type Made = (Vec<u64>, Assembly);
 /// What an operation expected and what it found.
 pub(super) type Misfit = (String, String);
 
-/// Shape and assembly of each of the operation's targets. Ranks have been checked with the recipe.
-pub(super) fn results(op: &Op, sources: &[PlannedSource], dims: &Dims) -> Result<Vec<Made>, Misfit> {
+/// Shape and assembly of each of the operation's `targets`. Ranks have been checked with the recipe.
+pub(super) fn results(op: &Op, targets: usize, sources: &[PlannedSource], dims: &Dims) -> Result<Vec<Made>, Misfit> {
     let first = &sources[0];
     let shape = &first.shape;
     let wholes = || sources.iter().map(PlannedSource::view).collect::<Vec<_>>();
     let one = |shape: Vec<u64>, view: View| Ok(vec![(shape, Assembly::of(view))]);
     match op {
-        Op::Copy | Op::Drop { .. } => one(shape.clone(), first.view()),
+        Op::Copy | Op::Drop { .. } => Ok(vec![(shape.clone(), Assembly::of(first.view())); targets]),
         Op::Add { number } => Ok(vec![(shape.clone(), Assembly::of(first.view()).plus(*number))]),
         Op::ConvOihwToOhwi => one(vec![shape[0], shape[2], shape[3], shape[1]], first.view().conv_ohwi()),
         Op::Transpose => one(vec![shape[1], shape[0]], first.view().permuted(&[1, 0])),

@@ -36,7 +36,7 @@ pub fn pack(plan: &mut Plan, rules: &Packing, wish: &Wish) -> Vec<Violation> {
         let stored = tensor.making == Making::Store;
         let candidate = stored && !module.is_empty() && tensor.shape.len() > 1 && is_float(tensor.dtype);
         let decision = if candidate {
-            rules.decide(&module, layer_of(&module, &layers), wish)
+            rules.decide(&module, &plan.layout, layer_of(&module, &layers), wish)
         } else {
             Ok(Decision::Keep("not the weight of a module".into()))
         };

@@ -340,7 +340,7 @@ impl<'a> Planner<'a> {
         let (Some(first), Some(dtype)) = (sources.first().cloned(), self.common_dtype(row, &sources)) else {
             return;
         };
-        match results(&action.op, &sources, self.dims) {
+        match results(&action.op, action.targets.len(), &sources, self.dims) {
             Ok(results) => {
                 for (target, (shape, assembly)) in action.targets.iter().zip(results) {
                     self.make(OutputTensor {
@@ -365,8 +365,9 @@ impl<'a> Planner<'a> {
     /// The dtype that all sources are written in; tensors that are joined must not end up in different ones.
     fn common_dtype(&mut self, row: &Row, sources: &[PlannedSource]) -> Option<Dtype> {
         let first = sources.first()?;
-        let dtype = self.dtype.apply(first.dtype);
-        let Some(other) = sources.iter().find(|source| self.dtype.apply(source.dtype) != dtype) else {
+        let choice = if row.keeps_dtype { DtypeChoice::Keep } else { self.dtype };
+        let dtype = choice.apply(first.dtype);
+        let Some(other) = sources.iter().find(|source| choice.apply(source.dtype) != dtype) else {
             return Some(dtype);
         };
         let expected = format!("{} like {}, which it is joined with", first.dtype, first.key);

@@ -1,7 +1,7 @@
 //! The small integer expressions of a recipe: `3*clip_width`, `2*sam_grid-1`, `i >= first_dense && i % moe_every == 0`, `i in globals`.
 //!
 //! Values are integers; truth is 1 and 0; `/` is PyTorch's `//` (floor); every step is checked for overflow. A name is a dim of the
-//! recipe, `name[2]` or `name[i]` an item of one of its lists, from 0, `sum(name)` their sum; `index_of(list, value)` is the first place
+//! recipe, `name[2]` or `name[i]` an item of one of its lists, from 0, `sum(name)` their sum, `len(name)` their number; `index_of(list, value)` is the first place
 //! of a value in a list and `count_of(list, value)` how often it is there. Nothing else can be said, on purpose: a recipe is a table, not a
 //! program.
 //!
@@ -57,6 +57,7 @@ enum Node {
     Two(Op, Box<Node>, Box<Node>),
     In(Box<Node>, String),
     Sum(String),
+    Len(String),
     Search(Search, String, Box<Node>),
 }
 
@@ -166,7 +167,7 @@ fn collect<'a>(node: &'a Node, names: &mut Vec<(&'a str, bool)>) {
             collect(inner, names);
             names.push((list, true));
         }
-        Node::Sum(list) => names.push((list, true)),
+        Node::Sum(list) | Node::Len(list) => names.push((list, true)),
     }
 }
 
@@ -193,6 +194,7 @@ fn eval(node: &Node, dims: &Dims, bound: Option<i128>) -> Result<i128, EvalError
             let mut items = list_of(name, dims)?.iter();
             items.try_fold(0_i128, |sum, &item| sum.checked_add(item)).ok_or_else(overflow)
         }
+        Node::Len(name) => Ok(list_of(name, dims)?.len() as i128),
         Node::Search(search, name, inner) => {
             let value = eval(inner, dims, bound)?;
             let list = list_of(name, dims)?;
@@ -303,9 +305,10 @@ impl<'a> Parser<'a> {
             return self.integer().map(Node::Int);
         }
         let name = self.word()?;
-        if name == "sum" && self.eat("(") {
+        if matches!(&*name, "sum" | "len") && self.eat("(") {
             let list = self.word()?;
-            return if self.eat(")") { Ok(Node::Sum(list)) } else { Err(self.complaint("a closing parenthesis")) };
+            let node = if name == "sum" { Node::Sum(list) } else { Node::Len(list) };
+            return if self.eat(")") { Ok(node) } else { Err(self.complaint("a closing parenthesis")) };
         }
         if let Some((_, search)) = SEARCHES.iter().find(|(known, _)| *known == name)
             && self.eat("(")

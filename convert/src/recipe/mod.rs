@@ -1,9 +1,10 @@
 //! Recipes: the table that says which tensor becomes which, and which config it is for.
 //!
-//! A recipe is a TOML or JSON file (docs/recipes.md explains every key; `recipes/deepseek-ocr.toml` is the built-in one).
+//! A recipe is a TOML or JSON file (docs/recipes.md explains every key; `recipes/` holds the built-in ones).
 //! [`Recipe::parse`] turns it into expressions and patterns and refuses anything inconsistent, all complaints at once. It never looks at a checkpoint: that is
 //! [`crate::plan`].
 
+mod builtin;
 pub mod config;
 pub mod expr;
 mod format;
@@ -22,17 +23,12 @@ use safetensors::Dtype;
 use crate::error::{ConvertError, Violation, ViolationKind};
 use crate::files::read_bounded;
 
+use builtin::BUILTIN;
 use config::ConfigSpec;
 use expr::Expr;
 use packing::Packing;
 use pattern::Pattern;
 
-/// The built-in recipes by name.
-const BUILTIN: &[(&str, &str)] = &[
-    ("deepseek-ocr", include_str!("../../recipes/deepseek-ocr.toml")),
-    ("deepseek-ocr-2", include_str!("../../recipes/deepseek-ocr-2.toml")),
-    ("unlimited-ocr", include_str!("../../recipes/unlimited-ocr.toml")),
-];
 /// The longest recipe file, in bytes.
 const MAX_BYTE_LEN: u64 = 4 << 20;
 
@@ -87,6 +83,8 @@ pub struct Row {
     pub optional: bool,
     /// A row whose target is zeros where the key is missing: why that is right.
     pub zeros_if_missing: Option<String>,
+    /// Whether it keeps its dtype, whatever the others are cast to.
+    pub keeps_dtype: bool,
     /// The row holds only where this is true.
     pub when: Option<Expr>,
     /// What becomes of it, by layout.
@@ -105,7 +103,7 @@ impl Row {
 pub struct Action {
     /// The operation.
     pub op: Op,
-    /// Target key patterns: as many as parts for `split`, three for `split_qkv`, none for `drop`, else one.
+    /// Target key patterns: as many as parts for `split`, three for `split_qkv`, none for `drop`, one or more for `copy`, else one.
     pub targets: Vec<Pattern>,
 }
 
@@ -237,16 +235,21 @@ impl Recipe {
         BUILTIN.iter().map(|(name, _)| *name).collect()
     }
 
+    /// Whether it is for the model type that a config states, whatever the architecture.
+    pub fn is_for_type(&self, config: &serde_json::Value) -> bool {
+        let model_type = config.get("model_type").and_then(|value| value.as_str());
+        model_type.is_some_and(|found| self.model_types.iter().any(|known| known == found))
+    }
+
     /// Why this recipe is not for that config, or `Ok`.
     ///
     /// # Errors
     /// The reason, in words.
     pub fn fits(&self, config: &serde_json::Value) -> Result<(), String> {
-        let model_type = config.get("model_type").and_then(|value| value.as_str());
-        if !model_type.is_some_and(|found| self.model_types.iter().any(|known| known == found)) {
+        if !self.is_for_type(config) {
             return Err(format!(
                 "config.json says model_type {}, {} is for {}",
-                model_type.unwrap_or("nothing"),
+                config.get("model_type").and_then(|value| value.as_str()).unwrap_or("nothing"),
                 self.name,
                 self.model_types.join(", ")
             ));

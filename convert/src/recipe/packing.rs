@@ -19,6 +19,8 @@ use super::table::OneOrMany;
 const MAX_BYTE_LEN: u64 = 1 << 20;
 /// The schema of a rules file that this build reads.
 const SCHEMA: u32 = 1;
+/// The layout that mlx-lm reads, whose converter leaves the embeddings at the lower bits.
+const MLX_LM: &str = "mlx-lm";
 /// Usual mixtures: (name, bits of most modules, bits of those that matter most), as MLX's converters know them.
 const MIXED: &[(&str, u32, u32)] = &[
     ("mixed_2_6", 2, 6),
@@ -140,11 +142,18 @@ impl Packing {
         Self { listed, ..Self::default() }
     }
 
-    /// What becomes of `module`, the `layer`-th of `layers` (where its name has a layer number).
+    /// What becomes of `module` in a layout, the `layer`-th of `layers` (where its name has a layer number).
     ///
     /// # Errors
     /// Why what a rule asks for cannot be.
-    pub fn decide(&self, module: &str, layer: Option<(u64, u64)>, wish: &Wish) -> Result<Decision, String> {
+    pub fn decide(
+        &self,
+        module: &str,
+        layout: &str,
+        layer: Option<(u64, u64)>,
+        wish: &Wish,
+    ) -> Result<Decision, String> {
+        let mixed = |to| wish.mixed(module, layout, layer, to).map(Decision::Pack);
         let path = module.replace('.', "/");
         let able = self.can.set.is_match(&path) || self.listed.contains(module);
         if let Own::Rules(rules) = &wish.own
@@ -160,9 +169,9 @@ impl Packing {
         }
         let own = self.rules.iter().find(|rule| rule.modules.set.is_match(&path));
         match own.map(|rule| rule.apply(wish)).transpose()? {
-            Some(Decision::Pack(to)) if able => Ok(Decision::Pack(wish.mixed(module, layer, to)?)),
+            Some(Decision::Pack(to)) if able => mixed(to),
             Some(Decision::Keep(reason)) => Ok(Decision::Keep(reason)),
-            None if self.listed.contains(module) => Ok(Decision::Pack(wish.mixed(module, layer, wish.base)?)),
+            None if self.listed.contains(module) => mixed(wish.base),
             _ => Ok(Decision::Keep("not listed in the recipe's [quantize]".to_owned())),
         }
     }
@@ -208,17 +217,24 @@ impl Wish {
     }
 
     /// Under a mixed preset the value projections and down projections of the first and last eighth of the layers and of every third
-    /// one between, the output head and the embeddings get the higher bits (the choice of mlx-lm's and mlx-vlm's mixed predicates,
-    /// after llama.cpp's Q4_K_M).
-    fn mixed(&self, module: &str, layer: Option<(u64, u64)>, to: Quantization) -> Result<Quantization, String> {
+    /// one between, and the output head get the higher bits (the choice of mlx-lm's and mlx-vlm's mixed predicates, after llama.cpp's
+    /// Q4_K_M); the embeddings, too, but not in mlx-lm's layout.
+    fn mixed(
+        &self,
+        module: &str,
+        layout: &str,
+        layer: Option<(u64, u64)>,
+        to: Quantization,
+    ) -> Result<Quantization, String> {
         let Own::Mixed(high) = self.own else {
             return Ok(to);
         };
         let (at, layers) = layer.unwrap_or((0, 0));
         let eighth = layers / 8;
         let sensitive = at < eighth || at >= 7 * layers / 8 || (at - eighth) % 3 == 2;
-        let widest = module.contains("lm_head") || module.contains("embed_tokens");
-        if widest || (sensitive && (module.contains("v_proj") || module.contains("down_proj"))) {
+        let has = |names: &[&str]| names.iter().any(|name| module.contains(name));
+        let widest = has(&["lm_head"]) || layout != MLX_LM && has(&["embed_tokens"]);
+        if widest || sensitive && has(&["v_proj", "v_a_proj", "v_b_proj", "down_proj"]) {
             return Quantization::new(to.mode(), Some(high), Some(to.group_size()));
         }
         Ok(to)

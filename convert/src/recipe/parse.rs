@@ -160,8 +160,12 @@ impl Checker {
         let unseen = row.shape.is_none();
         self.check_drop(row, &sources, &actions, &place);
         self.check_zeros(row, &actions, &place);
-        let zeros_if_missing = row.zeros_if_missing.clone();
-        Row { number, sources, dtypes, unseen, optional: row.optional, zeros_if_missing, when, actions }
+        let (optional, zeros_if_missing) = (row.optional, row.zeros_if_missing.clone());
+        let keeps_dtype = row.keep_dtype.as_ref().is_some_and(|why| !why.trim().is_empty());
+        if row.keep_dtype.is_some() != keeps_dtype {
+            self.complain(&place, "why in keep_dtype", "nothing");
+        }
+        Row { number, sources, dtypes, unseen, optional, zeros_if_missing, keeps_dtype, when, actions }
     }
 
     /// Several expressions.
@@ -241,6 +245,8 @@ impl Checker {
             // Without sizes there are as many equal parts as targets.
             Op::Split { sizes, .. } => sizes.as_ref().map_or(targets.len().max(2), Vec::len),
             Op::Drop { .. } => 0,
+            // A port may hold a tied tensor twice.
+            Op::Copy => targets.len().max(1),
             _ => 1,
         };
         if targets.len() != wanted {

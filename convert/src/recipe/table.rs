@@ -229,6 +229,7 @@ pub struct RawRow {
     #[serde(default)]
     pub optional: bool,
     pub zeros_if_missing: Option<String>,
+    pub keep_dtype: Option<String>,
     pub op: Option<OpName>,
     pub to: Option<OneOrMany>,
     pub over: Option<String>,

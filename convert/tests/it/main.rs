@@ -4,6 +4,7 @@ mod candle;
 mod directory;
 mod hostile_pickle;
 mod interrupted;
+mod library;
 mod met;
 mod mistaken;
 mod packing;
