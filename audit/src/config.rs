@@ -203,7 +203,7 @@ fn changed(path: &str, had: &Value, has: &Value, fields: &Fields) -> Finding {
     let severity = match leaf {
         "max_window_layers" => Severity::Minor,
         _ if LONG.contains(&leaf) && !scaled => Severity::Minor,
-        "model_type" if defaults::same_port(had, has) => Severity::Note,
+        "model_type" if defaults::same_port(had, has) || same_part(had, has) => Severity::Note,
         _ => Severity::Fault,
     };
     let finding = config_finding(path, severity, format!("{path} is {}, the release says {}", shown(has), shown(had)));
@@ -216,6 +216,15 @@ fn changed(path: &str, had: &Value, has: &Value, fields: &Fields) -> Finding {
         .map(|name| format!("{path}.{name}"))
         .collect();
     finding.at(inner)
+}
+
+/// Whether two types of a model's part are one: transformers 5 says of which part it is (`qwen3_vl_vision`), ports do not.
+fn same_part(had: &Value, has: &Value) -> bool {
+    let bare = |value: &Value| {
+        let name = value.as_str()?;
+        Some(name.strip_suffix("_vision").or_else(|| name.strip_suffix("_text")).unwrap_or(name).to_owned())
+    };
+    bare(had).is_some() && bare(had) == bare(has)
 }
 
 /// A field of the release that is gone.

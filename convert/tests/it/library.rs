@@ -33,7 +33,8 @@ fn library() -> Vec<Recipe> {
 
 fn recorded() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/library");
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).expect("lists").map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).expect("lists").map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     files
 }
@@ -120,13 +121,17 @@ fn experts_and_latent_attention_are_converted_with_no_recipe_named() {
     let (made, config) = converted("qwen3_moe", &model);
     let key = |expert: usize| format!("model.layers.1.mlp.experts.{expert}.up_proj.weight");
     let experts: Vec<u8> = (0..6).flat_map(|expert| bytes(&key(expert), &model.shapes[&key(expert)])).collect();
-    assert_eq!(made["model.layers.1.mlp.switch_mlp.up_proj.weight"].2, experts, "experts in the order of their numbers");
+    assert_eq!(
+        made["model.layers.1.mlp.switch_mlp.up_proj.weight"].2, experts,
+        "experts in the order of their numbers"
+    );
     assert_eq!(config["rope_theta"], 10000.0, "where mlx-lm looks for it");
 
     let model = read("deepseek_v3");
     let (made, _) = converted("deepseek_v3", &model);
     let joined = "model.layers.0.self_attn.kv_b_proj.weight";
-    let (all, size) = (bytes(joined, &model.shapes[joined]), |name: &str| model.config[name].as_u64().expect(name) as usize);
+    let (all, size) =
+        (bytes(joined, &model.shapes[joined]), |name: &str| model.config[name].as_u64().expect(name) as usize);
     let (nope, value, rank) = (size("qk_nope_head_dim"), size("v_head_dim"), size("kv_lora_rank"));
     let element = |head: usize, row: usize, at: usize| {
         let first = 2 * ((head * (nope + value) + row) * rank + at);

@@ -249,9 +249,6 @@ fn inspect_ranks_recipes_and_says_why() {
             "  recipe: broken.toml: line 1, column 10: expected a recipe in TOML, found string values must be quoted, expected literal string",
         ]
     );
-    assert_eq!(
-        own.iter().map(|verdict| verdict.fits).collect::<Vec<_>>(),
-        [true, false, false, false, false]
-    );
+    assert_eq!(own.iter().map(|verdict| verdict.fits).collect::<Vec<_>>(), [true, false, false, false, false]);
     assert!(inspect_with(&release, None, &["nobody".into()]).is_err());
 }

@@ -23,12 +23,12 @@ from mlxport.invariants import differences as changed
 from mlxport.mutants import copied
 from mlxport.recipes import faults, peers, sizes, tensors
 from mlxport.recipes.covered import Covered
-from mlxport.reference import Reference, build, install_attention, passes
+from mlxport.reference import Reference, build, passes
 
 # As `mlxport check` judges: so many times the largest floor.
 TIMES = 4.0
 # Types whose every release has transformers 5's `rope_parameters`.
-_NEW = ("mellum", "ministral3", "mistral4")
+_NEW = ("glm_ocr", "mellum", "ministral3", "mistral4")
 # One unit in the last place of float32, relative.
 ULP = float(np.finfo(np.float32).eps)
 
@@ -97,7 +97,6 @@ class Release:
     """The PyTorch model and the directories that hold it."""
 
     def __init__(self, bench: Bench) -> None:
-        install_attention()
         name, self.bench = bench.covered.model_type, bench
         self.pictures = bench.covered.port != "mlx-lm" and name in vision.TYPES
         self.config = sizes.config(name, bench.size, pictures=self.pictures)
@@ -120,7 +119,8 @@ class Release:
         shutil.copytree(release, hub)
         form = vision.hub_form(hubform.hub_form(session.whole(self.reference.config)))
         if self.bench.covered.model_type not in _NEW:
-            form.pop("rope_parameters", None)
+            for part in (form, form.get("text_config") or {}):
+                part.pop("rope_parameters", None)
         self.hub = form
         session.write_config(hub, form)
 
@@ -139,7 +139,7 @@ def _converted(bench: Bench, form: str) -> None:
             bench.cell.wrong.append(f"{form}: {error}")
         return
     mine = tensors.read(ours)
-    if form == "mixed" and tensors.has_own(tensors.read(bench.place / "ours-4bit")):
+    if form == "mixed" and (not bench.covered.mixed or tensors.has_own(tensors.read(bench.place / "ours-4bit"))):
         # The peer's mixtures forget what the model itself says of its routers; ours do not.
         return
     found = tensors.differences(mine, tensors.read(theirs))
@@ -184,15 +184,24 @@ def _loaded(bench: Bench, release: Release) -> None:
     for shard in sorted(ours.glob("model*.safetensors")):
         held.update(mx.load(str(shard)))  # type: ignore[arg-type]
     bench.cell.wrong += changed(held, ports.parameters(port.model))[: tensors.TOLD]
-    settings = [name for name, value in port.arguments.items() if not session._same(value, hub.arguments.get(name))]
-    differing = [name for name in settings if port.arguments[name] != hub.arguments.get(name)]
-    bench.cell.wrong += [
-        f"the config as saved gives {name} = {port.arguments[name]!r}, the hub's {hub.arguments.get(name)!r}"
-        for name in differing
-    ]
+    bench.cell.wrong += unlike(port.arguments, hub.arguments)
     if bench.covered.mend:
         port = _mended(bench, ours)
     _logits(bench, release, port)
+
+
+def unlike(saved: dict[str, Any], hub: dict[str, Any]) -> list[str]:
+    """What a port reads otherwise of the config as transformers saves it than of that of older releases."""
+    found = []
+    for name, value in saved.items():
+        other, leaf = hub.get(name), name.rpartition(".")[2]
+        # A head's width that is left out is worked out alike; a rotation in sections has two names.
+        derived = leaf == "head_dim" and None in (value, other)
+        if leaf == "rope_scaling" and isinstance(value, dict) and isinstance(other, dict) and "mrope_section" in value:
+            value, other = ({k: v for k, v in one.items() if k not in ("type", "rope_type")} for one in (value, other))
+        if not derived and not session._same(value, other) and value != other:
+            found.append(f"the config as saved gives {name} = {value!r}, the hub's {other!r}")
+    return found
 
 
 def _mended(bench: Bench, ours: Path) -> ports.Port:

@@ -11,17 +11,19 @@ class Covered:
 
     `mend`: the port is known to compute something else than PyTorch (`mlxport.atlas.mends` names the line); the logits are those of a
     copy with that line mended. `unlike`: why the port's logits cannot be PyTorch's at all; conversion and audit are held to account all the same.
+    `mixed`: false where the peer's mixtures pass over its banks of experts, for it asks their rows, not their columns.
     """
 
     model_type: str
     port: str = "mlx-lm"
     mend: bool = False
     unlike: str | None = None
+    mixed: bool = True
 
 
 _MLX_LM = (
     "afmoe", "apertus", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5", "gemma3_text", "glm4", "glm4_moe", "gpt2", "gptj", "granite",
-    "granitemoe", "granitemoehybrid", "helium", "hunyuan_v1_dense", "internlm3", "lfm2", "lfm2_moe", "llama", "mamba", "mamba2", "mellum", "minimax_m2", "ministral3",
+    "granitemoe", "helium", "hunyuan_v1_dense", "internlm3", "lfm2", "lfm2_moe", "llama", "mamba", "mamba2", "mellum", "minimax_m2", "ministral3",
     "mistral4", "mixtral", "nemotron", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "seed_oss", "smollm3",
     "stablelm",
 )  # fmt: skip
@@ -37,6 +39,10 @@ COVERED: tuple[Covered, ...] = (
     Covered("gemma2", unlike=_WINDOW),
     Covered("mistral", unlike=_WINDOW),
     *(Covered(name, "mlx-vlm") for name in _MLX_VLM),
+    Covered("glm4v", "mlx-vlm", unlike="the port resamples picture positions otherwise"),
+    Covered("glm_ocr", "mlx-vlm", unlike="the port's picture blocks compute something else"),
+    Covered("paddleocr_vl", "mlx-vlm", unlike="a norm of the port has another epsilon"),
+    Covered("qwen3_vl_moe", "mlx-vlm", unlike="the port's picture blocks have another activation", mixed=False),
 )
 
 
