@@ -177,7 +177,12 @@ pub fn inspection(inspection: &Inspection) -> String {
     for note in &inspection.notes {
         out.push_str(&format!("note: {note}\n"));
     }
-    inspection.recipes.iter().for_each(|verdict| out.push_str(&verdict.text(SHOWN_OF_A_RECIPE)));
+    // What is for another model is no news.
+    let (others, own): (Vec<_>, Vec<_>) = inspection.recipes.iter().partition(|verdict| verdict.is_for_another());
+    own.iter().for_each(|verdict| out.push_str(&verdict.text(SHOWN_OF_A_RECIPE)));
+    if !others.is_empty() {
+        out.push_str(&format!("{} built-in recipes are for other models (--json lists them)\n", others.len()));
+    }
     out
 }
 

@@ -22,27 +22,19 @@ class Covered:
 
 
 _MLX_LM = (
-    "afmoe", "apertus", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5", "gemma3_text", "glm4", "glm4_moe", "gpt2", "gptj", "granite",
-    "granitemoe", "helium", "hunyuan_v1_dense", "internlm3", "lfm2", "lfm2_moe", "llama", "mamba", "mamba2", "mellum", "minimax_m2", "ministral3",
-    "mistral4", "mixtral", "nemotron", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "seed_oss", "smollm3",
+    "afmoe", "apertus", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5", "gemma3_text", "glm4", "glm4_moe", "gptj", "granite",
+    "granitemoe", "helium", "hunyuan_v1_dense", "lfm2", "lfm2_moe", "llama", "mamba", "mamba2", "mellum", "ministral3",
+    "mistral4", "mixtral", "nemotron", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "seed_oss",
     "stablelm",
 )  # fmt: skip
 _MENDED = ("gemma", "glm", "gpt_bigcode", "gpt_neox", "starcoder2")
 _WINDOW = "the port attends past the window"
-_MLX_VLM = (
-    "gemma3", "glm4v", "glm_ocr", "idefics3", "llava", "paddleocr_vl", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm",
-)  # fmt: skip
 
 COVERED: tuple[Covered, ...] = (
     *(Covered(name) for name in _MLX_LM),
     *(Covered(name, mend=True) for name in _MENDED),
     Covered("gemma2", unlike=_WINDOW),
     Covered("mistral", unlike=_WINDOW),
-    *(Covered(name, "mlx-vlm") for name in _MLX_VLM),
-    Covered("glm4v", "mlx-vlm", unlike="the port resamples picture positions otherwise"),
-    Covered("glm_ocr", "mlx-vlm", unlike="the port's picture blocks compute something else"),
-    Covered("paddleocr_vl", "mlx-vlm", unlike="a norm of the port has another epsilon"),
-    Covered("qwen3_vl_moe", "mlx-vlm", unlike="the port's picture blocks have another activation", mixed=False),
 )
 
 
