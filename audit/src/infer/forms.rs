@@ -53,8 +53,8 @@ pub struct Counters(BTreeMap<String, BTreeSet<u64>>);
 impl Counters {
     /// Those of all keys that something is made of.
     pub fn new(examples: &[Example]) -> Self {
-        let (mut numbers, mut rests): (BTreeMap<String, BTreeSet<u64>>, BTreeMap<(String, String), usize>) =
-            Default::default();
+        let mut numbers: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        let mut rests: BTreeMap<(String, String), usize> = BTreeMap::new();
         for key in examples.iter().flat_map(|example| &example.instances).flat_map(|instance| &instance.sources) {
             for (prefix, number, rest) in numbers_of(key) {
                 if numbers.entry(prefix.clone()).or_default().insert(number) || number > 0 {

@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(name(&[3, 5, 2, 4], &[0, 2, 3, 1]).name, "conv_oihw_to_ohwi");
         assert_eq!(name(&[6, 1, 4], &[0, 2, 1]).orders, [Some(vec![0, 2, 1])]);
         let squeezed = told(&[1, 7, 1], &[(view(&[1, 7, 1]), &[7])]).expect("can be said");
-        assert_eq!((squeezed.name, squeezed.results), ("permute", vec![Some(vec![7])]));
+        assert_eq!((squeezed.name, squeezed.view, squeezed.results), ("permute", Some(vec![7]), vec![None]));
     }
 
     #[test]

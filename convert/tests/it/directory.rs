@@ -283,5 +283,10 @@ fn inspection_says_what_fits_and_why_not() {
     assert_eq!(load_directory(&again), load_directory(&target));
     fs::write(source.join("config.json"), "{\"model_type\": \"llama\"}").expect("writes");
     let found = inspect(&source).expect("inspects");
-    assert!(found.recipes[0].reason.as_ref().is_some_and(|reason| reason.contains("llama")));
+    let nearest =
+        found.recipes.first().map(|verdict| (verdict.recipe.as_str(), verdict.fits, verdict.violations.is_empty()));
+    assert_eq!(nearest, Some(("llama", false, false)), "a Llama's config beside other keys");
+    let own =
+        found.recipes.iter().find(|verdict| verdict.recipe == "deepseek-ocr").expect("every recipe has its verdict");
+    assert!(own.reason.as_ref().is_some_and(|reason| reason.contains("llama")));
 }

@@ -110,7 +110,7 @@ fn pictures_of_one_prompt_fill_its_places_in_order() {
     assert!(made[1..].iter().all(|tokens| *tokens == made[0]), "{made:?}");
     let mut cache = model.new_cache();
     let refused = model.prefill(&given(&both, image()), &[image(), other()], &mut cache, None, &Pass::by(&Tuned));
-    assert!(refused.expect_err("three for two").to_string().contains("21 places"));
+    assert!(refused.expect_err("three for two").to_string().contains("21 slots"));
 }
 
 #[test]
@@ -180,5 +180,5 @@ fn a_token_outside_the_vocabulary_and_a_mask_that_does_not_fit_are_refused() {
     let text = |prompt: Prompt| model.forward(&prompt, None, &Pass::by(&Tuned)).expect_err("refused").to_string();
     assert!(text(prompt(vec![1, 512], None)).contains("512"));
     assert!(text(prompt(vec![], None)).contains("at least one token"));
-    assert!(text(prompt(vec![1, 2], Some(image()))).contains("7 places"));
+    assert!(text(prompt(vec![1, 2], Some(image()))).contains("7 slots"));
 }

@@ -23,18 +23,20 @@ class Covered:
 
 _MLX_LM = (
     "afmoe", "apertus", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5", "gemma3_text", "glm4", "glm4_moe", "gptj", "granite",
-    "granitemoe", "helium", "hunyuan_v1_dense", "lfm2", "lfm2_moe", "llama", "mamba", "mamba2", "mellum", "ministral3",
-    "mistral4", "mixtral", "nemotron", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "seed_oss",
-    "stablelm",
+    "granitemoe", "helium", "hunyuan_v1_dense", "internlm3", "lfm2", "lfm2_moe", "llama", "mamba", "mamba2", "mellum", "minimax_m2", "ministral3",
+    "mistral4", "mixtral", "nemotron", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "seed_oss",
+    "smollm3", "stablelm",
 )  # fmt: skip
 _MENDED = ("gemma", "glm", "gpt_bigcode", "gpt_neox", "starcoder2")
 _WINDOW = "the port attends past the window"
+_MLX_VLM = ("idefics3", "smolvlm")
 
 COVERED: tuple[Covered, ...] = (
     *(Covered(name) for name in _MLX_LM),
     *(Covered(name, mend=True) for name in _MENDED),
     Covered("gemma2", unlike=_WINDOW),
     Covered("mistral", unlike=_WINDOW),
+    *(Covered(name, "mlx-vlm") for name in _MLX_VLM),
 )
 
 
