@@ -137,7 +137,8 @@ fn arithmetic(dtype: Dtype, stats: &Stats) -> Option<Cause> {
         Dtype::BF16 => 3e-3,
         _ => 1e-6,
     };
-    let rms = (stats.mm / stats.n.max(1) as f64).sqrt();
+    // A shift may leave values much smaller than those that were rounded before it.
+    let rms = (stats.mm.max(stats.ss) / stats.n.max(1) as f64).sqrt();
     let (mean, about) = stats.offset();
     if stats.n >= 8 && mean.abs() > 8.0 * about && about < 2.0 * unit * rms && stats.correlation() > 0.9 {
         let detail = format!("every value is {mean:+.4} off the release's");

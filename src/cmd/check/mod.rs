@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long)]
     trust_remote_code: bool,
     /// The Python that has torch, transformers, mlx and the port
-    #[arg(long, env = "MLXPORT_PYTHON", default_value = "python3", value_name = "PROGRAM")]
+    #[arg(long, env = "MLXPORT_PYTHON", hide_env_values = true, default_value = "python3", value_name = "PROGRAM")]
     python: PathBuf,
     /// Write check.json, index.html and each scenario's report there
     #[arg(long, value_name = "DIR")]
