@@ -10,7 +10,9 @@ use crate::cargo;
 use crate::stages::succeed;
 
 /// Adds to each of the workspace's own crates what libFuzzer wants compiled in: a counter per edge, where it lies, and a call at each comparison.
+/// Not to build scripts: they run while cargo builds, and libFuzzer is not linked to them.
 const WRAPPER: &str = "#!/bin/sh\n\
+    case \" $* \" in *\" build_script_build \"*) exec \"$@\" ;; esac\n\
     exec \"$@\" --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \\\n\
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \\\n\
     -Cllvm-args=-sanitizer-coverage-trace-compares\n";
