@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from mlxport import small, tasks
+from mlxport import class_file, small, tasks
 from mlxport.precise import Float64
 from mlxport.reference import Reference
 
@@ -22,29 +20,12 @@ from mlxport.reference import Reference
 TYPE = "own"
 
 
-def loaded(name: str) -> Any:
-    """The class of `FILE.py:Class`; a ValueError where there is none."""
-    file, _, kind = name.rpartition(":")
-    path = Path(file)
-    if not file or not path.is_file():
-        raise ValueError(f"--reference {name}: expected FILE.py:Class, found no such file")
-    spec = importlib.util.spec_from_file_location(f"reference_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"--reference {name}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    if not hasattr(module, kind):
-        raise ValueError(f"--reference {name}: {path} has no class {kind}")
-    return getattr(module, kind)
-
-
 def reference(name: str, seed: int) -> Reference:
     """The module in float32 and in float64. `Class()` makes it; `Class.inputs(seed)` gives what it is called with, by name.
 
     Parameters are drawn anew, as a small model's are.
     """
-    kind = loaded(name)
+    kind = class_file.load("--reference", name, prefix="reference_")[1]
     if not hasattr(kind, "inputs"):
         raise ValueError(f"--reference {name}: expected a static method inputs(seed) that gives tensors by name")
     model = kind().float().eval()

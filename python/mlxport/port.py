@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
+from mlxport import class_file
 from mlxport.heard import Call, Run
 
 # Packages that are ports, by pip's names.
@@ -111,21 +111,13 @@ def _audio_loader(config: dict[str, Any]) -> Callable[..., nn.Module]:
 
 def _from_file(name: str, directory: Path) -> nn.Module:
     """A port under development: `Class` is made of `ModelArgs.from_dict(config)` where the file has it, else of the config."""
-    file, _, kind = name.rpartition(":")
-    path = Path(file)
-    if not file or not path.is_file():
-        raise PortError(f"--port {name}: expected mlx-lm, mlx-vlm, mlx-audio or FILE.py:Class, found no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise PortError(f"--port {name}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    if not hasattr(module, kind):
-        raise PortError(f"--port {name}: {path} has no class {kind}")
+    try:
+        module, kind = class_file.load("--port", name, expected="mlx-lm, mlx-vlm, mlx-audio or FILE.py:Class")
+    except class_file.NoSuchClass as error:
+        raise PortError(str(error)) from None
     config = _untagged(json.loads((directory / "config.json").read_text()))
     arguments = module.ModelArgs.from_dict(config) if hasattr(module, "ModelArgs") else config
-    model = getattr(module, kind)(arguments)
+    model = kind(arguments)
     weights: dict[str, mx.array] = {}
     for shard in sorted(directory.glob("model*.safetensors")):
         weights.update(mx.load(str(shard)))  # type: ignore[arg-type]

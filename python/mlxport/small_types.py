@@ -30,7 +30,7 @@ _LINEAR: dict[str, Any] = {
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
 }
-_YARN = {
+YARN = {
     "rope_type": "yarn",
     "rope_theta": 10000.0,
     "factor": 4.0,
@@ -87,7 +87,7 @@ PER_TYPE: dict[str, dict[str, Any]] = {
         "n_group": 1,
         "num_experts_per_tok": 2,
         "routed_scaling_factor": 1.0,
-        "rope_parameters": {**_YARN, "mscale": 0.707, "mscale_all_dim": 0.707},
+        "rope_parameters": {**YARN, "mscale": 0.707, "mscale_all_dim": 0.707},
     },
     "glm4_moe": {"num_key_value_heads": 2, "n_group": 1, "num_hidden_layers": 3},
     "gpt_neox": {"num_key_value_heads": None, "head_dim": None, "intermediate_size": 256},

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlxport.small_types import PER_TYPE
+
 # Tokens that mark pictures in the small vocabulary.
 START, END, IMAGE, VIDEO = 190, 191, 192, 193
 GRIDS = ((1, 4, 6), (1, 6, 4))
@@ -225,16 +227,8 @@ PLACED_TYPES: dict[str, dict[str, Any]] = {
     "gemma4": {
         "text_config": {
             **_TEXT,
-            "head_dim": 16,
-            "global_head_dim": 32,
-            "num_hidden_layers": 6,
+            **PER_TYPE["gemma4_text"],
             "sliding_window": 8,
-            "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
-            "num_kv_shared_layers": 0,
-            "hidden_size_per_layer_input": 8,
-            "vocab_size_per_layer_input": 199,
-            "enable_moe_block": False,
-            "use_double_wide_mlp": False,
         },
         "vision_config": {
             "hidden_size": 32,

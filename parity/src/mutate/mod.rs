@@ -146,9 +146,9 @@ fn outcome(mutant: &Mutant, baseline: &Run, run: &Run) -> Outcome {
 
 /// The place in which a fault of `module` must be named: the narrowest recorded one. Where the recording has other outputs in `module` than its
 /// own and the fault reaches none of them (a residual behind the only norm recorded), that is a module around it.
-fn place_of<'a>(module: &'a str, baseline: &Run, run: &Run) -> &'a str {
-    let inside = |run: &Run| run.taps.iter().filter(|tap| lies_in(&tap.point, module)).cloned().collect::<Vec<_>>();
-    let shows = outputs(&baseline.taps).any(|tap| tap.point == module) || !same(&inside(baseline), &inside(run));
+fn place_of<'a>(module: &'a str, baseline: &'a Run, run: &'a Run) -> &'a str {
+    let inside = |run: &'a Run| run.taps.iter().filter(move |tap| lies_in(&tap.point, module));
+    let shows = outputs(&baseline.taps).any(|tap| tap.point == module) || !same(inside(baseline), inside(run));
     if shows { narrowest_recorded(module, &baseline.taps) } else { around(module, &baseline.taps) }
 }
 
@@ -174,11 +174,11 @@ fn lies_in(path: &str, module: &str) -> bool {
 }
 
 /// Whether the same was compared with the same result, bit for bit.
-fn same(a: &[TapRecord], b: &[TapRecord]) -> bool {
+fn same<'a>(a: impl IntoIterator<Item = &'a TapRecord>, b: impl IntoIterator<Item = &'a TapRecord>) -> bool {
     let bits = |tap: &TapRecord| {
         (tap.id(), tap.mode, tap.error().map(f64::to_bits), tap.metrics.as_ref().map(|m| m.max_abs.value.to_bits()))
     };
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| bits(a) == bits(b))
+    a.into_iter().map(bits).eq(b.into_iter().map(bits))
 }
 
 fn varied(request: &Request, session: &mut Session, baseline: &Run, name: &str, way: Way) -> Result<VariantRecord> {
@@ -209,16 +209,9 @@ mod tests {
     use std::path::Path;
 
     use mlxport_convert::{WriteOptions, prepare};
-    use mlxport_model::runtime::DeviceKind;
-
-    use mlxport_verdict::Precision;
 
     use super::*;
-    use crate::{
-        Selection,
-        driver::Driver,
-        steps::{Edit, Place as At, rotated_reversed},
-    };
+    use crate::steps::{Edit, Place as At, rotated_reversed};
 
     fn reversed(name: &str, planted_in: &str) -> Mutant {
         Mutant::steps(name, planted_in, At::below("model.layers.", ".self_attn"), Edit::By(rotated_reversed))
@@ -231,18 +224,7 @@ mod tests {
         let model = dir.path().join("model");
         let checkpoint = mlxport_convert::Request { source: source.join("checkpoint"), ..Default::default() };
         prepare(&checkpoint).expect("a plan").write(&WriteOptions::to(&model)).expect("written");
-        let request = Request {
-            model,
-            fixture: source,
-            modes: MODES.to_vec(),
-            selection: Selection::default(),
-            device: DeviceKind::Cpu,
-            precision: Precision::F32,
-            shard: None,
-            planted: None,
-            planted_in_tuned: Vec::new(),
-            driver: Driver::Whole,
-        };
+        let request = Request { modes: MODES.to_vec(), ..Request::new(model, source) };
         let mut session = Session::open(&request).expect("model and fixture");
         let baseline = session.run(&request).expect("a verdict");
         planted(&request, &mut session, &baseline, mutant).expect("an outcome").outcome

@@ -3,14 +3,11 @@
 use std::path::Path;
 
 use mlxport_convert::{WriteOptions, prepare};
-use mlxport_model::runtime::DeviceKind;
 use mlxport_parity::{
-    Request, Selection,
-    driver::Driver,
-    run,
+    Request, run,
     steps::{self, Edit, StepEdit},
 };
-use mlxport_verdict::{Mode, Precision, Run, Verdict};
+use mlxport_verdict::{Run, Verdict};
 
 /// The verdict on `tiny-small` with `edits` in the tuned steps alone.
 fn verdict(edits: Vec<StepEdit>) -> Run {
@@ -19,18 +16,7 @@ fn verdict(edits: Vec<StepEdit>) -> Run {
     let model = dir.path().join("model");
     let checkpoint = mlxport_convert::Request { source: fixture.join("checkpoint"), ..Default::default() };
     prepare(&checkpoint).expect("a plan").write(&WriteOptions::to(&model)).expect("written");
-    let request = Request {
-        model,
-        fixture,
-        modes: vec![Mode::Cumulative, Mode::Tuned, Mode::Isolated],
-        selection: Selection::default(),
-        device: DeviceKind::Cpu,
-        precision: Precision::F32,
-        shard: None,
-        planted: None,
-        planted_in_tuned: edits,
-        driver: Driver::Whole,
-    };
+    let request = Request { planted_in_tuned: edits, ..Request::new(model, fixture) };
     run(&request).expect("a verdict")
 }
 

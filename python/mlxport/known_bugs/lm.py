@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlxport.known_bugs.bug import Bug
+from mlxport.small_types import YARN
 
 LATENT_NORMS = [
     (
@@ -22,14 +23,6 @@ _INDEXER_NORM = {
     ]
 }
 _TANH = {"models/gpt_bigcode.py": [("nn.gelu(", "nn.gelu_approx(")]}
-YARN = {
-    "rope_type": "yarn",
-    "rope_theta": 10000.0,
-    "factor": 4.0,
-    "original_max_position_embeddings": 32,
-    "beta_fast": 32,
-    "beta_slow": 1,
-}
 
 
 def bug(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mlxport.known_bugs.lm import LATENT_NORMS, YARN
+from mlxport.known_bugs.lm import LATENT_NORMS
 from mlxport.known_bugs.lm import bug as _bug
+from mlxport.small_types import YARN
 
 BUGS = [
     _bug(

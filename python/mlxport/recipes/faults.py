@@ -38,6 +38,11 @@ def _keys(made: Directory, pattern: str) -> list[str]:
     return sorted(found, key=lambda key: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", key)])
 
 
+def _bf16(made: Directory, pattern: str) -> list[tuple[str, Tensor]]:
+    """The bfloat16 tensors among them."""
+    return [(key, made.tensors[key]) for key in _keys(made, pattern) if made.tensors[key].dtype == "BF16"]
+
+
 def stem(key: str) -> str:
     """A key without the part of a packed module it is, and a config field without its place."""
     return re.sub(r"\.(weight|scales|biases)$", "", key)
@@ -128,7 +133,7 @@ def _computed(pattern: str, change: Callable[[np.ndarray], np.ndarray], which: i
     """Other numbers in one tensor of this form."""
 
     def plant(made: Directory) -> list[str] | None:
-        keys = [key for key in _keys(made, pattern) if made.tensors[key].dtype == "BF16"]
+        keys = [key for key, _ in _bf16(made, pattern)]
         if not keys:
             return None
         tensor = made.tensors[keys[which]]
@@ -198,24 +203,20 @@ def _heads_apart(made: Directory) -> list[str] | None:
 
 def _zeroed(made: Directory) -> list[str] | None:
     """The last rows of a matrix are zeros, as a short read leaves them."""
-    for key in _keys(made, r"(up_proj|c_fc|fc1|dense_h_to_4h|gate_up_proj)\.weight$"):
-        tensor = made.tensors[key]
-        if tensor.dtype == "BF16":
-            keep = len(tensor.data) // 4 * 3
-            tensor.data = tensor.data[:keep] + bytes(len(tensor.data) - keep)
-            return [key]
+    for key, tensor in _bf16(made, r"(up_proj|c_fc|fc1|dense_h_to_4h|gate_up_proj)\.weight$"):
+        keep = len(tensor.data) // 4 * 3
+        tensor.data = tensor.data[:keep] + bytes(len(tensor.data) - keep)
+        return [key]
     return None
 
 
 def _flipped_bit(made: Directory) -> list[str] | None:
     """One exponent bit of one value."""
-    for key in _keys(made, r"embed_tokens\.weight$|wte\.weight$|embed_in\.weight$|embeddings\.weight$"):
-        tensor = made.tensors[key]
-        if tensor.dtype == "BF16":
-            bits = _array(tensor)
-            bits.reshape(-1)[elements(tensor) // 2] ^= 1 << 10
-            _put(tensor, bits)
-            return [key]
+    for key, tensor in _bf16(made, r"embed_tokens\.weight$|wte\.weight$|embed_in\.weight$|embeddings\.weight$"):
+        bits = _array(tensor)
+        bits.reshape(-1)[elements(tensor) // 2] ^= 1 << 10
+        _put(tensor, bits)
+        return [key]
     return None
 
 
@@ -231,11 +232,9 @@ def _scales(made: Directory) -> list[str] | None:
 
 def _scaled_scales(made: Directory) -> list[str] | None:
     """The scales of one module twice as large."""
-    for key in _keys(made, r"\.scales$"):
-        tensor = made.tensors[key]
-        if tensor.dtype == "BF16":
-            _put(tensor, _rounded(_values(tensor) * 2))
-            return [key]
+    for key, tensor in _bf16(made, r"\.scales$"):
+        _put(tensor, _rounded(_values(tensor) * 2))
+        return [key]
     return None
 
 
