@@ -43,6 +43,16 @@ pub fn json_line(mut object: Value, more: Value) -> String {
     format!("{object}\n")
 }
 
+/// The same of a command whose object has this schema, with everything that is wrong with the input.
+pub fn with_violations(json: bool, schema: &str, outcome: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    if let (true, Err(error)) = (json, &outcome) {
+        let (why, list) = (error.to_string(), violations(error));
+        let object = json!({ "schema": schema, "verdict": "none", "error": why, "violations": list });
+        to_stdout(&format!("{object}\n"))?;
+    }
+    outcome
+}
+
 /// What is wrong with the input, where the error is of that kind.
 pub fn violations(error: &anyhow::Error) -> &[Violation] {
     error.downcast_ref::<ConvertError>().map_or(&[], ConvertError::violations)

@@ -47,7 +47,7 @@ mod verify;
 pub use audit::{Request, audit};
 pub use html::html;
 pub use markdown::markdown;
-pub use report::{Finding, Report, Severity};
+pub use report::{Finding, Report, SCHEMA, Severity};
 pub use text::text;
 
 /// The report as one JSON object, indented, a newline at the end.
@@ -56,4 +56,13 @@ pub use text::text;
 /// Never in practice: a report has string keys only.
 pub fn json(report: &Report) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(report)? + "\n")
+}
+
+/// The report in every format, each with the name of its file.
+///
+/// # Errors
+/// As [`json`].
+pub fn files(report: &Report) -> serde_json::Result<[(&'static str, String); 4]> {
+    let (text, markdown, html) = (text(report), markdown(report), html(report));
+    Ok([("report.txt", text), ("report.md", markdown), ("report.html", html), ("record.json", json(report)?)])
 }

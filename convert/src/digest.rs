@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Violation, ViolationKind};
-use crate::inspect::generalize;
+use crate::keys::generalize;
 
 /// Violations that are the same but for the numbers in their place, or, of files, but for their place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,21 +44,6 @@ fn is_of_a_file(violation: &Violation) -> bool {
     violation.rule.is_none() && kinds.contains(&violation.kind)
 }
 
-/// `27 violations (24 missing key, 3 wrong shape)`; families in the order in which they first come.
-pub fn count(violations: &[Violation]) -> String {
-    let mut families: Vec<(String, usize)> = Vec::new();
-    for violation in violations {
-        let name = violation.kind.to_string();
-        match families.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, count)) => *count += 1,
-            None => families.push((name, 1)),
-        }
-    }
-    let total = violations.len();
-    let parts: Vec<String> = families.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    format!("{total} violation{} ({})", if total == 1 { "" } else { "s" }, parts.join(", "))
-}
-
 /// The first `shown` forms, a line each with two blanks before it, and a line on what is not shown; `how` is the flag that shows it.
 pub fn lines(violations: &[Violation], shown: usize, how: &str) -> String {
     let forms = forms(violations);
@@ -82,7 +67,7 @@ pub fn lines(violations: &[Violation], shown: usize, how: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ViolationKind;
+    use crate::error::{ViolationKind, count};
 
     fn missing(key: &str, expected: &str) -> Violation {
         Violation::new(ViolationKind::MissingKey, key, expected, "nothing").by("row 3")

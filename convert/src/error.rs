@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use serde::Serialize;
 
 /// The families of things that can be wrong with an input.
@@ -117,9 +118,24 @@ pub struct Violations(pub Vec<Violation>);
 
 impl fmt::Display for Violations {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&crate::digest::count(&self.0))?;
+        out.write_str(&count(&self.0))?;
         self.0.iter().try_for_each(|violation| write!(out, "\n  {violation}"))
     }
+}
+
+/// `27 violations (24 missing key, 3 wrong shape)`; families in the order in which they first come.
+pub fn count(violations: &[Violation]) -> String {
+    let mut families: Vec<(String, usize)> = Vec::new();
+    for violation in violations {
+        let name = violation.kind.to_string();
+        match families.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += 1,
+            None => families.push((name, 1)),
+        }
+    }
+    let total = violations.len();
+    let parts: Vec<String> = families.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    format!("{total} violation{} ({})", if total == 1 { "" } else { "s" }, parts.join(", "))
 }
 
 /// Why a command of this crate ended without its result.
@@ -241,7 +257,7 @@ pub enum ConvertError {
         element: u64,
     },
     /// The file system has less room than the output takes.
-    #[error("{}: the output takes {} and there is room for {}", path.display(), crate::show_byte_len(*needed), crate::show_byte_len(*free))]
+    #[error("{}: the output takes {:.2} and there is room for {:.2}", path.display(), ByteSize(*needed).display().si(), ByteSize(*free).display().si())]
     NoRoom {
         /// Where it was to be written.
         path: PathBuf,
@@ -250,12 +266,14 @@ pub enum ConvertError {
         /// Bytes that are free there.
         free: u64,
     },
-    /// A size given by a person that is not one.
-    #[error("{0}: not a size; write a number of bytes, or one with KB, MB, GB, KiB, MiB or GiB")]
-    BadSize(String),
     /// The directory has no manifest, so there is nothing to verify it against.
-    #[error("{}: no {} here: not a directory that mlxport wrote", .0.display(), crate::manifest::MANIFEST_FILE)]
-    NoManifest(PathBuf),
+    #[error("{}: no {name} here: not a directory that mlxport wrote", directory.display())]
+    NoManifest {
+        /// The directory.
+        directory: PathBuf,
+        /// The manifest's file name.
+        name: &'static str,
+    },
 }
 
 /// The shortest digits that are the value: a float32's own where it is one.

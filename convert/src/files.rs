@@ -27,6 +27,22 @@ pub fn read_bounded(path: &Path, max_byte_len: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Opens a file, with its length, after making sure that it is one: opening a pipe would wait for ever.
+///
+/// # Errors
+/// What was found there instead.
+pub fn open_regular(path: &Path) -> Result<(File, u64), String> {
+    let meta = std::fs::metadata(path).map_err(|error| match std::fs::read_link(path) {
+        Ok(to) => format!("a link to {}, where nothing can be read: {error}", to.display()),
+        Err(_) => error.to_string(),
+    })?;
+    if !meta.is_file() {
+        return Err("something that is not a regular file".into());
+    }
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    Ok((file, meta.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::is_plain_name;

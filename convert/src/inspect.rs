@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::checkpoint::{Checkpoint, Scan, SourceFile, TensorSource};
 use crate::digest;
 use crate::dtype::{DtypeChoice, byte_len};
-use crate::error::{ConvertError, Violation, ViolationKind};
+use crate::error::{ConvertError, Violation, ViolationKind, count};
+use crate::keys::generalize;
 use crate::manifest::MANIFEST_FILE;
 use crate::plan::plan;
 use crate::recipe::Recipe;
@@ -150,7 +151,7 @@ impl Verdict {
         }
         let broken = self.violations.iter().any(|violation| violation.kind == ViolationKind::Recipe);
         if !self.violations.is_empty() {
-            out.push_str(&format!(": {}\n", digest::count(&self.violations)));
+            out.push_str(&format!(": {}\n", count(&self.violations)));
             // What is missing from another model is no news.
             if self.reason.is_none() || broken {
                 out.push_str(&digest::lines(&self.violations, shown, "--json"));
@@ -223,27 +224,4 @@ fn groups(checkpoint: &Checkpoint) -> Vec<Group> {
     let mut groups: Vec<Group> = groups.into_values().collect();
     groups.sort_by(|a, b| a.first.cmp(&b.first));
     groups
-}
-
-/// The key with `{n}` for each part that is a number.
-pub(crate) fn generalize(key: &str) -> String {
-    let parts: Vec<&str> = key
-        .split('.')
-        .map(|part| {
-            let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-            if digits { "{n}" } else { part }
-        })
-        .collect();
-    parts.join(".")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::generalize;
-
-    #[test]
-    fn numbers_are_generalized() {
-        assert_eq!(generalize("a.0.b.12.c1"), "a.{n}.b.{n}.c1");
-        assert_eq!(generalize("7"), "{n}");
-    }
 }

@@ -148,7 +148,7 @@ impl Manifest {
     pub fn read(directory: &Path) -> Result<Self, ConvertError> {
         let path = directory.join(MANIFEST_FILE);
         if !path.is_file() {
-            return Err(ConvertError::NoManifest(directory.to_owned()));
+            return Err(ConvertError::NoManifest { directory: directory.to_owned(), name: MANIFEST_FILE });
         }
         let bytes = read_bounded(&path, MAX_BYTE_LEN).map_err(ConvertError::io("read", &path))?;
         let invalid =

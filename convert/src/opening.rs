@@ -12,7 +12,7 @@ use crate::plan::{Dropped, Plan, PlannedSource};
 use crate::prequantized::{Opened, Recognized, recognize, remove_sections, stored_parts};
 use crate::recipe::Recipe;
 use crate::recipe::packing::Packing;
-use crate::survey::Request;
+use crate::request::Request;
 
 /// A source that may be planned for.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::digest;
-use crate::error::Violation;
+use crate::error::{Violation, count};
 use crate::inspect::Inspection;
 use crate::manifest::Manifest;
 use crate::plan::Plan;
@@ -145,7 +145,7 @@ const SHOWN: usize = 36;
 /// Violations for a person: one line for each form, or all of them.
 #[must_use]
 pub fn listed(violations: &[Violation], all: bool) -> String {
-    let count = digest::count(violations);
+    let count = count(violations);
     if all {
         let lines: String = violations.iter().map(|violation| format!("  {violation}\n")).collect();
         return format!("{count}\n{lines}");

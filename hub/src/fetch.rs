@@ -8,6 +8,7 @@ use hf_hub::api::RepoInfo;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use mlxport_convert::ConvertError;
 use mlxport_convert::checkpoint::index;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::download::{Claim, download};
 use crate::http::{Ask, Client};
@@ -15,6 +16,9 @@ use crate::{HubError, HubId, Progress, Settings, select};
 
 /// The longest description of a repository that is read, in bytes.
 const MAX_INFO_BYTE_LEN: u64 = 32 << 20;
+
+/// What a file name in an address is escaped by: RFC 3986 leaves letters, digits and these four alone.
+const IN_ADDRESSES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Makes sure the cache has what a conversion reads of a release, and says where: the directory of that commit's snapshot.
 ///
@@ -80,7 +84,7 @@ impl Snapshot<'_> {
         if pointer.is_file() {
             return Ok(());
         }
-        let url = format!("{}/{}", self.base, escaped(name));
+        let url = format!("{}/{}", self.base, utf8_percent_encode(name, IN_ADDRESSES));
         let claim = Claim::ask(self.client, &url)?;
         let blob = self.cache.blob_path(&claim.etag);
         for dir in [blob.parent(), Some(self.dir.as_path())].into_iter().flatten() {
@@ -150,10 +154,4 @@ fn cached(id: &HubId, settings: &Settings, repo: &Repo, cache: &CacheRepo) -> Re
 
 fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// A file name in an address.
-fn escaped(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use ureq::http::{HeaderMap, Response, Uri};
+use backon::{BackoffBuilder, ExponentialBuilder};
+use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
+use url::{Origin, Url};
 
 use crate::{HubError, Settings};
 
@@ -98,20 +100,23 @@ impl<'a> Client<'a> {
     /// # Errors
     /// The last error.
     pub fn persist<T>(&self, mut work: impl FnMut(&mut bool) -> Result<T, HubError>) -> Result<T, HubError> {
-        let (mut failed, mut pause) = (0, self.settings.pause);
+        let settings = self.settings;
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(settings.pause)
+            .with_max_delay(MAX_PAUSE)
+            .with_max_times(settings.retries as usize);
+        let mut left = pauses.build();
         loop {
             let mut further = false;
             match work(&mut further) {
                 Err(error) if error.may_pass() => {
                     if further {
-                        (failed, pause) = (0, self.settings.pause);
+                        left = pauses.build();
                     }
-                    if failed == self.settings.retries {
-                        return Err(error);
+                    match left.next() {
+                        Some(pause) => std::thread::sleep(pause),
+                        None => return Err(error),
                     }
-                    failed += 1;
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(MAX_PAUSE);
                 }
                 other => return other,
             }
@@ -129,30 +134,26 @@ fn shown(url: &str) -> String {
     url.split('?').next().unwrap_or_default().to_owned()
 }
 
-fn origin(url: &str) -> Result<(String, String), HubError> {
-    let bad = || HubError::answer(shown(url), "an http or https address", "something else");
-    let uri: Uri = url.parse().map_err(|_| bad())?;
-    let (scheme, authority) = (uri.scheme_str().ok_or_else(bad)?, uri.authority().ok_or_else(bad)?);
-    if !matches!(scheme, "http" | "https") {
-        return Err(bad());
-    }
-    Ok((scheme.to_owned(), authority.as_str().to_ascii_lowercase()))
+/// Scheme, host and port: who gets the token.
+fn origin(url: &str) -> Result<Origin, HubError> {
+    Ok(parsed(url)?.origin())
+}
+
+fn parsed(url: &str) -> Result<Url, HubError> {
+    let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    parsed.ok_or_else(|| HubError::answer(shown(url), "an http or https address", "something else"))
 }
 
 /// Where a redirect leads; from https only to https.
 fn redirect(from: &str, headers: &HeaderMap) -> Result<String, HubError> {
     let location = header(headers, "location")
         .ok_or_else(|| HubError::answer(shown(from), "a Location beside a redirect's status", "none"))?;
-    let (scheme, authority) = origin(from)?;
-    let next = if location.starts_with("//") {
-        format!("{scheme}:{location}")
-    } else if location.starts_with('/') {
-        format!("{scheme}://{authority}{location}")
-    } else {
-        location.to_owned()
-    };
-    if scheme == "https" && origin(&next)?.0 != "https" {
-        return Err(HubError::answer(shown(from), "a redirect to an https address", shown(&next)));
+    let from = parsed(from)?;
+    let next = from.join(location).map_err(|_| {
+        HubError::answer(shown(from.as_str()), "a redirect to an http or https address", "something else")
+    })?;
+    if from.scheme() == "https" && next.scheme() != "https" {
+        return Err(HubError::answer(shown(from.as_str()), "a redirect to an https address", shown(next.as_str())));
     }
-    Ok(next)
+    Ok(next.into())
 }

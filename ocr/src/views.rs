@@ -16,6 +16,7 @@ const PIXELS_A_TOKEN: usize = 16 * 4;
 
 /// The release's modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Mode {
     /// One view of 512 pixels, stretched to a square.
     Tiny,

@@ -96,6 +96,7 @@ pub struct TextRules {
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Format {
     /// A directory for each page.
     Markdown,
@@ -105,6 +106,7 @@ pub enum Format {
 
 /// What the model computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Dtype {
     /// bfloat16.
     Bf16,

@@ -1,12 +1,7 @@
 //! `junit.xml`: a test case per tap and mode, for CI systems that show tests. One suite per mode, one for what was not compared.
 
-use std::io;
-
 use mlxport_verdict::{Mode, NotCompared, Run, TapRecord};
-use quick_xml::{
-    Writer,
-    events::{BytesText, Event},
-};
+use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use crate::system::System;
 use crate::text_format::clean;
@@ -15,100 +10,59 @@ use crate::text_format::clean;
 ///
 /// # Errors
 /// None that memory does not give.
-pub fn junit(run: &Run) -> io::Result<String> {
-    let mut writer = Writer::new_with_indent(Vec::new(), b' ', 1);
-    writer.write_event(Event::Text(BytesText::from_escaped("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")))?;
-    let failed = run.taps.iter().filter(|tap| !tap.passed()).count() + usize::from(run.taps.is_empty());
-    let (count, skipped) = (cases(run), run.not_compared.len());
-    let numbers = [("tests", count.to_string()), ("failures", failed.to_string()), ("skipped", skipped.to_string())];
-    let mut root = writer.create_element("testsuites").with_attribute(("name", "mlxport parity"));
-    for (name, number) in &numbers {
-        root = root.with_attribute((*name, number.as_str()));
+pub fn junit(run: &Run) -> Result<String, SerializeError> {
+    let mut report = Report::new("mlxport parity");
+    for mode in Mode::ALL {
+        let cases: Vec<TestCase> = run.taps.iter().filter(|tap| tap.mode == mode).map(compared).collect();
+        if !cases.is_empty() {
+            report.add_test_suite(suite(&mode.to_string(), cases));
+        }
     }
-    root.write_inner_content(|writer| {
-        for mode in Mode::ALL {
-            let taps: Vec<&TapRecord> = run.taps.iter().filter(|tap| tap.mode == mode).collect();
-            if !taps.is_empty() {
-                suite(writer, &mode.to_string(), &taps, &[])?;
-            }
-        }
-        let skipped: Vec<&NotCompared> = run.not_compared.iter().collect();
-        if !skipped.is_empty() || run.taps.is_empty() {
-            suite(writer, "not compared", &[], &skipped)?;
-        }
-        Ok(())
-    })?;
-    String::from_utf8(writer.into_inner()).map(|text| text + "\n").map_err(io::Error::other)
+    let mut rest: Vec<TestCase> = run.not_compared.iter().map(skipped).collect();
+    if run.taps.is_empty() {
+        rest.push(case("run", "compared", failure("nothing was compared")));
+    }
+    if !rest.is_empty() {
+        report.add_test_suite(suite("not compared", rest));
+    }
+    report.to_string()
 }
 
-/// How many cases there are.
-fn cases(run: &Run) -> usize {
-    (run.taps.len() + run.not_compared.len()) + usize::from(run.taps.is_empty())
+fn suite(name: &str, cases: Vec<TestCase>) -> TestSuite {
+    let mut suite = TestSuite::new(name);
+    suite.add_test_cases(cases);
+    suite
 }
 
-type Xml = Writer<Vec<u8>>;
-
-fn suite(writer: &mut Xml, name: &str, taps: &[&TapRecord], skipped: &[&NotCompared]) -> io::Result<()> {
-    let nothing = usize::from(taps.is_empty() && name == "not compared" && skipped.is_empty());
-    let failed = taps.iter().filter(|tap| !tap.passed()).count() + nothing;
-    let count = taps.len() + skipped.len() + nothing;
-    let element = writer
-        .create_element("testsuite")
-        .with_attribute(("name", name))
-        .with_attribute(("tests", count.to_string().as_str()))
-        .with_attribute(("failures", failed.to_string().as_str()))
-        .with_attribute(("errors", "0"))
-        .with_attribute(("skipped", skipped.len().to_string().as_str()));
-    element.write_inner_content(|writer| {
-        for tap in taps {
-            case(writer, tap)?;
-        }
-        for point in skipped {
-            let class = System::of(&point.point).to_string();
-            let reason = clean(&point.reason);
-            let case = writer
-                .create_element("testcase")
-                .with_attribute(("classname", class.as_str()))
-                .with_attribute(("name", clean(&point.id().to_string()).as_str()));
-            case.write_inner_content(|writer| {
-                writer.create_element("skipped").with_attribute(("message", reason.as_str())).write_empty().map(drop)
-            })?;
-        }
-        if nothing > 0 {
-            let case = writer
-                .create_element("testcase")
-                .with_attribute(("classname", "run"))
-                .with_attribute(("name", "compared"));
-            case.write_inner_content(|writer| {
-                writer
-                    .create_element("failure")
-                    .with_attribute(("message", "nothing was compared"))
-                    .write_empty()
-                    .map(drop)
-            })?;
-        }
-        Ok(())
-    })?;
-    Ok(())
+fn case(class: &str, name: &str, status: TestCaseStatus) -> TestCase {
+    let mut case = TestCase::new(name, status);
+    case.set_classname(class);
+    case
 }
 
-fn case(writer: &mut Xml, tap: &TapRecord) -> io::Result<()> {
-    let class = System::of(&tap.point).to_string();
-    let name = clean(&tap.id().to_string());
-    let element = writer
-        .create_element("testcase")
-        .with_attribute(("classname", class.as_str()))
-        .with_attribute(("name", name.as_str()));
-    let Some(failure) = &tap.failure else {
-        return element.write_empty().map(drop);
+fn failure(message: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+    status.set_message(message);
+    status
+}
+
+/// The case of a tap; a failed one has its metrics.
+fn compared(tap: &TapRecord) -> TestCase {
+    let status = match &tap.failure {
+        None => TestCaseStatus::success(),
+        Some(reason) => {
+            let mut status = failure(&clean(&reason.to_string()));
+            status.set_description(numbers(tap));
+            status
+        }
     };
-    let message = clean(&failure.to_string());
-    element
-        .write_inner_content(|writer| {
-            let failure = writer.create_element("failure").with_attribute(("message", message.as_str()));
-            failure.write_text_content(BytesText::new(&numbers(tap))).map(drop)
-        })
-        .map(drop)
+    case(&System::of(&tap.point).to_string(), &clean(&tap.id().to_string()), status)
+}
+
+fn skipped(point: &NotCompared) -> TestCase {
+    let mut status = TestCaseStatus::skipped();
+    status.set_message(clean(&point.reason));
+    case(&System::of(&point.point).to_string(), &clean(&point.id().to_string()), status)
 }
 
 /// The metrics of a failed tap, a line each.
@@ -131,60 +85,34 @@ fn numbers(tap: &TapRecord) -> String {
 
 #[cfg(test)]
 mod tests {
-    use quick_xml::{Reader, events::Event};
-
     use super::*;
     use crate::samples;
 
-    /// Tags by name, after reading the whole text as XML.
-    fn tags(text: &str) -> Vec<(String, Vec<(String, String)>)> {
-        let mut reader = Reader::from_str(text);
-        let mut all = Vec::new();
-        loop {
-            match reader.read_event().expect("well-formed") {
-                Event::Eof => return all,
-                Event::Start(tag) | Event::Empty(tag) => {
-                    let name = tag.name().as_ref().to_owned();
-                    let attributes = tag.attributes().map(|attribute| {
-                        let attribute = attribute.expect("an attribute");
-                        let key = attribute.key.as_ref().to_owned();
-                        (
-                            key,
-                            attribute
-                                .normalized_value(quick_xml::XmlVersion::Implicit1_0)
-                                .expect("a value")
-                                .into_owned(),
-                        )
-                    });
-                    all.push((name, attributes.collect()));
-                }
-                _ => {}
-            }
-        }
+    /// The report as another reader of JUnit XML sees it.
+    fn read(run: &Run) -> Report {
+        Report::deserialize_from_str(&junit(run).expect("in memory")).expect("well-formed")
     }
 
-    fn count(tags: &[(String, Vec<(String, String)>)], name: &str) -> usize {
-        tags.iter().filter(|(tag, _)| tag == name).count()
+    fn count(report: &Report, wanted: fn(&TestCaseStatus) -> bool) -> usize {
+        report.test_suites.iter().flat_map(|suite| &suite.test_cases).filter(|case| wanted(&case.status)).count()
+    }
+
+    fn is_failure(status: &TestCaseStatus) -> bool {
+        matches!(status, TestCaseStatus::NonSuccess { .. })
     }
 
     #[test]
     fn every_tap_is_a_case_and_every_failure_a_failure() {
         for run in [samples::passing(), samples::failing(), samples::compared()] {
-            let tags = tags(&junit(&run).expect("in memory"));
+            let report = read(&run);
             let failed = run.taps.iter().filter(|tap| !tap.passed()).count();
-            assert_eq!(count(&tags, "testcase"), run.taps.len() + run.not_compared.len());
-            assert_eq!((count(&tags, "failure"), count(&tags, "skipped")), (failed, run.not_compared.len()));
-            let root = &tags[0];
-            assert_eq!(root.0, "testsuites");
-            assert!(root.1.contains(&("failures".to_owned(), failed.to_string())), "{root:?}");
-            let inside: usize = tags
-                .iter()
-                .filter(|(tag, _)| tag == "testsuite")
-                .flat_map(|(_, attributes)| attributes)
-                .filter(|(key, _)| key == "tests")
-                .map(|(_, value)| value.parse::<usize>().expect("a number"))
-                .sum();
-            assert_eq!(inside, count(&tags, "testcase"), "the suites' numbers are those of their cases");
+            let skipped = count(&report, |status| matches!(status, TestCaseStatus::Skipped { .. }));
+            assert_eq!(count(&report, |_| true), run.taps.len() + run.not_compared.len());
+            assert_eq!((count(&report, is_failure), skipped), (failed, run.not_compared.len()));
+            assert_eq!((report.failures, report.skipped), (failed, run.not_compared.len()));
+            for suite in &report.test_suites {
+                assert_eq!(suite.tests, suite.test_cases.len(), "a suite's number is that of its cases");
+            }
         }
     }
 
@@ -193,19 +121,18 @@ mod tests {
         let mut run = samples::nothing();
         run.taps.clear();
         run.not_compared.clear();
-        let tags = tags(&junit(&run).expect("in memory"));
-        assert_eq!((count(&tags, "testcase"), count(&tags, "failure")), (1, 1));
+        let report = read(&run);
+        assert_eq!((count(&report, |_| true), count(&report, is_failure)), (1, 1));
     }
 
     #[test]
     fn names_are_data() {
         let mut run = samples::failing();
         run.taps[0].point = "a\"<&>\u{1b}]]>".to_owned();
-        let text = junit(&run).expect("in memory");
-        let tags = tags(&text);
-        assert!(!text.contains('\u{1b}'));
-        let found = tags.iter().flat_map(|(_, attributes)| attributes).any(|(_, value)| value.starts_with("a\"<&>"));
-        assert!(found, "{text}");
+        assert!(!junit(&run).expect("in memory").contains('\u{1b}'));
+        let report = read(&run);
+        let mut cases = report.test_suites.iter().flat_map(|suite| &suite.test_cases);
+        assert!(cases.any(|case| case.name.as_str().starts_with("a\"<&>")));
     }
 
     #[test]

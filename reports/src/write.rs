@@ -1,7 +1,7 @@
 //! A report directory: record.json, report.md, report.html, report.txt, taps.csv, junit.xml.
 
 use std::fs::Permissions;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -28,7 +28,7 @@ pub fn write_report(dir: impl AsRef<Path>, run: &Run) -> Result<()> {
     replace(&dir.join("report.md"), &markdown(run))?;
     replace(&dir.join("report.html"), &html(run))?;
     replace(&dir.join("taps.csv"), &taps_csv(run).map_err(failed)?)?;
-    replace(&dir.join("junit.xml"), &junit(run).map_err(failed)?)?;
+    replace(&dir.join("junit.xml"), &junit(run).map_err(io::Error::other).map_err(failed)?)?;
     replace(&dir.join("record.json"), &json(run))
 }
 

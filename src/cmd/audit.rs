@@ -1,17 +1,16 @@
 //! `mlxport audit`: is an MLX conversion the release it claims to be?
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use mlxport_audit::{Report, Request, audit, html, json, markdown, text};
+use mlxport_audit::{Request, SCHEMA, audit, files, json, text};
 use mlxport_convert::parse_byte_len;
 use mlxport_reports::write_text;
-use serde_json::json as object;
 
 use super::hub_progress::resolve;
 use crate::exit;
-use crate::output::{to_stdout, violations};
+use crate::output::{to_stdout, with_violations};
 
 /// Flags of `mlxport audit`.
 #[derive(Debug, clap::Args)]
@@ -45,13 +44,7 @@ pub struct Args {
 /// # Errors
 /// What keeps a verdict from being given.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let outcome = verdict(args);
-    if let (true, Err(error)) = (args.json, &outcome) {
-        let (schema, why) = ("mlxport.audit/1", error.to_string());
-        let object = object!({ "schema": schema, "verdict": "none", "error": why, "violations": violations(error) });
-        to_stdout(&format!("{object}\n"))?;
-    }
-    outcome
+    with_violations(args.json, SCHEMA, verdict(args))
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
@@ -66,17 +59,9 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let report = audit(&request)?;
     if let Some(dir) = &args.report {
-        write(dir, &report).with_context(|| format!("writing the report to {}", dir.display()))?;
+        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        files(&report)?.iter().try_for_each(|(name, text)| write_text(dir.join(name), text))?;
     }
     to_stdout(&if args.json { json(&report)? } else { text(&report) })?;
     Ok(ExitCode::from(if report.verdict == "pass" { exit::PASS } else { exit::DIVERGENCE }))
-}
-
-fn write(dir: &Path, report: &Report) -> anyhow::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    write_text(dir.join("report.txt"), &text(report))?;
-    write_text(dir.join("report.md"), &markdown(report))?;
-    write_text(dir.join("report.html"), &html(report))?;
-    write_text(dir.join("record.json"), &json(report)?)?;
-    Ok(())
 }

@@ -3,11 +3,11 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use mlxport_model::decoding::{NoRepeatNgram, Options, Sampling};
+use mlxport_model::runtime::DeviceKind;
 use mlxport_parity::{DecodeRequest, Decoded, decode};
 use mlxport_verdict::Precision;
 
 use crate::{
-    cmd::device::Device,
     exit,
     output::{to_stdout, with_error_object},
 };
@@ -33,8 +33,8 @@ pub struct Args {
     #[arg(long)]
     no_cache: bool,
     /// Where to run
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Print tokens and agreement as one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -126,7 +126,7 @@ fn decoded(args: &Args) -> anyhow::Result<Decoded> {
         fixture: args.fixture.clone(),
         options,
         steps: args.steps,
-        device: args.device.kind(),
+        device: args.device,
         precision: Precision::F32,
     };
     Ok(decode(&request)?)

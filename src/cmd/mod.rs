@@ -6,7 +6,6 @@ pub mod compare;
 pub mod convert;
 pub mod decode;
 pub mod demo;
-mod device;
 pub mod draw_pdf;
 mod hub_progress;
 pub mod inspect;

@@ -4,12 +4,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
+use mlxport_model::runtime::DeviceKind;
 use mlxport_parity::{Request, Selection, parts::parts};
 use mlxport_reports::{json, terminal, write_report};
 use mlxport_verdict::{Mode, Precision, Run, Shard, Verdict};
 
 use crate::{
-    cmd::{device::Device, lock::LockArgs, mutate},
+    cmd::{lock::LockArgs, mutate},
     exit,
     output::{style, to_stdout, with_error_object},
 };
@@ -34,11 +35,11 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Steps::Both)]
     steps: Steps,
     /// Where to run
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// The dtype of activations; bf16 needs a recording with bfloat16 floors
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    dtype: Dtype,
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    dtype: Precision,
     /// Let a GPU round float32 products to TF32, to see what that does to the verdict; never with --lock
     #[arg(long)]
     tf32: bool,
@@ -78,12 +79,6 @@ enum Steps {
     Both,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Dtype {
-    F32,
-    Bf16,
-}
-
 impl Args {
     /// The modes of the record, in its order. A share, and the isolated mode alone, are parts of a run: the tuned steps are another part's.
     fn modes(&self) -> Vec<Mode> {
@@ -114,7 +109,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
-    let device = args.device.kind();
+    let device = args.device;
     if let Some(dir) = &args.parts {
         let report = parts(dir, device)?;
         to_stdout(&if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.text() })?;
@@ -128,10 +123,7 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
         modes: args.modes(),
         selection: Selection::parse(args.select.as_deref())?,
         device,
-        precision: match args.dtype {
-            Dtype::F32 => Precision::F32,
-            Dtype::Bf16 => Precision::Bf16,
-        },
+        precision: args.dtype,
         shard: args.shard,
         ..Request::new(model, fixture)
     };

@@ -15,33 +15,6 @@ use crate::{
 /// The schema of `--json`.
 const SCHEMA: &str = "mlxport.preprocess/1";
 
-/// The release's modes, by name.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum ModeName {
-    /// One view of 512 pixels
-    Tiny,
-    /// One view of 640 pixels
-    Small,
-    /// One view of 1024 pixels
-    Base,
-    /// One view of 1280 pixels
-    Large,
-    /// One view of 1024 pixels and, of larger pages, two to nine tiles of 640
-    Gundam,
-}
-
-impl From<ModeName> for Mode {
-    fn from(name: ModeName) -> Self {
-        match name {
-            ModeName::Tiny => Self::Tiny,
-            ModeName::Small => Self::Small,
-            ModeName::Base => Self::Base,
-            ModeName::Large => Self::Large,
-            ModeName::Gundam => Self::Gundam,
-        }
-    }
-}
-
 /// Make images and a prompt into a model's inputs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -50,7 +23,7 @@ pub struct Args {
     images: Vec<PathBuf>,
     /// How the pages are cut and scaled.
     #[arg(long, value_enum, default_value = "gundam")]
-    mode: ModeName,
+    mode: Mode,
     #[command(flatten)]
     prompt: PromptArgs,
     /// The release's tokenizer.json.
@@ -85,7 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Writes the file and returns what is said of it.
 fn prepared(args: &Args) -> anyhow::Result<String> {
-    let mode = Mode::from(args.mode);
+    let mode = args.mode;
     let prompter = Prompter::open(&args.tokenizer)?;
     let pages = args.images.iter().map(|path| page(path, args)).collect::<anyhow::Result<Vec<_>>>()?;
     let inputs = prepare(&prompter, &args.prompt.spec().for_images(pages.len(), None), &pages, mode)?;

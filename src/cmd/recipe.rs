@@ -5,15 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use mlxport_audit::infer::{Inferred, Pair, Request, infer, told};
+use mlxport_audit::infer::{Inferred, Pair, Request, SCHEMA, infer, told};
 use mlxport_convert::recipe::Recipe;
 use mlxport_convert::{parse_byte_len, report};
 use mlxport_reports::{write_new_text, write_text};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::hub_progress::resolve;
 use crate::exit;
-use crate::output::{to_stdout, violations};
+use crate::output::{to_stdout, with_violations};
 
 /// Flags of `mlxport recipe`.
 #[derive(Debug, clap::Args)]
@@ -69,16 +69,7 @@ struct List {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::List(args) => list(args),
-        Command::Infer(args) => {
-            let outcome = learn(args);
-            if let (true, Err(error)) = (args.json, &outcome) {
-                let (schema, why) = ("mlxport.recipe-infer/1", error.to_string());
-                let object =
-                    json!({ "schema": schema, "verdict": "none", "error": why, "violations": violations(error) });
-                to_stdout(&format!("{object}\n"))?;
-            }
-            outcome
-        }
+        Command::Infer(args) => with_violations(args.json, SCHEMA, learn(args)),
     }
 }
 

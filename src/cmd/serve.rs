@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::Context;
-use mlxport_model::{Facts, LoadOptions, Model, runtime::use_device};
+use mlxport_model::{
+    Facts, LoadOptions, Model,
+    runtime::{DeviceKind, use_device},
+};
 use mlxport_ocr::{Mode, page::MAX_PIXELS};
 use mlxport_read::{END_OF_SENTENCE_ID, refuse_other_token_counts, tokenizer};
 use mlxport_serve::{
@@ -17,10 +20,7 @@ use mlxport_serve::{
     flag_values::{address, api_key, at_least_one, at_most_a_million, host_name, origin, size},
 };
 
-use crate::{
-    cmd::{device::Device, preprocess::ModeName},
-    output::{to_stdout, with_error_object},
-};
+use crate::output::{to_stdout, with_error_object};
 
 /// No sequence of so many tokens twice, where neither request nor model say otherwise.
 const USUAL_NGRAM: usize = 20;
@@ -56,11 +56,11 @@ pub struct Args {
     #[arg(long)]
     strict_fields: bool,
     /// Where to run
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// How pages are cut and scaled, where a request does not say
     #[arg(long, value_enum, default_value = "gundam")]
-    mode: ModeName,
+    mode: Mode,
     /// No sequence of N tokens twice, where a request does not say; 0: no rule [default: the release's, 20 or 35]
     #[arg(long, value_name = "N")]
     no_repeat_ngram: Option<usize>,
@@ -141,8 +141,8 @@ struct Ready {
 fn ready(args: &Args) -> anyhow::Result<Ready> {
     refuse_other_token_counts(&args.model)?;
     let prompter = tokenizer(&args.model, args.tokenizer.as_ref())?;
-    use_device(args.device.kind()).context("this MLX cannot run there")?;
-    let model = mlxport_model::load(&args.model, LoadOptions::usual(args.device.kind()))?;
+    use_device(args.device).context("this MLX cannot run there")?;
+    let model = mlxport_model::load(&args.model, LoadOptions::usual(args.device))?;
     let settings = settings(args, model.facts())?;
     let name = settings.model.clone();
     let server = Server::bind(settings, prompter)?;
@@ -174,7 +174,7 @@ fn settings(args: &Args, facts: &Facts) -> anyhow::Result<Settings> {
         address: address(&args.host, args.port).map_err(anyhow::Error::msg)?,
         model: args.model_name.clone().map_or_else(|| name_of(&args.model), Ok)?,
         api_key: api_key(args.api_key_file.as_deref()).map_err(anyhow::Error::msg)?,
-        mode: Mode::from(args.mode),
+        mode: args.mode,
         no_repeat_ngram: args.no_repeat_ngram.unwrap_or(facts.reading.no_repeat.map_or(USUAL_NGRAM, |rule| rule.size)),
         end_ids: vec![END_OF_SENTENCE_ID],
         allowed_hosts: args.allow_host.clone(),

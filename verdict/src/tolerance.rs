@@ -18,6 +18,7 @@ pub const K: f64 = 4.0;
 
 /// What a run computes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Precision {
     /// float32: where faults are found.
     F32,

@@ -45,11 +45,6 @@ fn has_packages(python: &Path) -> bool {
     python.is_file() && Command::new(python).args(["-c", script]).status().is_ok_and(|status| status.success())
 }
 
-/// Whether a machine that cannot run these checks fails: where continuous integration says that it is at work.
-pub fn is_required() -> bool {
-    std::env::var_os("CI").is_some()
-}
-
 /// Linters, tests, and two types end to end.
 ///
 /// # Errors

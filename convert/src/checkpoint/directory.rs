@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::error::{ConvertError, Violation, ViolationKind, Violations};
+use crate::files::open_regular;
 
 use super::form::{self, Form};
 use super::index::{self, Index, IndexForm};
 use super::listing::{self, Chosen};
+use super::source::{SourceFile, TensorInfo, TensorSource, Unreadable};
 use super::together::{ONE_FILE, join_repeated, stale, them};
-use super::{Scan, SourceFile, TensorInfo, TensorSource, Unreadable, header, pickle};
+use super::{header, pickle};
 
 /// An open checkpoint. Files stay open, so that a rename of the directory under us changes nothing.
 #[derive(Debug)]
@@ -27,6 +29,19 @@ pub struct Checkpoint {
     is_mlx: bool,
     /// Whether any file is one of `torch.save`.
     has_pickles: bool,
+}
+
+/// A checkpoint as far as it could be read, with everything that is wrong with it.
+#[derive(Debug)]
+pub struct Scan {
+    /// The readable part.
+    pub checkpoint: Checkpoint,
+    /// What is wrong, in file order.
+    pub violations: Vec<Violation>,
+    /// What the violations hide.
+    pub unreadable: Unreadable,
+    /// What a person may want to know.
+    pub notes: Vec<String>,
 }
 
 impl Checkpoint {
@@ -371,17 +386,4 @@ fn add_tensor(scan: &mut Scan, key: String, info: TensorInfo) {
     } else {
         scan.checkpoint.tensors.insert(key, info);
     }
-}
-
-/// Opens a file after making sure that it is one: opening a pipe would wait for ever.
-fn open_regular(path: &Path) -> Result<(File, u64), String> {
-    let meta = std::fs::metadata(path).map_err(|error| match std::fs::read_link(path) {
-        Ok(to) => format!("a link to {}, where nothing can be read: {error}", to.display()),
-        Err(_) => error.to_string(),
-    })?;
-    if !meta.is_file() {
-        return Err("something that is not a regular file".into());
-    }
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    Ok((file, meta.len()))
 }

@@ -11,8 +11,8 @@ use serde::de::{Deserialize, MapAccess, Visitor};
 use crate::error::{Violation, ViolationKind};
 use crate::files::{is_plain_name, read_bounded};
 
-use super::MAX_JSON_BYTE_LEN;
 use super::form::stands_for;
+use super::source::MAX_JSON_BYTE_LEN;
 
 /// One of the two kinds of index; they differ in names only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

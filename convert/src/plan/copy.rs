@@ -9,7 +9,7 @@ use crate::dtype::{DtypeChoice, is_wide_or_narrow};
 use crate::error::{Violation, ViolationKind};
 use crate::transforms::Assembly;
 
-use super::{Making, OutputTensor, Plan, PlannedSource};
+use super::outputs::{Making, OutputTensor, Plan, PlannedSource};
 
 /// What such a plan is called where a recipe's name would stand.
 pub const NAME: &str = "as it is";

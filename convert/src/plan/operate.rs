@@ -4,12 +4,8 @@ use crate::recipe::expr::{Dims, Expr};
 use crate::recipe::{Lay, Op};
 use crate::transforms::{Assembly, View};
 
-use super::{PlannedSource, rearrange};
-
-/// A target's shape and how its elements are read.
-pub(super) type Made = (Vec<u64>, Assembly);
-/// What an operation expected and what it found.
-pub(super) type Misfit = (String, String);
+use super::outputs::PlannedSource;
+use super::rearrange::{self, Made, Misfit};
 
 /// Shape and assembly of each of the operation's `targets`. Ranks have been checked with the recipe.
 pub(super) fn results(op: &Op, targets: usize, sources: &[PlannedSource], dims: &Dims) -> Result<Vec<Made>, Misfit> {

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::dtype::is_float;
 use crate::error::{Violation, ViolationKind};
-use crate::inspect::generalize;
+use crate::keys::generalize;
 use crate::quantize::Quantization;
 use crate::recipe::config::set;
 use crate::recipe::packing::{Decision, Packing, Wish};
 
-use super::{Making, OutputTensor, Part, Plan};
+use super::outputs::{Making, OutputTensor, Part, Plan};
 
 /// Ends the names of tensors that a module may hold packed.
 const WEIGHT: &str = ".weight";

@@ -7,8 +7,12 @@ use crate::recipe::Lay;
 use crate::recipe::expr::{Dims, Expr};
 use crate::transforms::{Assembly, View};
 
-use super::PlannedSource;
-use super::operate::{Made, Misfit};
+use super::outputs::PlannedSource;
+
+/// A target's shape and how its elements are read.
+pub(super) type Made = (Vec<u64>, Assembly);
+/// What an operation expected and what it found.
+pub(super) type Misfit = (String, String);
 
 /// One target: all of the source.
 pub(super) fn permute(

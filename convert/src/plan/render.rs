@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::Plan;
+use super::outputs::Plan;
 
 impl Plan {
     /// The table, ending in a newline: target, dtype, shape, operation, sources (a stack names its first and how many more), row.

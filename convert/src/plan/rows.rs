@@ -1,5 +1,6 @@
 //! Rows against headers: claims every source key once, checks shape and dtype, and lays out the outputs.
 
+mod counter;
 pub(super) mod left_out;
 mod zeros;
 
@@ -14,10 +15,10 @@ use crate::recipe::expr::{Dims, EvalError, Expr};
 use crate::recipe::{Action, Op, Recipe, Row};
 use crate::transforms::Assembly;
 
-use self::left_out::{COUNTER, is_counter};
+use self::counter::{COUNTER, is_counter};
 use super::expand::{Combinations, MAX_KEYS_PER_ROW, combinations, index_sets};
 use super::operate::results;
-use super::{Dropped, Making, OutputTensor, PlannedSource};
+use super::outputs::{Dropped, Making, OutputTensor, PlannedSource};
 
 /// After this many a plan stops looking: the config has nothing to do with the weights.
 const MAX_VIOLATIONS: usize = 20_000;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::dtype::{DtypeChoice, from_torch_name, is_float, torch_name};
 use crate::recipe::Recipe;
 
-use super::Plan;
+use super::outputs::Plan;
 
 /// The fields that state a dtype; transformers 5 writes the first, what came before it the second.
 const FIELDS: [&str; 2] = ["dtype", "torch_dtype"];

@@ -71,6 +71,34 @@ impl Block {
     }
 }
 
+/// Cuts elements `first .. first + count` of rows of `cols` into areas of at most `block` rows and columns, which begin at a multiple of 32
+/// columns; the second argument is how many of an area's first columns were not asked for.
+pub fn for_each_area(
+    first: u64,
+    count: u64,
+    cols: u64,
+    block: (u64, u64),
+    mut each: impl FnMut(Area, usize) -> Result<(), ConvertError>,
+) -> Result<(), ConvertError> {
+    let (mut at, end) = (first, first + count);
+    while at < end {
+        let (row, col) = (at / cols, at % cols);
+        let left = end - at;
+        // Whole rows as far as they go; else what is wanted of one row.
+        let rows = if col == 0 && left >= cols { (left / cols).min(block.0) } else { 1 };
+        let until = if rows > 1 { cols } else { (col + left).min(cols) };
+        let mut from = col / 32 * 32;
+        let mut skip = (col - from) as usize;
+        while from < until {
+            let to = (from + block.1).min(until);
+            each(Area { rows: row..row + rows, cols: from..to }, skip)?;
+            (from, skip) = (to, 0);
+        }
+        at += if rows > 1 { rows * cols } else { until - col };
+    }
+    Ok(())
+}
+
 /// One of a weight's tensors, as far as decoding needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -148,5 +176,26 @@ mod tests {
     fn exponents_are_powers_of_two() {
         assert_eq!((power_of_two(127), power_of_two(130), power_of_two(0)), (1.0, 8.0, 2_f32.powi(-127)));
         assert!(power_of_two(255).is_nan());
+    }
+
+    #[test]
+    fn areas_cover_every_element_once() {
+        for (first, count, cols, block) in
+            [(0, 640, 64, (4, 32)), (7, 100, 33, (2, 32)), (70, 5, 64, (1024, 64)), (5, 1000, 100, (3, 96))]
+        {
+            let mut seen = vec![0; (first + count) as usize + 1];
+            for_each_area(first, count, cols, block, |area, skip| {
+                assert!(area.cols.start % 32 == 0 && area.width() as u64 <= block.1 && area.height() as u64 <= block.0);
+                for row in area.rows.clone() {
+                    for col in area.cols.start + skip as u64..area.cols.end {
+                        seen[(row * cols + col) as usize] += 1;
+                    }
+                }
+                Ok(())
+            })
+            .expect("nothing fails");
+            assert!(seen[..first as usize].iter().all(|&n| n == 0), "{first}");
+            assert!(seen[first as usize..(first + count) as usize].iter().all(|&n| n == 1), "{first} {count}");
+        }
     }
 }

@@ -2,17 +2,14 @@
 
 use std::ops::Range;
 
-use half::{bf16, f16};
-use safetensors::Dtype;
-
 use crate::checkpoint::TensorSource;
 use crate::error::ConvertError;
 use crate::quantize;
 use crate::transforms::cast;
 
-use super::block::{Area, Block};
-use super::lookup::Lookup;
-use super::{Form, Packed};
+use super::block::{Area, Block, for_each_area};
+use super::lookup::{Lookup, finish};
+use super::packed::{Form, Packed};
 
 /// Fills `out` with the weight's elements from `first` on, as [`Packed::dtype`], little endian.
 ///
@@ -29,81 +26,6 @@ pub fn read(weight: &Packed, source: &dyn TensorSource, first: u64, out: &mut [u
             for_each_area(first, (out.len() / size) as u64, cols, form.block_size(), |area, skip| {
                 decoder.area(source, &area, skip, first, cols, out)
             })
-        }
-    }
-}
-
-/// Cuts elements `first .. first + count` of rows of `cols` into areas of at most `block` rows and columns, which begin at a multiple of 32
-/// columns; the second argument is how many of an area's first columns were not asked for.
-pub fn for_each_area(
-    first: u64,
-    count: u64,
-    cols: u64,
-    block: (u64, u64),
-    mut each: impl FnMut(Area, usize) -> Result<(), ConvertError>,
-) -> Result<(), ConvertError> {
-    let (mut at, end) = (first, first + count);
-    while at < end {
-        let (row, col) = (at / cols, at % cols);
-        let left = end - at;
-        // Whole rows as far as they go; else what is wanted of one row.
-        let rows = if col == 0 && left >= cols { (left / cols).min(block.0) } else { 1 };
-        let until = if rows > 1 { cols } else { (col + left).min(cols) };
-        let mut from = col / 32 * 32;
-        let mut skip = (col - from) as usize;
-        while from < until {
-            let to = (from + block.1).min(until);
-            each(Area { rows: row..row + rows, cols: from..to }, skip)?;
-            (from, skip) = (to, 0);
-        }
-        at += if rows > 1 { rows * cols } else { until - col };
-    }
-    Ok(())
-}
-
-impl Form {
-    /// Rows and columns that are well read at once.
-    pub fn block_size(&self) -> (u64, u64) {
-        match self {
-            Self::Grid(grid) => grid.block_size(),
-            Self::Rows(rows) => rows.block_size(),
-            Self::Columns(columns) => columns.block_size(),
-            Self::Mlx(_) | Self::Repacked(_) => (1, 32),
-        }
-    }
-
-    /// How many codes there are.
-    pub fn code_count(&self) -> usize {
-        match self {
-            Self::Rows(rows) => 1 << rows.bits,
-            Self::Columns(columns) => 1 << columns.bits,
-            Self::Grid(_) | Self::Mlx(_) | Self::Repacked(_) => 256,
-        }
-    }
-
-    /// What each code is worth before scale and zero point.
-    pub fn table(&self) -> [f32; 256] {
-        match self {
-            Self::Grid(grid) => grid.table(),
-            Self::Rows(rows) => rows.table(),
-            Self::Columns(columns) => columns.table(),
-            Self::Mlx(_) | Self::Repacked(_) => [0.0; 256],
-        }
-    }
-
-    /// Reads a block.
-    pub fn fill(
-        &self,
-        source: &dyn TensorSource,
-        area: &Area,
-        block: &mut Block,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), ConvertError> {
-        match self {
-            Self::Grid(grid) => grid.fill(source, area, block, buffer),
-            Self::Rows(rows) => rows.fill(source, area, block, buffer),
-            Self::Columns(columns) => columns.fill(source, area, block, buffer),
-            Self::Mlx(_) | Self::Repacked(_) => Ok(()),
         }
     }
 }
@@ -179,28 +101,6 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Rounds to the reference's dtype, then to the one that is asked for.
-pub(super) fn finish(values: &mut [f32], weight: &Packed, out: &mut [u8]) -> Result<(), ConvertError> {
-    let overflow = |value: f32, dtype: Dtype| ConvertError::Overflow {
-        key: weight.key.clone(),
-        value: f64::from(value),
-        dtype: dtype.to_string(),
-    };
-    if weight.arithmetic != weight.dtype && weight.arithmetic != Dtype::F32 {
-        for value in values.iter_mut() {
-            let rounded = match weight.arithmetic {
-                Dtype::F16 => f16::from_f32(*value).to_f32(),
-                _ => bf16::from_f32(*value).to_f32(),
-            };
-            if rounded.is_infinite() && value.is_finite() {
-                return Err(overflow(*value, weight.arithmetic));
-            }
-            *value = rounded;
-        }
-    }
-    quantize::store(weight.dtype, values, out).map_err(|value| overflow(value, weight.dtype))
-}
-
 /// MLX's own packing, unpacked as `mx.dequantize` does.
 fn mlx(weight: &Packed, source: &dyn TensorSource, first: u64, out: &mut [u8]) -> Result<(), ConvertError> {
     const ELEMENTS: u64 = 1 << 15;
@@ -238,30 +138,4 @@ fn mlx(weight: &Packed, source: &dyn TensorSource, first: u64, out: &mut [u8]) -
         at += len;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn areas_cover_every_element_once() {
-        for (first, count, cols, block) in
-            [(0, 640, 64, (4, 32)), (7, 100, 33, (2, 32)), (70, 5, 64, (1024, 64)), (5, 1000, 100, (3, 96))]
-        {
-            let mut seen = vec![0; (first + count) as usize + 1];
-            for_each_area(first, count, cols, block, |area, skip| {
-                assert!(area.cols.start % 32 == 0 && area.width() as u64 <= block.1 && area.height() as u64 <= block.0);
-                for row in area.rows.clone() {
-                    for col in area.cols.start + skip as u64..area.cols.end {
-                        seen[(row * cols + col) as usize] += 1;
-                    }
-                }
-                Ok(())
-            })
-            .expect("nothing fails");
-            assert!(seen[..first as usize].iter().all(|&n| n == 0), "{first}");
-            assert!(seen[first as usize..(first + count) as usize].iter().all(|&n| n == 1), "{first} {count}");
-        }
-    }
 }

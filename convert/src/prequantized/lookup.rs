@@ -2,12 +2,13 @@
 //!
 //! A release has far fewer pairs of code and scale than weights: a block of 128 × 128 FP8 weights has 256 codes and one scale.
 
+use half::{bf16, f16};
 use safetensors::Dtype;
 
 use crate::error::ConvertError;
+use crate::quantize;
 
-use super::Packed;
-use super::decode::finish;
+use super::packed::Packed;
 
 /// The most bytes that the tables of a row's slots take; rows with more slots are decoded weight by weight.
 const MAX_BYTE_LEN: usize = 256 << 10;
@@ -101,4 +102,26 @@ fn look_up<const SIZE: usize>(table: &[u8], codes: &[u8], out: &mut [u8]) {
     } else {
         out.iter_mut().zip(codes).for_each(|(out, &code)| *out = table[usize::from(code)]);
     }
+}
+
+/// Rounds to the reference's dtype, then to the one that is asked for.
+pub(super) fn finish(values: &mut [f32], weight: &Packed, out: &mut [u8]) -> Result<(), ConvertError> {
+    let overflow = |value: f32, dtype: Dtype| ConvertError::Overflow {
+        key: weight.key.clone(),
+        value: f64::from(value),
+        dtype: dtype.to_string(),
+    };
+    if weight.arithmetic != weight.dtype && weight.arithmetic != Dtype::F32 {
+        for value in values.iter_mut() {
+            let rounded = match weight.arithmetic {
+                Dtype::F16 => f16::from_f32(*value).to_f32(),
+                _ => bf16::from_f32(*value).to_f32(),
+            };
+            if rounded.is_infinite() && value.is_finite() {
+                return Err(overflow(*value, weight.arithmetic));
+            }
+            *value = rounded;
+        }
+    }
+    quantize::store(weight.dtype, values, out).map_err(|value| overflow(value, weight.dtype))
 }

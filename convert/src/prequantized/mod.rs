@@ -30,53 +30,16 @@ mod declared;
 mod decode;
 mod grid;
 mod lookup;
+mod packed;
 mod parts;
 mod recognize;
 mod repack;
+mod repacked;
 mod rows;
 mod source;
 
-use safetensors::Dtype;
-
 pub use declared::{Declared, Method, remove_sections};
+pub use packed::{Form, Packed};
 pub use recognize::{Recognized, recognize};
 pub use repack::{repack, stored_parts};
 pub use source::Opened;
-
-use columns::Columns;
-use grid::Grid;
-use rows::Rows;
-
-use crate::quantize::Quantization;
-
-/// One quantized weight.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Packed {
-    /// The key of the float weight it stands for.
-    pub key: String,
-    /// That weight's shape.
-    pub shape: Vec<u64>,
-    /// The dtype the reference computes it in.
-    pub arithmetic: Dtype,
-    /// The dtype it is read as.
-    pub dtype: Dtype,
-    /// The keys it is stored under; the first holds the codes.
-    pub parts: Vec<String>,
-    /// How it is stored.
-    pub form: Form,
-}
-
-/// How a quantized weight is stored.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Form {
-    /// A code for each weight, a scale for each block.
-    Grid(Grid),
-    /// Packed along the rows.
-    Rows(Rows),
-    /// Packed along or across the columns, transposed.
-    Columns(Columns),
-    /// MLX's own: words, scales and (where the mode has them) biases, which are the parts in this order.
-    Mlx(Quantization),
-    /// One of the three parts that [`repack`] makes of another weight.
-    Repacked(Box<repack::Repacked>),
-}

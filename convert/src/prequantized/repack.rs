@@ -10,27 +10,14 @@ use safetensors::Dtype;
 
 use crate::checkpoint::{TensorInfo, TensorSource};
 use crate::dtype::DtypeChoice;
-use crate::error::{ConvertError, Violation, ViolationKind};
+use crate::error::{Violation, ViolationKind};
 use crate::plan::{Making, OutputTensor, Part, Plan, pack};
-use crate::quantize::{self, Mode, Quantization};
+use crate::quantize::{Mode, Quantization};
 use crate::transforms::{Assembly, View};
 
-use super::block::{Area, Block, Stored};
-use super::decode::for_each_area;
-use super::{Form, Opened, Packed};
-
-/// One part of a weight in MLX's packing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Repacked {
-    /// The weight.
-    of: Packed,
-    /// How it is packed now.
-    to: Quantization,
-    /// Which part.
-    part: Part,
-    /// The dtype of scales and biases.
-    scales: Dtype,
-}
+use super::block::Stored;
+use super::packed::{Form, Packed, Repacked};
+use super::source::Opened;
 
 /// Puts MLX's three parts in the place of every quantized weight of a plan. What cannot be held without loss, or is rearranged in a way
 /// that words cannot follow, is a violation.
@@ -177,105 +164,6 @@ fn in_order(g_idx: &Stored, cols: u64, size: u64, source: &dyn TensorSource) -> 
         let same = |group: &[[u8; 4]]| group.iter().all(|&one| one == group[0]);
         read.is_ok() && bytes.as_chunks::<4>().0.chunks(size as usize).all(same)
     })
-}
-
-impl Repacked {
-    /// A part of a weight under a key that no file has.
-    fn of(weight: &Packed, to: Quantization, part: Part, scales: Dtype) -> Packed {
-        let (end, dtype, shape) = match part {
-            Part::Weight => ("words", Dtype::U32, to.weight_shape(&weight.shape).unwrap_or_default()),
-            Part::Scales => ("scales", scales, to.scales_shape(&weight.shape)),
-            Part::Biases => ("biases", scales, to.scales_shape(&weight.shape)),
-        };
-        let form = Form::Repacked(Box::new(Self { of: weight.clone(), to, part, scales }));
-        let key = format!("{}#{end}", weight.key);
-        Packed { key, shape, arithmetic: dtype, dtype, parts: weight.parts.clone(), form }
-    }
-
-    /// Fills `out` with the part's elements from `first` on.
-    ///
-    /// # Errors
-    /// What the source says; [`ConvertError::NotExact`] for a scale that MLX's arithmetic would round.
-    pub fn read(&self, source: &dyn TensorSource, first: u64, out: &mut [u8]) -> Result<(), ConvertError> {
-        let cols = self.of.shape.last().copied().unwrap_or(1).max(1);
-        let (group, bits) = (u64::from(self.to.group_size()), u64::from(self.to.bits()));
-        // What one row of the part is, in bytes.
-        let (item, width) = match self.part {
-            Part::Weight => (4, cols * bits / 32),
-            Part::Scales | Part::Biases => (self.scales.bitsize() as u64 / 8, cols / group),
-        };
-        let (begin, end) = (first * item, first * item + out.len() as u64);
-        let rows = begin / (width * item)..end.div_ceil(width * item);
-        let (height, chunk) = self.of.form.block_size();
-        let chunk = chunk.next_multiple_of(group);
-        let mut block = Block { codes_wanted: self.part == Part::Weight, ..Block::default() };
-        let (mut buffer, mut made, table) = (Vec::new(), Vec::new(), self.of.form.table());
-        for_each_area(rows.start * cols, (rows.end - rows.start) * cols, cols, (height, chunk), |area, _| {
-            self.of.form.fill(source, &area, &mut block, &mut buffer)?;
-            for (at, row) in area.rows.clone().enumerate() {
-                made.clear();
-                let before = match self.part {
-                    Part::Weight => {
-                        let codes = &block.codes[at * area.width()..(at + 1) * area.width()];
-                        made.resize(codes.len() * bits as usize / 8, 0);
-                        quantize::pack_codes(self.to.bits(), codes, &mut made);
-                        area.cols.start * bits / 8
-                    }
-                    Part::Scales | Part::Biases => {
-                        self.numbers(&block, at, &area, table[0], &mut made)?;
-                        area.cols.start / group * item
-                    }
-                };
-                copy_inside(&made, row * width * item + before, begin, out);
-            }
-            Ok(())
-        })
-    }
-
-    /// A row's scales or biases.
-    fn numbers(
-        &self,
-        block: &Block,
-        row: usize,
-        area: &Area,
-        first_code: f32,
-        out: &mut Vec<u8>,
-    ) -> Result<(), ConvertError> {
-        let inexact = |value: f32| ConvertError::NotExact {
-            key: self.of.key.clone(),
-            value: f64::from(value),
-            dtype: self.scales.to_string(),
-        };
-        for col in (0..area.width()).step_by(self.to.group_size() as usize) {
-            let at = row * block.slot_count + block.slots[col];
-            let scale = block.scales[at];
-            let zero = block.zeros.get(at).copied().unwrap_or(0.0);
-            // Digits that a product with a code, and the sum of two such, still have room for.
-            let room = self.to.bits() + 1;
-            if scale.is_finite() && scale.to_bits().trailing_zeros() < room && scale != 0.0 {
-                return Err(inexact(scale));
-            }
-            let value = if self.part == Part::Scales { scale } else { (first_code - zero) * scale };
-            let mut bytes = [0; 4];
-            let bytes = &mut bytes[..self.scales.bitsize() / 8];
-            quantize::store(self.scales, &[value], bytes).map_err(inexact)?;
-            if quantize::load(self.scales, bytes) != value && !value.is_nan() {
-                return Err(inexact(value));
-            }
-            out.extend_from_slice(bytes);
-        }
-        Ok(())
-    }
-}
-
-/// Copies what of `bytes`, which stand at `at`, lies inside `out`, which begins at `begin`.
-fn copy_inside(bytes: &[u8], at: u64, begin: u64, out: &mut [u8]) {
-    let end = begin + out.len() as u64;
-    let (from, to) = (at.max(begin), (at + bytes.len() as u64).min(end));
-    if from < to {
-        let source = &bytes[(from - at) as usize..(to - at) as usize];
-        out[(from - begin) as usize..(to - begin) as usize].copy_from_slice(source);
-    }
 }
 
 /// Tensors that a plan's outputs are really made of: the parts in the place of what was made of them.

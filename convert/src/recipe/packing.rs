@@ -13,7 +13,7 @@ use crate::error::{ConvertError, Violation, ViolationKind, Violations};
 use crate::files::read_bounded;
 use crate::quantize::{Mode, Quantization};
 
-use super::table::OneOrMany;
+use super::table::{RawPacking, RawRule};
 
 /// The longest rules file, in bytes.
 const MAX_BYTE_LEN: u64 = 1 << 20;
@@ -32,34 +32,12 @@ const MIXED: &[(&str, u32, u32)] = &[
     ("mixed_4_8", 4, 8),
 ];
 
-/// The `[quantize]` table as a recipe spells it.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawPacking {
-    /// Modules that MLX's layers can hold packed (linear, embedding, expert bank); no rule packs another.
-    pub can: Vec<String>,
-    /// The rules, the first match decides; what none matches is kept.
-    pub rules: Vec<RawRule>,
-}
-
 /// A rules file of a person.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
     schema: u32,
     rules: Vec<RawRule>,
-}
-
-/// One rule as it is spelled: `keep` with a reason, or what to pack with where it is not what was asked for.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawRule {
-    #[serde(rename = "match")]
-    matches: OneOrMany,
-    keep: Option<String>,
-    mode: Option<String>,
-    bits: Option<u32>,
-    group_size: Option<u32>,
 }
 
 /// The recipe's own part.

@@ -5,94 +5,59 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::Dtype;
 
 use crate::dtype;
-use crate::error::{ConvertError, Violation, ViolationKind, Violations};
+use crate::error::{ConvertError, Violations};
 
+use super::checked::{Action, IndexSet, Op, Recipe, Row};
+use super::checker::Checker;
 use super::config::ConfigSpec;
 use super::expr::Expr;
-use super::format::{self, ExprText};
+use super::format;
 use super::packing::Packing;
 use super::pattern::Pattern;
-use super::table::{Kind, OpName, RawAction, RawRecipe, RawRow, RawShape, SCHEMA};
-use super::{Action, IndexSet, Op, Recipe, Row};
+use super::table::{OpName, RawAction, RawRecipe, RawRow, RawShape, SCHEMA};
+use super::value::ExprText;
 
 /// The dtypes a row accepts when it names none.
 const WEIGHT_DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
 
-/// The names that a recipe's expressions may use, and what is wrong so far.
-pub(super) struct Checker {
-    origin: String,
-    ints: BTreeSet<String>,
-    lists: BTreeSet<String>,
-    problems: Vec<Violation>,
-}
-
-pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, ConvertError> {
-    let mut checker =
-        Checker { origin: origin.to_owned(), ints: BTreeSet::new(), lists: BTreeSet::new(), problems: Vec::new() };
-    let raw = format::read(text, origin).map_err(|problem| ConvertError::Violations(Violations(vec![problem])))?;
-    checker.check_head(&raw);
-    let config = ConfigSpec::check(&raw, &mut checker);
-    let mut indices = BTreeMap::new();
-    for (name, index) in &raw.indices {
-        let place = format!("index {name}");
-        let count = checker.expr(&index.count, false, &place);
-        let filter = index.filter.as_ref().map(|text| checker.expr(text, true, &place));
-        let set = IndexSet { count, filter, may_be_empty: index.may_be_empty };
-        indices.insert(name.clone(), set);
+impl Recipe {
+    /// Parses and checks a recipe; `origin` names it in messages.
+    ///
+    /// # Errors
+    /// [`ConvertError::Violations`] with everything wrong in the file.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, ConvertError> {
+        let mut checker = Checker::new(origin);
+        let raw = format::read(text, origin).map_err(|problem| ConvertError::Violations(Violations(vec![problem])))?;
+        checker.check_head(&raw);
+        let config = ConfigSpec::check(&raw, &mut checker);
+        let mut indices = BTreeMap::new();
+        for (name, index) in &raw.indices {
+            let place = format!("index {name}");
+            let count = checker.expr(&index.count, false, &place);
+            let filter = index.filter.as_ref().map(|text| checker.expr(text, true, &place));
+            let set = IndexSet { count, filter, may_be_empty: index.may_be_empty };
+            indices.insert(name.clone(), set);
+        }
+        let rows = raw.table.rows.iter().enumerate().map(|(at, row)| checker.row(at + 1, row, &raw)).collect();
+        let complain = |place: &str, expected: &str, found: String| checker.complain(place, expected, found);
+        let packing = Packing::check(&raw.quantize, complain);
+        ConvertError::unless_empty(checker.into_problems())?;
+        Ok(Self {
+            name: raw.name,
+            description: raw.description,
+            hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
+            layouts: raw.layouts,
+            model_types: raw.fits.model_type,
+            architectures: raw.fits.architectures,
+            config,
+            indices,
+            rows,
+            packing,
+        })
     }
-    let rows = raw.table.rows.iter().enumerate().map(|(at, row)| checker.row(at + 1, row, &raw)).collect();
-    let complain = |place: &str, expected: &str, found: String| checker.complain(place, expected, found);
-    let packing = Packing::check(&raw.quantize, complain);
-    ConvertError::unless_empty(checker.problems)?;
-    Ok(Recipe {
-        name: raw.name,
-        description: raw.description,
-        hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
-        layouts: raw.layouts,
-        model_types: raw.fits.model_type,
-        architectures: raw.fits.architectures,
-        config,
-        indices,
-        rows,
-        packing,
-    })
 }
 
 impl Checker {
-    pub(super) fn complain(&mut self, place: &str, expected: &str, found: impl Into<String>) {
-        self.problems.push(Violation::new(ViolationKind::Recipe, format!("{}: {place}", self.origin), expected, found));
-    }
-
-    /// Declares a name for later expressions.
-    pub(super) fn declare(&mut self, name: &str, kind: Kind) {
-        let list = kind.is_list();
-        let taken = self.ints.contains(name) || self.lists.contains(name);
-        if taken || matches!(name, "i" | "in") {
-            self.complain("dims", "a new name", name);
-        }
-        let names = if list { &mut self.lists } else { &mut self.ints };
-        names.insert(name.to_owned());
-    }
-
-    /// Parses an expression over declared names (and `i`, where it is bound); a wrong one becomes `0` and a complaint.
-    pub(super) fn expr(&mut self, text: &str, bound: bool, place: &str) -> Expr {
-        let parsed = Expr::parse(text).and_then(|expr| {
-            let unknown = expr.names().into_iter().find(|(name, list)| {
-                let known = if *list { &self.lists } else { &self.ints };
-                let is_bound = bound && !list && *name == "i";
-                !(known.contains(*name) || is_bound)
-            });
-            match unknown {
-                Some((name, _)) => Err(format!("{text:?}: no dim is called {name}")),
-                None => Ok(expr),
-            }
-        });
-        parsed.unwrap_or_else(|problem| {
-            self.complain(place, "an expression over declared names", problem);
-            Expr::parse("0").expect("a digit is an expression")
-        })
-    }
-
     fn check_head(&mut self, raw: &RawRecipe) {
         if raw.schema != SCHEMA {
             self.complain("schema", &SCHEMA.to_string(), raw.schema.to_string());
@@ -166,11 +131,6 @@ impl Checker {
             self.complain(&place, "why in keep_dtype", "nothing");
         }
         Row { number, sources, dtypes, unseen, optional, zeros_if_missing, keeps_dtype, when, actions }
-    }
-
-    /// Several expressions.
-    pub(super) fn exprs(&mut self, texts: &[ExprText], place: &str) -> Vec<Expr> {
-        texts.iter().map(|text| self.expr(text, false, place)).collect()
     }
 
     /// Only what is left out may go without a shape, be missing, or be named by the beginning of its key.

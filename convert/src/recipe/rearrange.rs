@@ -1,7 +1,7 @@
 //! `permute` and `split` in a recipe: the keys they take, and what of their axes can be checked before any shape is known.
 
+use super::checker::Checker;
 use super::expr::Expr;
-use super::parse::Checker;
 use super::pattern::Pattern;
 use super::table::{OpName, RawAction, RawOrder, RawShape};
 use super::{Lay, Op};

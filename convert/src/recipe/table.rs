@@ -6,9 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::format::{ExprText, distinct};
-
-use super::packing::RawPacking;
+use super::value::{ExprText, distinct};
 
 /// The schema this build reads.
 pub const SCHEMA: u32 = 1;
@@ -317,4 +315,26 @@ impl fmt::Display for OpName {
             Self::Drop => "drop",
         })
     }
+}
+
+/// The `[quantize]` table as a recipe spells it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPacking {
+    /// Modules that MLX's layers can hold packed (linear, embedding, expert bank); no rule packs another.
+    pub can: Vec<String>,
+    /// The rules, the first match decides; what none matches is kept.
+    pub rules: Vec<RawRule>,
+}
+
+/// One rule as it is spelled: `keep` with a reason, or what to pack with where it is not what was asked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRule {
+    #[serde(rename = "match")]
+    pub matches: OneOrMany,
+    pub keep: Option<String>,
+    pub mode: Option<String>,
+    pub bits: Option<u32>,
+    pub group_size: Option<u32>,
 }

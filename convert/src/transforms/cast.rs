@@ -9,8 +9,8 @@ use safetensors::Dtype;
 use crate::checkpoint::TensorSource;
 use crate::error::ConvertError;
 
-use super::View;
 use super::gather::{Scratch, gather};
+use super::view::View;
 
 /// Elements converted at a time.
 const WINDOW_ELEMENTS: usize = 1 << 17;

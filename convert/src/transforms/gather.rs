@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::checkpoint::TensorSource;
 use crate::error::ConvertError;
 
-use super::{Axis, View};
+use super::view::{Axis, View};
 
 /// The largest block that is read whole to be permuted, in bytes, unless told otherwise.
 const BLOCK_BYTE_LEN: usize = 1 << 20;

@@ -147,7 +147,7 @@ fn verify_lists_every_difference() {
     fs::write(&path, &bytes).expect("writes");
     let differences = verify(&target).expect("there is a manifest").differences;
     assert!(has(&differences, ViolationKind::TruncatedFile, "model.safetensors"), "{differences:?}");
-    assert!(matches!(verify(&source), Err(ConvertError::NoManifest(_))));
+    assert!(matches!(verify(&source), Err(ConvertError::NoManifest { .. })));
 }
 
 #[test]

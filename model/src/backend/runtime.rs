@@ -8,10 +8,11 @@ use crate::error::{Error, Result};
 
 /// Where the model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum DeviceKind {
     /// The processor.
     Cpu,
-    /// Metal on a Mac, CUDA where setup brought it.
+    /// The accelerator: Metal on a Mac, CUDA where setup brought it.
     Gpu,
 }
 

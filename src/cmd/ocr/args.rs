@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use mlxport_model::runtime::DeviceKind;
 use mlxport_ocr::{Decoding, Mode, pdf};
 use mlxport_read::{DrawSettings, Dtype, Format, PageRanges, Settings, TextRules};
 
-use crate::cmd::{device::Device, preprocess::ModeName, prompt_args::PromptArgs};
+use crate::cmd::prompt_args::PromptArgs;
 
 /// Flags of `mlxport ocr`.
 #[derive(Debug, Clone, clap::Args)]
@@ -19,7 +20,7 @@ pub struct Args {
     model: PathBuf,
     /// How pages are cut and scaled [default: gundam; several pages in one prompt: base, where the model's release has it so]
     #[arg(long, value_enum)]
-    mode: Option<ModeName>,
+    mode: Option<Mode>,
     #[command(flatten)]
     prompt: PromptArgs,
     /// Where results go; pages that are there, of the same source, model and settings, are not done again. Each page: DIR/PAGE/result.mmd (Markdown), result_ori.mmd (as
@@ -46,7 +47,7 @@ pub struct Args {
     fonts: Vec<PathBuf>,
     /// What is written: pages as Markdown with pictures, or DIR/NAME.md and NAME_det.md as the release's evaluation has them
     #[arg(long, value_enum, default_value = "markdown")]
-    format: FormatName,
+    format: Format,
     /// All INPUTs, in order, make one prompt: with --prompt, as many <image> as INPUTs
     #[arg(long)]
     together: bool,
@@ -75,10 +76,10 @@ pub struct Args {
     batch: Option<u16>,
     /// What the model computes in: bf16 on a GPU, f32 on a CPU, where bf16 takes many times as long, where nothing is said
     #[arg(long, value_enum)]
-    dtype: Option<DtypeName>,
+    dtype: Option<Dtype>,
     /// Where to run
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Print one JSON object on stdout: text, references with boxes, and tokens of every page
     #[arg(long)]
     pub json: bool,
@@ -102,27 +103,11 @@ pub struct RulesArgs {
     exempt: Vec<i32>,
 }
 
-/// What is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum FormatName {
-    /// A directory for each page
-    Markdown,
-    /// Two files for each page
-    Eval,
-}
-
 /// What transparent pixels are laid on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Flatten {
     /// Paper
     White,
-}
-
-/// What the model computes in.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum DtypeName {
-    Bf16,
-    F32,
 }
 
 impl Args {
@@ -136,17 +121,14 @@ impl Args {
             inputs: self.inputs.clone(),
             model: self.model.clone(),
             tokenizer: self.tokenizer.clone(),
-            mode: self.mode.map(Mode::from),
+            mode: self.mode,
             prompt: self.prompt.spec(),
             out: self.out.clone(),
             keep: self.keep,
             recursive: self.recursive,
             strict: self.strict,
             decoding: Decoding { flatten_white: self.flatten.is_some(), scale_16bit: self.scale_16bit },
-            format: match self.format {
-                FormatName::Markdown => Format::Markdown,
-                FormatName::Eval => Format::Eval,
-            },
+            format: self.format,
             together: self.together,
             pages: self.pages.clone(),
             drawing: DrawSettings {
@@ -159,11 +141,8 @@ impl Args {
             skip_unfinished: self.skip_unfinished,
             rules: self.rules.rules(),
             batch: self.batch.map(usize::from),
-            dtype: self.dtype.map(|name| match name {
-                DtypeName::Bf16 => Dtype::Bf16,
-                DtypeName::F32 => Dtype::F32,
-            }),
-            device: self.device.kind(),
+            dtype: self.dtype,
+            device: self.device,
             collect_pages: self.json,
             reading: None,
         })

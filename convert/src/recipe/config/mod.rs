@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::error::Violation;
 
+use super::checker::Checker;
 use super::expr::{Dims, Expr};
-use super::parse::Checker;
 use super::table::{Kind, RawConfig, RawField, RawRecipe, WriteMode};
 
 pub use path::{lookup, set};

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::recipe::parse::Checker;
+use crate::recipe::checker::Checker;
 use crate::recipe::table::{Kind, RawField};
 
 /// Whether a field is written in other words than it may be read in.
