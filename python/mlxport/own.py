@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from mlxport import class_file, small, tasks
-from mlxport.precise import Float64
+from mlxport.precise import Float64, share
 from mlxport.reference import Reference
 
 # What such a model's type is called.
@@ -32,8 +32,7 @@ def reference(name: str, seed: int) -> Reference:
     small.fill(model, seed)
     with Float64():
         exact = kind().eval()
-    exact.double()
-    exact.load_state_dict({n: t.double() if t.is_floating_point() else t for n, t in model.state_dict().items()})
+    share(exact, model)
     config = SimpleNamespace(model_type=TYPE)
     for side in (model, exact):
         side.config = copy.copy(config)

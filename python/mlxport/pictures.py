@@ -19,6 +19,7 @@ def feeder(port: Port, ids: np.ndarray, given: dict[str, np.ndarray], prompt: in
     _forget(model.language_model)
     more = {name: mx.array(array) for name, array in given.items()}
     pixels = more.pop("pixel_values", None)
+    more.pop("mask", None)
     whole = mx.array(ids[:, :prompt])
     made = model.get_input_embeddings(whole, pixels, mask=mx.ones_like(whole), **more)
     embedded = made if isinstance(made, mx.array) else made.inputs_embeds

@@ -178,6 +178,17 @@ def arrays_in(value: Any) -> list[mx.array]:
     return []
 
 
+def traced(arrays: list[mx.array]) -> bool:
+    """Whether these only stand for numbers: within a function that MLX compiles there is nothing to hear."""
+    try:
+        mx.eval(arrays)
+    except ValueError as error:
+        if "function transformations" in str(error):
+            return True
+        raise
+    return False
+
+
 # Given a module's path, the number of the call and its arguments: other arguments to run it with once more, or nothing.
 Instead = Callable[[str, int, tuple, dict], "tuple[tuple, dict] | None"]
 
@@ -234,7 +245,7 @@ class Listener:
 
         def listened(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
-            if not listener._quiet and listener._path:
+            if not listener._quiet and listener._path and not traced([result]):
                 listener._note_fast(name, args, kwargs, result)
             return result
 
@@ -251,9 +262,12 @@ class Listener:
         self.run.add(Call(path, self.run.number(path), given, [array_of(result)], None, meta))
 
     def _heard(self, module: nn.Module, call: Any, args: tuple, kwargs: dict) -> Any:
+        arrays = arrays_in([*args, *kwargs.values()])
+        if traced(arrays):
+            return call(module, *args, **kwargs)
         path = self._names[id(module)]
         number = self.run.number(path)
-        given = [array_of(array) for array in arrays_in([*args, *kwargs.values()])]
+        given = [array_of(array) for array in arrays]
         self._running.add(id(module))
         self._path.append(path)
         try:

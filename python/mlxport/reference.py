@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import torch
 
 from mlxport import kernels, tasks
 from mlxport.heard import Call, Run
-from mlxport.precise import Float64
+from mlxport.precise import Float64, share
 
 # The models' own plain code. Another name would have them leave out what they do for it alone (sparse masks).
 ATTENTION = "eager"
@@ -70,7 +71,7 @@ def array_of(tensor: torch.Tensor) -> np.ndarray:
 
 @dataclass
 class Reference:
-    """A PyTorch model in float32 and the same in float64, and what it is fed."""
+    """A PyTorch model in float32, and the same for float64: they share parameters, which `Float64` widens where they are used."""
 
     model: torch.nn.Module
     exact: torch.nn.Module
@@ -277,18 +278,21 @@ def _fused(part: torch.nn.Module) -> Callable:
 
 
 def build(make: Callable[[], torch.nn.Module], fill: Callable[[torch.nn.Module], None]) -> Reference:
-    """The float32 model, filled, and the float64 one of the same weights, whose own tables are made in float64."""
+    """The float32 model, filled, and the one of the same weights for float64."""
     model = make().float().eval()
     fill(model)
+    return around(model, make)
+
+
+def around(model: torch.nn.Module, make: Callable[[], torch.nn.Module]) -> Reference:
+    """A float32 model that has its weights, and the one for float64, whose own tables are made in float64."""
+    model.eval()
     _eager_experts(model)
     with Float64():
         exact = make().eval()
-    exact.double()
-    saved = model.state_dict()
-    with torch.no_grad():
-        for name, tensor in exact.state_dict().items():
-            tensor.copy_(saved[name])
+    share(exact, model)
     _eager_experts(exact)
+    gc.collect()
     return Reference(model, exact, model.config)
 
 

@@ -18,7 +18,9 @@ from mlxport.heard import Call, Fed, Run
 from mlxport.port import Listener, Port, array_of, caches, logits_of
 
 STEPS = 32
-ALL = ("prefill", "decode", "chunked", "turns", "batch", "padded", "long", "resume", "plain", "text", "invariants")
+TEXTUAL = ("prefill", "decode", "chunked", "turns", "batch", "padded", "long", "resume", "plain", "text")
+LOOKS = ("resize", "non-square", "two-images", "tiles")
+ALL = (*TEXTUAL, *LOOKS, "invariants")
 
 
 class CannotRun(Exception):
@@ -31,9 +33,9 @@ class Broke(Exception):
 
 def prefill(port: Port, ids: np.ndarray, instead: Instead | None = None, extra: dict[str, Any] | None = None) -> Fed:
     """The whole sequence in one pass, without a cache. With `instead`, each module is also run by itself."""
-    more = {name: mx.array(array) for name, array in (extra or {}).items()}
-    # Nothing is padding.
-    more.update({name: mx.ones(ids.shape, mx.int32) for name in required(port.model, ("mask",)) if name not in more})
+    more: dict[str, Any] = {name: mx.array(array) for name, array in (extra or {}).items()}
+    # Nothing is padding: a port that must be told a mask is told none.
+    more.update({name: None for name in required(port.model, ("mask",)) if name not in more})
     return once(port, lambda: logits_of(port.model(mx.array(ids), **more)), ids.shape[1], instead)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import functools
+import gc
 import json
 import re
 import shutil
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from mlxport import extras, hubform, mapping, own, small, tasks, trace, vision
 from mlxport import port as ports
-from mlxport.reference import ATTENTION, Reference, build
+from mlxport.reference import ATTENTION, Reference, around, build
 
 
 @dataclass
@@ -105,16 +105,11 @@ def prepare_directory(model: Path, port: str, work: Path, *, form: str = "hub", 
         if type(config) in transformers.AutoModelForCausalLM._model_mapping
         else transformers.AutoModelForImageTextToText
     )
-    loaded = auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)
-    reference = build(make, functools.partial(_filled, state=loaded.state_dict()))
-    del loaded
+    held: Any = {"dtype": torch.float32, "attn_implementation": ATTENTION, "trust_remote_code": trust, **gguf}
+    reference = around(auto.from_pretrained(place, **held), make)
     file = place / "config.json"
     there = json.loads(file.read_text()) if file.is_file() and not gguf else None
     return _session(reference, port, work, there, form=form)
-
-
-def _filled(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
-    model.load_state_dict(state)
 
 
 def _session(
@@ -230,6 +225,8 @@ def _trace(
     place = work / "tagged"
     save_as_hub(tagged, place, hub_type)
     del tagged
+    # Models hold themselves in circles: their memory comes back when those are looked for.
+    gc.collect()
     shutil.copy(directory / "config.json", place / "config.json")
     read = trace.read(ports.load(port, place), max(tags.values()) + 1)
     shutil.rmtree(place)

@@ -12,6 +12,8 @@ import mlx.core as mx
 import numpy as np
 import torch
 
+from mlxport.vision_types import TEXT
+
 
 @dataclass(frozen=True)
 class Task:
@@ -134,21 +136,12 @@ _SAM3: dict[str, Any] = {
 _AUDIO_TOKEN = 190
 _GRANITE_SPEECH: dict[str, Any] = {
     "text_config": {
+        **TEXT,
         "model_type": "granite",
-        "vocab_size": 199,
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": 96,
-        "max_position_embeddings": 256,
         "embedding_multiplier": 3.0,
         "logits_scaling": 2.0,
         "residual_multiplier": 0.5,
         "attention_multiplier": 0.2,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
     },
     "encoder_config": {
         "input_dim": 20,

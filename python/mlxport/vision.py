@@ -7,6 +7,7 @@ pictures; grids are unlike, neither square nor of the table's size: what ports g
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,78 +49,101 @@ def has_pictures(config: dict[str, Any]) -> bool:
     return isinstance(config.get("vision_config"), dict)
 
 
-def inputs(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """What the PyTorch model is fed: two pictures among text. A type that is not known here is fed as Qwen's kind is."""
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one sequence. `grids`: patches as (frames, rows, columns); nothing: as the type's small config has them.
+
+    `between`: tokens of text after each.
+    """
+
+    grids: tuple[tuple[int, int, int], ...] = ()
+    between: int = 3
+
+
+def inputs(config: dict[str, Any], seed: int, pictures: Pictures = Pictures()) -> dict[str, np.ndarray]:  # noqa: B008 it is frozen
+    """What the PyTorch model is fed: pictures among text. A type that is not known here is fed as Qwen's kind is."""
     drawn = np.random.default_rng(seed + 1)
     if config.get("model_type") in types.SQUARE_TYPES:
-        return _squares(config, drawn)
+        return _squares(config, drawn, pictures)
     if config.get("model_type") in types.PLACED_TYPES:
-        return _placed(config, drawn)
-    return _grids(config, drawn)
+        return _placed(config, drawn, pictures)
+    return _grids(config, drawn, pictures)
 
 
-def _squares(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.ndarray]:
-    """Pictures of `image_size` by `image_size` pixels; each is so many tokens in a row."""
-    vision, kind = config["vision_config"], config["model_type"]
-    count, size = types.SQUARE_TYPES[kind][1], int(vision["image_size"])
+def own_grid(config: dict[str, Any]) -> tuple[int, int, int]:
+    """A picture's patches in types whose pictures are of one size."""
+    vision = config["vision_config"]
+    if config.get("model_type") in types.PLACED_TYPES:
+        side = int(int(vision["default_output_length"]) ** 0.5) * int(vision["pooling_kernel_size"])
+    else:
+        side = int(vision["image_size"]) // int(vision["patch_size"])
+    return (1, side, side)
+
+
+def _among_text(
+    config: dict[str, Any], drawn: np.random.Generator, counts: list[int], between: int, limit: int = START
+) -> np.ndarray:
+    """[1, tokens]: text, and so many tokens for each picture, between the marks of its start and end."""
     image = config.get("image_token_id") or config.get("image_token_index") or IMAGE
-    text = lambda n: list(drawn.integers(3, START, size=n))  # noqa: E731
-    ids: list[int] = text(7)
-    for _ in range(2):
-        ids += [START, *[image] * count, END, *text(3)]
-    ids += text(TAIL)
-    pixels = drawn.standard_normal((2, 3, size, size)).astype(np.float32)
-    fed: dict[str, np.ndarray] = {"input_ids": np.array([ids], np.int64)}
+    start, end = config.get("vision_start_token_id", START), config.get("vision_end_token_id", END)
+    words = lambda count: list(drawn.integers(3, limit, size=count))  # noqa: E731
+    ids: list[int] = words(7)
+    for count in counts:
+        ids += [start, *[image] * count, end, *words(between)]
+    return np.array([ids + words(TAIL)], np.int64)
+
+
+def _squares(config: dict[str, Any], drawn: np.random.Generator, pictures: Pictures) -> dict[str, np.ndarray]:
+    """Pictures of pixels, all of one size; each is so many tokens in a row."""
+    vision, kind = config["vision_config"], config["model_type"]
+    own = own_grid(config)
+    grids = pictures.grids or (own, own)
+    tokens = types.SQUARE_TYPES[kind][1]
+    counts = [tokens * grid[1] * grid[2] // (own[1] * own[2]) for grid in grids]
+    patch = int(vision["patch_size"])
+    fed = {"input_ids": _among_text(config, drawn, counts, pictures.between)}
+    pixels = drawn.standard_normal((len(grids), 3, grids[0][1] * patch, grids[0][2] * patch)).astype(np.float32)
     fed["pixel_values"] = pixels[None] if kind in ("idefics3", "smolvlm") else pixels
     if kind == "gemma3":
+        image = config.get("image_token_id") or config.get("image_token_index") or IMAGE
         fed["token_type_ids"] = (fed["input_ids"] == image).astype(np.int64)
     return fed
 
 
-def _placed(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.ndarray]:
-    """Two pictures, each a row of patches with their columns and rows."""
+def _placed(config: dict[str, Any], drawn: np.random.Generator, pictures: Pictures) -> dict[str, np.ndarray]:
+    """Pictures of one size, each a row of patches with their columns and rows."""
     vision = config["vision_config"]
-    count = int(vision["default_output_length"])
-    side = int(count**0.5) * int(vision["pooling_kernel_size"])
-    text = lambda n: list(drawn.integers(3, START, size=n))  # noqa: E731
-    ids: list[int] = text(7)
-    for _ in range(2):
-        ids += [START, *[config["image_token_id"]] * count, END, *text(3)]
-    ids += text(TAIL)
-    columns, rows = np.meshgrid(np.arange(side), np.arange(side))
-    places = np.stack([columns.ravel(), rows.ravel()], -1)[None].repeat(2, 0)
-    held = np.array([ids], np.int64)
+    grids = pictures.grids or (own_grid(config), own_grid(config))
+    _, rows, columns = grids[0]
+    count = rows * columns // int(vision["pooling_kernel_size"]) ** 2
+    held = _among_text(config, drawn, [count] * len(grids), pictures.between)
+    across, down = np.meshgrid(np.arange(columns), np.arange(rows))
+    places = np.stack([across.ravel(), down.ravel()], -1)[None].repeat(len(grids), 0)
     return {
         "input_ids": held,
-        "pixel_values": drawn.random((2, side * side, 3 * vision["patch_size"] ** 2)).astype(np.float32),
+        "pixel_values": drawn.random((len(grids), rows * columns, 3 * vision["patch_size"] ** 2)).astype(np.float32),
         "image_position_ids": places.astype(np.int64),
         "mm_token_type_ids": (held == config["image_token_id"]).astype(np.int64),
     }
 
 
-def _grids(config: dict[str, Any], drawn: np.random.Generator) -> dict[str, np.ndarray]:
+def _grids(config: dict[str, Any], drawn: np.random.Generator, pictures: Pictures) -> dict[str, np.ndarray]:
     vision = config["vision_config"]
     channels, patch = vision.get("in_channels") or vision.get("num_channels") or 3, vision["patch_size"]
+    grids = pictures.grids or GRIDS
+    merged = vision.get("spatial_merge_size", MERGE) ** 2
     limit = min(config.get("image_token_id", IMAGE), START)
-    text = lambda count: list(drawn.integers(3, limit, size=count))  # noqa: E731
-    ids, kinds = text(7), [0] * 7
-    for grid in GRIDS:
-        count = int(np.prod(grid)) // vision.get("spatial_merge_size", MERGE) ** 2
-        start, end = config.get("vision_start_token_id", START), config.get("vision_end_token_id", END)
-        ids += [start, *[config["image_token_id"]] * count, end, *text(3)]
-        kinds += [0, *[1] * count, 0, 0, 0, 0]
-    ids += text(TAIL)
-    kinds += [0] * TAIL
-    patches = sum(int(np.prod(grid)) for grid in GRIDS)
+    ids = _among_text(config, drawn, [int(np.prod(grid)) // merged for grid in grids], pictures.between, limit)
+    patches = sum(int(np.prod(grid)) for grid in grids)
     if config.get("model_type") == "paddleocr_vl":
         pixels = drawn.standard_normal((patches, channels, patch, patch))
     else:
         pixels = drawn.standard_normal((patches, channels * patch**2 * vision.get("temporal_patch_size", 2)))
     return {
-        "input_ids": np.array([ids], np.int64),
+        "input_ids": ids,
         "pixel_values": pixels.astype(np.float32),
-        "image_grid_thw": np.array(GRIDS, np.int64),
-        "mm_token_type_ids": np.array([kinds], np.int64),
+        "image_grid_thw": np.array(grids, np.int64),
+        "mm_token_type_ids": (ids == config["image_token_id"]).astype(np.int64),
     }
 
 
@@ -154,17 +178,20 @@ def for_port(fed: dict[str, np.ndarray], model_type: str = "") -> dict[str, np.n
     given = {name: array for name, array in fed.items() if name in ("pixel_values", "image_grid_thw")}
     if model_type == "paddleocr_vl":
         given["pixel_values"] = given["pixel_values"][None]
+    if model_type in types.MASKED:
+        given["mask"] = np.ones(fed["input_ids"].shape, np.int32)
     if model_type in types.PLACED_TYPES:
-        given["pixel_values"] = _unfolded(given["pixel_values"])
+        given["pixel_values"] = _unfolded(given["pixel_values"], fed["image_position_ids"])
     return given
 
 
-def _unfolded(patches: np.ndarray) -> np.ndarray:
-    """[pictures, side * side, size * size * 3] → [pictures, 3, side * size, side * size]."""
-    pictures, count, width = patches.shape
-    side, size = int(count**0.5), int((width // 3) ** 0.5)
-    rows = patches.reshape(pictures, side, side, size, size, 3).transpose(0, 5, 1, 3, 2, 4)
-    return np.ascontiguousarray(rows).reshape(pictures, 3, side * size, side * size)
+def _unfolded(patches: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """[pictures, rows * columns, size * size * 3] → [pictures, 3, rows * size, columns * size]."""
+    pictures, _, width = patches.shape
+    columns, rows = (int(most) + 1 for most in places[0].max(0))
+    size = int((width // 3) ** 0.5)
+    laid = patches.reshape(pictures, rows, columns, size, size, 3).transpose(0, 5, 1, 3, 2, 4)
+    return np.ascontiguousarray(laid).reshape(pictures, 3, rows * size, columns * size)
 
 
 def written(made: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ MERGE = 2
 # Tokens after the last picture and its text: steps over the cache are among them.
 TAIL = 8
 
-_TEXT: dict[str, Any] = {
+# The text's part of a small model.
+TEXT: dict[str, Any] = {
     "vocab_size": 199,
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -34,7 +35,7 @@ def _rope(section: list[int], **more: Any) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section, **more}}
 
 
-_M_TEXT: dict[str, Any] = {**_TEXT, **_rope([4, 2, 2])}
+_M_TEXT: dict[str, Any] = {**TEXT, **_rope([4, 2, 2])}
 _PATCHES: dict[str, Any] = {"in_channels": 3, "patch_size": 4, "spatial_merge_size": MERGE, "temporal_patch_size": 2}
 _QWEN3_VISION: dict[str, Any] = {
     **_PATCHES,
@@ -55,7 +56,7 @@ _GLM_VISION: dict[str, Any] = {
     "out_hidden_size": 64,
     "intermediate_size": 48,
 }
-_GLM_TEXT: dict[str, Any] = {**_TEXT, "head_dim": 16, **_rope([2, 2, 4], partial_rotary_factor=1.0)}
+_GLM_TEXT: dict[str, Any] = {**TEXT, "head_dim": 16, **_rope([2, 2, 4], partial_rotary_factor=1.0)}
 # By type: the text's part and the pictures' part.
 GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "qwen2_vl": (
@@ -76,10 +77,10 @@ GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "tokens_per_second": 2,
         },
     ),
-    "qwen3_vl": ({**_TEXT, "head_dim": 16, **_rope([4, 2, 2], mrope_interleaved=True)}, _QWEN3_VISION),
+    "qwen3_vl": ({**TEXT, "head_dim": 16, **_rope([4, 2, 2], mrope_interleaved=True)}, _QWEN3_VISION),
     "qwen3_vl_moe": (
         {
-            **_TEXT,
+            **TEXT,
             "head_dim": 16,
             "num_experts": 6,
             "num_experts_per_tok": 2,
@@ -90,7 +91,7 @@ GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "qwen3_5": (
         {
-            **_TEXT,
+            **TEXT,
             "head_dim": 16,
             "num_hidden_layers": 4,
             "linear_num_key_heads": 2,
@@ -103,7 +104,7 @@ GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "qwen3_omni_moe_thinker": (
         {
-            **_TEXT,
+            **TEXT,
             "head_dim": 16,
             "num_experts": 6,
             "num_experts_per_tok": 2,
@@ -118,7 +119,7 @@ GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "glm_ocr": (_GLM_TEXT, _GLM_VISION),
     "glm4v_moe": (
         {
-            **_TEXT,
+            **TEXT,
             "head_dim": 16,
             "num_hidden_layers": 3,
             "n_routed_experts": 6,
@@ -136,7 +137,7 @@ GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "paddleocr_vl": (
         # mlx-vlm's projector is 1,024 wide whatever the config says.
-        {**_TEXT, "hidden_size": 1024, "head_dim": 16, "use_bias": False, **_rope([4, 2, 2])},
+        {**TEXT, "hidden_size": 1024, "head_dim": 16, "use_bias": False, **_rope([4, 2, 2])},
         {
             "hidden_size": 32,
             "num_hidden_layers": 2,
@@ -183,7 +184,7 @@ _SIGLIP: dict[str, Any] = {
 SQUARE_TYPES: dict[str, tuple[dict[str, Any], int]] = {
     "gemma3": (
         {
-            "text_config": {**_TEXT, "head_dim": 16, "num_hidden_layers": 6, "sliding_window": 8},
+            "text_config": {**TEXT, "head_dim": 16, "num_hidden_layers": 6, "sliding_window": 8},
             "vision_config": {**_SIGLIP, "image_size": 64, "vision_use_head": False},
             "mm_tokens_per_image": 64,
             "image_token_index": IMAGE,
@@ -194,7 +195,7 @@ SQUARE_TYPES: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "llava": (
         {
-            "text_config": {**_TEXT, "model_type": "llama"},
+            "text_config": {**TEXT, "model_type": "llama"},
             "vision_config": {**_SIGLIP, "model_type": "clip_vision_model", "projection_dim": 32},
             "image_token_index": IMAGE,
             "image_seq_length": 16,
@@ -203,7 +204,7 @@ SQUARE_TYPES: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "idefics3": (
         {
-            "text_config": {**_TEXT, "model_type": "llama"},
+            "text_config": {**TEXT, "model_type": "llama"},
             "vision_config": dict(_SIGLIP),
             "image_token_id": IMAGE,
             "scale_factor": 2,
@@ -213,7 +214,7 @@ SQUARE_TYPES: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "smolvlm": (
         {
-            "text_config": {**_TEXT, "model_type": "llama"},
+            "text_config": {**TEXT, "model_type": "llama"},
             "vision_config": dict(_SIGLIP),
             "image_token_id": IMAGE,
             "scale_factor": 2,
@@ -226,7 +227,7 @@ SQUARE_TYPES: dict[str, tuple[dict[str, Any], int]] = {
 PLACED_TYPES: dict[str, dict[str, Any]] = {
     "gemma4": {
         "text_config": {
-            **_TEXT,
+            **TEXT,
             **PER_TYPE["gemma4_text"],
             "sliding_window": 8,
         },
@@ -250,6 +251,8 @@ PLACED_TYPES: dict[str, dict[str, Any]] = {
         "eoi_token_id": END,
     },
 }
+# Ports of these are always told what is no padding.
+MASKED = ("gemma3",)
 GLM_OCR_TEXT = (
     "model_type",
     "vocab_size",

@@ -101,3 +101,30 @@ def test_tags_survive_stacking_and_show_what_was_added() -> None:
 
     traced = read(Port("x", port), len(tags))
     assert traced.tags == {"weight": frozenset({0, 1})} and traced.offsets == {"weight": 1.0}
+
+
+def test_what_mlx_compiles_is_run_and_not_heard() -> None:
+    class Inner(nn.Module):
+        def __call__(self, x: mx.array) -> mx.array:
+            return mx.fast.scaled_dot_product_attention(x, x, x, scale=1.0)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Inner()
+
+        def __call__(self, x: mx.array) -> mx.array:
+            return mx.compile(lambda part: self.inner(part) + 1)(x)
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.outer = Outer()
+
+        def __call__(self, x: mx.array) -> mx.array:
+            return self.outer(x)
+
+    model, given = Whole(), mx.ones((1, 1, 3, 4))
+    with mlxport.listen_mlx(model) as listener:
+        made = model(given)
+    assert made.shape == (1, 1, 3, 4) and listener.run.count("outer") == 1 and listener.run.count("outer.inner") == 0

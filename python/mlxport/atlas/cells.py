@@ -9,7 +9,6 @@ import json
 import pkgutil
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -70,25 +69,20 @@ def run_all(cells: list[Cell], args: argparse.Namespace) -> list[dict[str, Any]]
     """Runs what is not there yet; one line for each as it ends. What all of them came to, in order."""
     apart.warm()
     made_by = {**versions(), "binary": _told_by(args.binary), "scenarios": args.scenarios}
-    results: dict[Cell, dict[str, Any]] = {}
-    running: dict[Cell, tuple[Any, float]] = {}
-    waiting = list(cells)
-    while waiting or running:
-        while waiting and len(running) < max(1, args.jobs):
-            cell = waiting.pop(0)
-            held = _held(args.out / cell.folder, made_by)
-            if held is not None:
-                results[cell] = held
-                continue
-            running[cell] = (_start(cell, args), time.monotonic())
-        for cell, (process, began) in list(running.items()):
-            process.join(0.2)
-            if process.is_alive() and time.monotonic() - began < args.timeout:
-                continue
-            results[cell] = _ended(cell, process, args, made_by)
-            del running[cell]
-            print(line(results[cell]), flush=True)
-    return [results[cell] for cell in cells]
+
+    def ended(cell: Cell, process: Any, stopped: str | None) -> dict[str, Any]:
+        result = _ended(cell, process, stopped, args, made_by)
+        print(line(result), flush=True)
+        return result
+
+    return apart.side_by_side(
+        cells,
+        jobs=args.jobs,
+        timeout=args.timeout,
+        held=lambda cell: _held(args.out / cell.folder, made_by),
+        start=lambda cell: _start(cell, args),
+        ended=ended,
+    )
 
 
 def _told_by(binary: str) -> str:
@@ -115,18 +109,14 @@ def _start(cell: Cell, args: argparse.Namespace) -> Any:
     return apart.start(asked, args.binary, folder)
 
 
-def _ended(cell: Cell, process: Any, args: argparse.Namespace, made_by: dict[str, str]) -> dict[str, Any]:
+def _ended(
+    cell: Cell, process: Any, stopped: str | None, args: argparse.Namespace, made_by: dict[str, str]
+) -> dict[str, Any]:
     folder = args.out / cell.folder
-    process.join(0)
     result: dict[str, Any] = {"port": cell.port, "model_type": cell.model_type, "seed": cell.seed, "made_by": made_by}
-    if process.is_alive():
-        process.kill()
-        process.join()
-        result["reason"] = f"not done in {args.timeout:.0f} s"
-    else:
-        said = apart.told(folder, process)
-        keys = ("reason", "verdict", "coverage", "first", "scenarios", "findings", "unmapped", "config", "hints")
-        result.update({key: said[key] for key in keys if key in said})
+    said = {"reason": stopped} if stopped else apart.told(folder, process)
+    keys = ("reason", "verdict", "coverage", "first", "scenarios", "findings", "unmapped", "config", "hints")
+    result.update({key: said[key] for key in keys if key in said})
     (folder / "cell.json").write_text(json.dumps(result, indent=1))
     return result
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlx.core as mx
 import numpy as np
+import torch
 
 from mlxport import align, scenarios, tasks, vision
 from mlxport import port as ports
@@ -77,9 +81,15 @@ def experts_of(config: dict[str, Any]) -> int:
 
 
 def leaves(checked: Checked) -> list[dict[str, Any]]:
-    """Every output of a leaf module: compared itself, or judged at the next point that both sides have, or neither."""
+    """Every output of a leaf module: compared itself, or judged at the next point that both sides have, or neither.
+
+    Nothing where the port broke in the whole pass, which is a failure of its own.
+    """
     sides = checked.sides()
-    first = checked.first()
+    try:
+        first = checked.first()
+    except scenarios.Broke:
+        return []
     compared = {pair.name for pair in first.pairs}
     wanted = set(sides.leaves)
     found = []
@@ -144,6 +154,40 @@ def made_by(port: str) -> str:
     """Which versions ran."""
     packages = ["mlx", *([port] if port in ports.PACKAGES else [])]
     return ", ".join(f"{'MLX' if name == 'mlx' else name} {version(name)}" for name in packages)
+
+
+def told_of(side: str, port: str) -> dict[str, Any]:
+    """What a recording says of how it was made: `torch`'s side, or the port's."""
+    where = {
+        "os": platform.system().lower(),
+        "arch": platform.machine(),
+        "dtype": "f32",
+        "threads": torch.get_num_threads(),
+    }
+    if side == "torch":
+        return {
+            "torch": torch.__version__,
+            "made_by": f"PyTorch {torch.__version__}, transformers {version('transformers')}",
+            "environment": {**where, "device": "cpu"},
+            "truth_dtype": "float64",
+        }
+    device = "gpu" if mx.default_device().type == mx.DeviceType.gpu else "cpu"
+    tf32 = os.environ.get("MLX_ENABLE_TF32", "unset")
+    return {
+        "made_by": made_by(port),
+        "environment": {**where, "mlx": version("mlx"), "device": device, "tf32": tf32},
+    }
+
+
+def unequal(ids: np.ndarray, length: int) -> list[np.ndarray]:
+    """Two sequences of so many tokens and of fewer, made of one."""
+    long = np.concatenate([ids] * (length // ids.shape[1] + 1), axis=1)[:, :length]
+    return [long, long[:, ::-1][:, : length - 24].copy()]
+
+
+def texts(rows: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Sequences of text as the PyTorch model is fed them."""
+    return [{"input_ids": row} for row in rows]
 
 
 def fed_to(made: Session, args: argparse.Namespace) -> dict[str, np.ndarray]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,20 @@ import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from mlxport import align, alone, hints, invariants, pictures, quantized, scenarios, session, tasks, vision, write  # noqa: E402
+from mlxport import (
+    align,
+    alone,
+    hints,
+    invariants,
+    looks,
+    pictures,
+    quantized,
+    scenarios,
+    session,
+    tasks,
+    vision,
+    write,
+)  # noqa: E402
 from mlxport import port as ports  # noqa: E402
 from mlxport.causes import config_value  # noqa: E402
 from mlxport.check.parts import (  # noqa: E402
@@ -35,6 +46,9 @@ from mlxport.check.parts import (  # noqa: E402
     made_by,
     of_pytorch,
     require_choices,
+    texts,
+    told_of,
+    unequal,
     wanted,
 )
 from mlxport.heard import Fed  # noqa: E402
@@ -76,7 +90,7 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
             "hints": [],
         }
     say(f"prepared in {time.monotonic() - began:.1f} s: {len(made.mapping.port_of)} modules found by content")
-    checked = Checked(made, args.out, fed_to(made, args))
+    checked = Checked(made, args.out, fed_to(made, args), args.seed)
     for name in names:
         started = time.monotonic()
         checked.scenario(name)
@@ -109,8 +123,8 @@ def _prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session
 class Checked:
     """The scenarios of one session, and what each left."""
 
-    def __init__(self, made: session.Session, out: Path, fed: dict[str, np.ndarray]) -> None:
-        self.made, self.out, self.fed = made, out, fed
+    def __init__(self, made: session.Session, out: Path, fed: dict[str, np.ndarray], seed: int = 0) -> None:
+        self.made, self.out, self.fed, self.seed = made, out, fed, seed
         # A model that reads no text has one position.
         self.ids = fed.get("input_ids", np.zeros((1, 1), np.int64))
         self.said: dict[str, dict[str, Any]] = {}
@@ -237,7 +251,18 @@ class Checked:
         ids = vision.text(self.made.config, LENGTH)
         port, lengths = self.made.port, scenarios.steps(LENGTH, 8)
         fed = scenarios.pieces(port, lengths, lambda: pictures.feeder(port, ids, {}, lengths[0]))
-        return self._each("text", [ids], [fed], filtered=False)
+        return self._each("text", texts([ids]), [fed], filtered=False)
+
+    def looks(self, name: str) -> dict[str, Any]:
+        """Other pictures: PyTorch is given the same, and every point is compared."""
+        given = looks.fed(name, self.made.config, self.seed)
+        try:
+            sides = self.sides_of(given, logits_alone=self._large())
+        except (ValueError, RuntimeError, IndexError, TypeError) as error:
+            raise scenarios.CannotRun(f"PyTorch's model does not take such pictures: {error}") from error
+        extra = vision.for_port(given, str(self.made.config.get("model_type")))
+        fed = scenarios.prefill(self.made.port, given["input_ids"], None, extra)
+        return self._each(name, [given], [fed], filtered=False, sides=[sides])
 
     def plain(self) -> dict[str, Any]:
         """Steps over caches that keep everything, where the port's own rotate."""
@@ -261,20 +286,15 @@ class Checked:
     def batch(self) -> dict[str, Any]:
         """Two sequences of unequal lengths, each judged by PyTorch's of it alone."""
         self._text_only()
-        rows = self._rows(self.ids.shape[1])
-        return self._each("batch", rows, scenarios.batch(self.made.port, rows, deaf=self._large()))
+        rows = unequal(self.ids, self.ids.shape[1])
+        return self._each("batch", texts(rows), scenarios.batch(self.made.port, rows, deaf=self._large()))
 
     def padded(self) -> dict[str, Any]:
         """Two prompts of unequal lengths, padded at the right, then steps; longer where states are carried in pieces."""
         self._text_only()
         carried = any(type(part).__name__ == "ArraysCache" for part in ports.caches(self.made.port))
-        rows = self._rows(CARRIED if carried else self.ids.shape[1])
-        return self._each("padded", rows, scenarios.padded(self.made.port, rows, 4, deaf=self._large()))
-
-    def _rows(self, length: int) -> list[np.ndarray]:
-        """Two sequences, the second shorter."""
-        long = np.concatenate([self.ids] * (length // self.ids.shape[1] + 1), axis=1)[:, :length]
-        return [long, long[:, ::-1][:, : length - 24].copy()]
+        rows = unequal(self.ids, CARRIED if carried else self.ids.shape[1])
+        return self._each("padded", texts(rows), scenarios.padded(self.made.port, rows, 4, deaf=self._large()))
 
     def long(self) -> dict[str, Any]:
         """Past the window and past the original rope length."""
@@ -288,22 +308,30 @@ class Checked:
         ids = generator.integers(3, max(4, int(self.ids.max())), size=(1, length), dtype=np.int64)
         port = self.made.port
         call = lambda: ports.logits_of(port.model(mx.array(ids)))  # noqa: E731
-        return self._each("long", [ids], [scenarios.once(port, call, length, deaf=self._large())])
+        return self._each("long", texts([ids]), [scenarios.once(port, call, length, deaf=self._large())])
 
     def _large(self) -> bool:
         return is_large(self.made.reference)
 
-    def _each(self, name: str, rows: list[np.ndarray], fed: list[Fed], *, filtered: bool = True) -> dict[str, Any]:
+    def _each(
+        self,
+        name: str,
+        rows: list[dict[str, np.ndarray]],
+        fed: list[Fed],
+        *,
+        filtered: bool = True,
+        sides: list[align.Sides] | None = None,
+    ) -> dict[str, Any]:
         """Each sequence judged by PyTorch's of it alone: at every point of a small model, at the logits of a large one.
 
-        `filtered`: only at points that the whole pass has.
+        `filtered`: only at points that the whole pass has. `sides`: PyTorch's passes, where they were made already.
         """
         found = align.Aligned()
         large = self._large()
         first = self.first() if filtered and not large else None
         for nth, (row, theirs) in enumerate(zip(rows, fed, strict=True)):
-            sides = self.sides_of({"input_ids": row}, logits_alone=large)
-            one = align.aligned(sides, theirs.run, theirs.lengths)
+            right = sides[nth] if sides else self.sides_of(row, logits_alone=large)
+            one = align.aligned(right, theirs.run, theirs.lengths)
             one = one if first is None else known(one, first)
             if one.find("logits#0.out") is None:
                 raise ValueError("the logits cannot be laid beside PyTorch's")
@@ -311,7 +339,7 @@ class Checked:
                 pair.call = pair.call * len(rows) + nth
             found.pairs.extend(one.pairs)
             found.boundaries.extend(one.boundaries)
-        inputs = {f"input_ids_{nth}": row for nth, row in enumerate(rows)}
+        inputs = {f"{what}_{nth}": array for nth, row in enumerate(rows) for what, array in row.items()}
         write.reference(self.out / f"{name}-reference", found, inputs, self._said("torch"))
         write.candidate(self.out / name, found, inputs, self._said("mlx"))
         return {
@@ -328,38 +356,7 @@ class Checked:
         return {"broken": self._broken}
 
     def _said(self, side: str) -> dict[str, Any]:
-        where = {
-            "os": platform.system().lower(),
-            "arch": platform.machine(),
-            "dtype": "f32",
-            "threads": torch.get_num_threads(),
-        }
-        if side == "torch":
-            import transformers
-
-            return {
-                "torch": torch.__version__,
-                "made_by": f"PyTorch {torch.__version__}, transformers {transformers.__version__}",
-                "environment": {**where, "device": "cpu"},
-                "truth_dtype": "float64",
-            }
-        device = "gpu" if mx.default_device().type == mx.DeviceType.gpu else "cpu"
-        return {
-            "made_by": made_by(self.made.port.name),
-            "environment": {
-                **where,
-                "mlx": version("mlx"),
-                "device": device,
-                "tf32": os.environ.get("MLX_ENABLE_TF32", "unset"),
-            },
-        }
-
-    def _leaves(self) -> list[dict[str, Any]]:
-        """What coverage counts; nothing where the port broke in the whole pass, which is a failure of its own."""
-        try:
-            return leaves(self)
-        except scenarios.Broke:
-            return []
+        return told_of(side, self.made.port.name)
 
     def summary(self) -> dict[str, Any]:
         """The rest of check.json."""
@@ -375,7 +372,7 @@ class Checked:
         findings += [{"kind": "dropped", "field": name, "what": f"the port dropped {name}"} for name in mapping.dropped]
         return {
             "scenarios": self.said,
-            "leaves": self._leaves(),
+            "leaves": leaves(self),
             "unmapped": unmapped,
             "findings": findings,
             "config": self.made.told,
@@ -394,5 +391,6 @@ _RUN: dict[str, Callable[[Checked], dict[str, Any]]] = {
     "batch": Checked.batch,
     "padded": Checked.padded,
     "long": Checked.long,
+    **{name: lambda c, name=name: c.looks(name) for name in scenarios.LOOKS},
     "invariants": Checked.invariants,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,3 +41,17 @@ class Bug:
     def package(self) -> str:
         """The package's import name."""
         return self.port.replace("-", "_")
+
+
+def maker(port: str) -> Callable[..., Bug]:
+    """Makes bugs of one port: their ids begin with its short name, and the words that name the module stand in one text, parted by `|`."""
+    short = {"mlx-lm": "lm", "mlx-vlm": "vlm", "mlx-audio": "aud"}[port]
+
+    def made(
+        name: str, upstream: str, model_type: str, what: str, scenario: str, module: str, undo: Edits, **more: Any
+    ) -> Bug:
+        return Bug(
+            f"{short}-{name}", upstream, port, model_type, what, scenario, tuple(module.split("|")), undo, **more
+        )
+
+    return made

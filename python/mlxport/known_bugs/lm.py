@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mlxport.known_bugs.bug import Bug
+from mlxport.known_bugs.bug import maker
 from mlxport.small_types import YARN
 
 LATENT_NORMS = [
@@ -25,21 +23,10 @@ _INDEXER_NORM = {
 _TANH = {"models/gpt_bigcode.py": [("nn.gelu(", "nn.gelu_approx(")]}
 
 
-def bug(
-    name: str,
-    upstream: str,
-    model_type: str,
-    what: str,
-    scenario: str,
-    module: str,
-    undo: dict[str, list[tuple[str, str]]],
-    **more: Any,
-) -> Bug:
-    return Bug(f"lm-{name}", upstream, "mlx-lm", model_type, what, scenario, tuple(module.split("|")), undo, **more)
-
+_bug = maker("mlx-lm")
 
 BUGS = [
-    bug(
+    _bug(
         "internlm3-rope",
         "mlx-lm#1545, PR #1606",
         "internlm3",
@@ -55,7 +42,7 @@ BUGS = [
             ]
         },
     ),
-    bug(
+    _bug(
         "dsv32-indexer-rope",
         "mlx-lm PR #1431",
         "deepseek_v32",
@@ -65,7 +52,7 @@ BUGS = [
         {"models/deepseek_v32.py": [("traditional=args.indexer_rope_interleave", "traditional=True")]},
         mends=_INDEXER_NORM,
     ),
-    bug(
+    _bug(
         "dsv32-keys-undefined",
         "mlx-lm PR #866",
         "deepseek_v32",
@@ -75,7 +62,7 @@ BUGS = [
         {"models/deepseek_v32.py": [("shape[-1] = kv_latent.shape[2]", "shape[-1] = keys.shape[2]")]},
         mends=_INDEXER_NORM,
     ),
-    bug(
+    _bug(
         "chunkedcache-108",
         "mlx-lm PR #108",
         "llama4",
@@ -92,7 +79,7 @@ BUGS = [
         },
         mends={"models/llama4.py": [("weight=None, eps=1e-6)", "weight=None, eps=1e-5)")]},
     ),
-    bug(
+    _bug(
         "qwen35-norm-twice",
         "mlx-lm#1197, PR #1623",
         "qwen3_5",
@@ -109,7 +96,7 @@ BUGS = [
             ]
         },
     ),
-    bug(
+    _bug(
         "gdn-l2norm-eps",
         "mlx-lm 0.32.0",
         "qwen3_next",
@@ -118,7 +105,7 @@ BUGS = [
         "linear_attn",
         {"models/gated_delta.py": [("rms_eps = eps * inv_scale**2", "rms_eps = eps")]},
     ),
-    bug(
+    _bug(
         "nemotronh-dtclamp",
         "mlx-lm PR #1026",
         "nemotron_h",
@@ -136,7 +123,7 @@ BUGS = [
             ]
         },
     ),
-    bug(
+    _bug(
         "phi3-partial",
         "mlx-examples PR #1305",
         "phi3",
@@ -146,7 +133,7 @@ BUGS = [
         {"models/phi3.py": [("rope_dim = int(head_dim * args.partial_rotary_factor)", "rope_dim = head_dim")]},
         fields={"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}},
     ),
-    bug(
+    _bug(
         "glm4-partial",
         "mlx-lm PR #105",
         "glm4",
@@ -155,7 +142,7 @@ BUGS = [
         "self_attn",
         {"models/glm4.py": [("dims=int(self.head_dim * args.partial_rotary_factor)", "dims=self.head_dim")]},
     ),
-    bug(
+    _bug(
         "gpt2-batch",
         "mlx-lm PR #529",
         "gpt2",
@@ -171,7 +158,7 @@ BUGS = [
             ]
         },
     ),
-    bug(
+    _bug(
         "bigcode-decodepos",
         "mlx-examples#1203, PR #1204",
         "gpt_bigcode",
@@ -188,7 +175,7 @@ BUGS = [
         },
         mends=_TANH,
     ),
-    bug(
+    _bug(
         "olmo3-rope-swap",
         "mlx-lm PR #628",
         "olmo3",
@@ -210,7 +197,7 @@ BUGS = [
             }
         },
     ),
-    bug(
+    _bug(
         "gptneox-residual",
         "mlx-lm PR #586",
         "gpt_neox",
@@ -225,7 +212,7 @@ BUGS = [
         mends={"models/gpt_neox.py": [("nn.gelu_approx(", "nn.gelu(")]},
         fields={"use_parallel_residual": False},
     ),
-    bug(
+    _bug(
         "cohere2-maskswap",
         "mlx-lm PR #39",
         "cohere2",
@@ -234,7 +221,7 @@ BUGS = [
         "self_attn",
         {"models/cohere2.py": [("mask = full_mask if is_global else swa_mask", "mask = full_mask")]},
     ),
-    bug(
+    _bug(
         "window-off-by-one",
         "mlx-lm PR #390",
         "gemma3_text",
@@ -243,7 +230,7 @@ BUGS = [
         "self_attn",
         {"models/base.py": [("linds < rinds + window_size", "linds <= rinds + window_size")]},
     ),
-    bug(
+    _bug(
         "kvcache-window",
         "mlx-lm PR #843",
         "gemma3_text",
@@ -259,7 +246,7 @@ BUGS = [
             ]
         },
     ),
-    bug(
+    _bug(
         "gemma3-globaltheta",
         "mlx-lm PR #657, #664",
         "gemma3_text",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from mlxport.known_bugs.bug import maker
 from mlxport.known_bugs.lm import LATENT_NORMS
-from mlxport.known_bugs.lm import bug as _bug
 from mlxport.small_types import YARN
+
+_bug = maker("mlx-lm")
 
 BUGS = [
     _bug(

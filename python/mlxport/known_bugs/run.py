@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,58 @@ from mlxport.known_bugs.bug import Bug
 TIMEOUT = 600.0
 
 
-def one(bug: Bug, binary: str, work: Path, resume: bool = False) -> dict[str, Any]:
-    """Both checks of one bug, and what they come to. `resume`: what an earlier run left there counts."""
-    result: dict[str, Any] = {"id": bug.id, "scenario": bug.scenario, "port": bug.port, "model_type": bug.model_type}
+# A bug's id, and the port that has it or has it no more.
+Side = tuple[str, str]
+SIDES = ("faulty", "fixed")
+
+
+def everything(bugs: list[Bug], binary: str, work: Path, jobs: int, resume: bool) -> list[dict[str, Any]]:
+    """Both checks of every bug, and what they come to; one line for each bug. `resume`: a verdict that an earlier run left counts."""
+    apart.warm()
+    by_id = {bug.id: bug for bug in bugs}
+
+    def held(one: Side) -> dict[str, Any] | None:
+        said = read(work, one) if resume else None
+        return said if said is not None and "verdict" in said else None
+
+    def start(one: Side) -> Any:
+        bug, (name, side) = by_id[one[0]], one
+        shutil.rmtree(work / name / side, ignore_errors=True)
+        (work / name / f"{side}.json").unlink(missing_ok=True)
+        return apart.start(asked(bug), binary, work / name / side, packages(bug, side, work / name))
+
+    def ended(one: Side, process: Any, stopped: str | None) -> dict[str, Any]:
+        place = work / one[0]
+        said = {"reason": stopped} if stopped else apart.told(place / one[1], process)
+        (place / f"{one[1]}.json").write_text(json.dumps(said, indent=1))
+        shutil.rmtree(place / f"{one[1]}-packages", ignore_errors=True)
+        both = [read(work, (one[0], side)) for side in SIDES]
+        if None not in both:
+            print(line(result(by_id[one[0]], work)), flush=True)
+        return said
+
+    wanted = [(bug.id, side) for bug in bugs if not bug.unseen for side in SIDES]
+    apart.side_by_side(wanted, jobs=jobs, timeout=TIMEOUT, held=held, start=start, ended=ended)
+    return [result(bug, work) for bug in bugs]
+
+
+def read(work: Path, one: Side) -> dict[str, Any] | None:
+    """What the check of one side said, where it has ended."""
+    file = work / one[0] / f"{one[1]}.json"
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def result(bug: Bug, work: Path) -> dict[str, Any]:
+    """What both checks of a bug come to."""
+    told: dict[str, Any] = {"id": bug.id, "scenario": bug.scenario, "port": bug.port, "model_type": bug.model_type}
     if bug.unseen:
-        return {**result, "found": False, "named": False, "fixed": "not_run", "unseen": bug.unseen}
-    place = work / bug.id
-    if not (resume and _judged(place)):
-        shutil.rmtree(place, ignore_errors=True)
-        both = {side: said(bug, binary, place / side, packages(bug, side, place)) for side in ("faulty", "fixed")}
-        (place / "both.json").write_text(json.dumps(both, indent=1))
-        for side in both:
-            shutil.rmtree(place / f"{side}-packages", ignore_errors=True)
-    both = json.loads((place / "both.json").read_text())
-    faulty, fixed = both["faulty"], both["fixed"]
+        return {**told, "found": False, "named": False, "fixed": "not_run", "unseen": bug.unseen}
+    faulty, fixed = (read(work, (bug.id, side)) or {"reason": "it was not run"} for side in SIDES)
     first = faulty.get("first") or {}
     text = f"{first.get('point', '')} {first.get('cause') or ''}"
     found = verdict(bug, faulty) == "fail" and verdict(bug, fixed) in ("pass", "incomplete")
     return {
-        **result,
+        **told,
         "found": found,
         "named": found and any(word in text for word in bug.module),
         "first": first.get("point"),
@@ -45,12 +78,6 @@ def one(bug: Bug, binary: str, work: Path, resume: bool = False) -> dict[str, An
         "fixed": verdict(bug, fixed),
         "reason": faulty.get("reason") or fixed.get("reason"),
     }
-
-
-def _judged(place: Path) -> bool:
-    """Whether an earlier run left a verdict of both sides."""
-    file = place / "both.json"
-    return file.is_file() and all("verdict" in said for said in json.loads(file.read_text()).values())
 
 
 def verdict(bug: Bug, said: dict[str, Any]) -> str:
@@ -83,10 +110,10 @@ def installed(port: str, number: str, work: Path) -> Path:
     return folder
 
 
-def said(bug: Bug, binary: str, folder: Path, first: Path | None) -> dict[str, Any]:
-    """What one check says."""
+def asked(bug: Bug) -> argparse.Namespace:
+    """What a check of the bug's model is asked."""
     modules = Path(__file__).parent / "modules"
-    asked = apart.wanted(
+    return apart.wanted(
         model_type=None if bug.module_class else bug.model_type,
         reference=f"{modules / 'reference.py'}:{bug.module_class}" if bug.module_class else None,
         port=f"{modules / 'port.py'}:{bug.module_class}" if bug.module_class else bug.port,
@@ -94,26 +121,6 @@ def said(bug: Bug, binary: str, folder: Path, first: Path | None) -> dict[str, A
         config=bug.config,
         set=[f"{name}={json.dumps(value)}" for name, value in bug.fields.items()],
     )
-    process = apart.start(asked, binary, folder, first)
-    process.join(TIMEOUT)
-    if process.is_alive():
-        process.kill()
-        process.join()
-        return {"reason": f"not done in {TIMEOUT:.0f} s"}
-    return apart.told(folder, process)
-
-
-def everything(bugs: list[Bug], binary: str, work: Path, jobs: int, resume: bool) -> list[dict[str, Any]]:
-    """All of them; one line for each as it ends."""
-    apart.warm()
-
-    def told(bug: Bug) -> dict[str, Any]:
-        result = one(bug, binary, work, resume)
-        print(line(result), flush=True)
-        return result
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(told, bugs))
 
 
 def line(result: dict[str, Any]) -> str:

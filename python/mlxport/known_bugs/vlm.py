@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from mlxport.known_bugs.bug import Bug, maker
 
-from mlxport.known_bugs.bug import Bug
-
-
-def _bug(
-    name: str,
-    upstream: str,
-    model_type: str,
-    what: str,
-    scenario: str,
-    module: str,
-    undo: dict[str, list[tuple[str, str]]],
-    **more: Any,
-) -> Bug:
-    return Bug(f"vlm-{name}", upstream, "mlx-vlm", model_type, what, scenario, tuple(module.split("|")), undo, **more)
-
+_bug = maker("mlx-vlm")
 
 _NORM = [("nn.LayerNorm(d, eps=config.layer_norm_eps)", "nn.LayerNorm(d)")]
 # The norms of SAM 3's DETR have epsilon 1e-5 in PyTorch, 1e-6 in the port.

@@ -5,17 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-import sys
-import tempfile
-import time
-import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mlxport import apart
 from mlxport.atlas.cells import versions
 from mlxport.recipes import table
 from mlxport.recipes.covered import Covered
@@ -28,25 +23,20 @@ def run_all(wanted: list[Wanted], args: argparse.Namespace) -> list[dict[str, An
     made_by = {**versions(), "binary": hashed(Path(shutil.which(args.binary) or args.binary))}
     args.out.mkdir(parents=True, exist_ok=True)
     _warm()
-    results: dict[Wanted, dict[str, Any]] = {}
-    running: dict[Wanted, tuple[Any, float]] = {}
-    waiting = list(wanted)
-    while waiting or running:
-        while waiting and len(running) < max(1, args.jobs):
-            one = waiting.pop(0)
-            held = read(folder(args.out, one), made_by, faults=not args.no_faults)
-            if held is not None:
-                results[one] = held
-            else:
-                running[one] = (_start(one, args), time.monotonic())
-        for one, (process, began) in list(running.items()):
-            process.join(0.1)
-            if process.is_alive() and time.monotonic() - began < args.timeout:
-                continue
-            results[one] = _ended(one, process, args, made_by)
-            del running[one]
-            print(table.line(results[one]), flush=True)
-    return [results[one] for one in wanted]
+
+    def ended(one: Wanted, process: Any, stopped: str | None) -> dict[str, Any]:
+        result = _ended(one, process, stopped, args, made_by)
+        print(table.line(result), flush=True)
+        return result
+
+    return apart.side_by_side(
+        wanted,
+        jobs=args.jobs,
+        timeout=args.timeout,
+        held=lambda one: read(folder(args.out, one), made_by, faults=not args.no_faults),
+        start=lambda one: _start(one, args),
+        ended=ended,
+    )
 
 
 def _warm() -> None:
@@ -78,51 +68,28 @@ def read(place: Path, made_by: dict[str, str], *, faults: bool) -> dict[str, Any
 def _start(one: Wanted, args: argparse.Namespace) -> Any:
     place = folder(args.out, one)
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(one, args, place))
-    process.start()
-    return process
+    return apart.fork(place, lambda temporary: _run(one, args, place, temporary))
 
 
-def _run(one: Wanted, args: argparse.Namespace, place: Path) -> None:
+def _run(one: Wanted, args: argparse.Namespace, place: Path, temporary: Path) -> None:
     """In the child: leaves found.json, or the reason in log.txt."""
-    log = open(place / "log.txt", "w")  # noqa: SIM115 the process ends with it
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    with tempfile.TemporaryDirectory(prefix="mlxport-recipes-") as temporary:
-        # MLX compiles kernels into the temporary directory. Processes side by side would read each other's half-written files.
-        os.environ["TMPDIR"] = temporary
-        tempfile.tempdir = None
-        work = place / "made" if args.keep else Path(temporary) / "made"
-        work.mkdir()
-        try:
-            from mlxport.recipes.cell import run
+    from mlxport.recipes.cell import run
 
-            found = run(*one, args, work)
-            (place / "found.json").write_text(json.dumps(asdict(found)))
-        except Exception:  # noqa: BLE001 whatever went wrong is told
-            traceback.print_exc()
-            sys.exit(1)
+    work = place / "made" if args.keep else temporary / "made"
+    work.mkdir()
+    (place / "found.json").write_text(json.dumps(asdict(run(*one, args, work))))
 
 
-def _ended(one: Wanted, process: Any, args: argparse.Namespace, made_by: dict[str, str]) -> dict[str, Any]:
+def _ended(
+    one: Wanted, process: Any, stopped: str | None, args: argparse.Namespace, made_by: dict[str, str]
+) -> dict[str, Any]:
     covered, size = one
     place = folder(args.out, one)
-    process.join(0)
     found: dict[str, Any] = {"port": covered.port, "model_type": covered.model_type, "size": size}
-    if process.is_alive():
-        process.kill()
-        process.join()
-        found.update(broke=True, wrong=[f"not done in {args.timeout:.0f} s"])
-    elif (place / "found.json").is_file():
+    if stopped is None and (place / "found.json").is_file():
         found = json.loads((place / "found.json").read_text())
     else:
-        found.update(broke=True, wrong=[f"the process ended with {process.exitcode}: {_last(place / 'log.txt')}"])
+        found.update(broke=True, wrong=[stopped or apart.why(place, process)])
     found.update(made_by=made_by, planted=not args.no_faults)
     (place / "cell.json").write_text(json.dumps(found, indent=1))
     return found
-
-
-def _last(log: Path) -> str:
-    lines = [text for text in log.read_text(errors="replace").splitlines() if text.strip()] if log.is_file() else []
-    return lines[-1][:300] if lines else "it said nothing"
