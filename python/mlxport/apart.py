@@ -108,6 +108,7 @@ def wanted(**given: Any) -> argparse.Namespace:
         "port": None,
         "scenarios": "all",
         "seed": 0,
+        "dtype": "f32",
         "config": "hub",
         "set": [],
         "reference": None,

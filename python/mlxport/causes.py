@@ -14,6 +14,8 @@ from mlxport.align import Pair
 from mlxport.heard import Call, relative_rms
 
 EXPLAINED = 2e-5
+# What a norm in float32 is off by on values that bfloat16 holds, several times over.
+NOISE = 2e-6
 _BASES = (1e4, 1e5, 5e5, 1e6, 5e6, 1e7, 1.5e5, 2.5e5)
 _EPSILONS = (1e-5, 1e-6, 1e-8, 1e-12, 1e-3)
 
@@ -243,11 +245,14 @@ def norm(module: torch.nn.Module, x: np.ndarray, pair: Pair) -> tuple[str, float
         for lost in (False, True)
     ]
     off = {s: [relative_rms(_normed(x, w, b, s), side) for side in (pair.theirs, pair.truth)] for s in settings}
-    port = min(settings, key=lambda s: off[s][0])
-    least = min(off[s][1] for s in settings)
-    # Settings that come to the same (a bias that is not there, lost) tie: the one nearest to the port's is told.
-    tied = [s for s in settings if off[s][1] <= 1.01 * least]
-    right = min(tied, key=lambda s: sum(a != b for a, b in zip(s, port, strict=True)))
+    # Settings that come to the same (a bias that is not there, lost; an epsilon that rounding hides) tie: those two that differ least are told.
+    alike = [s for s in settings if off[s][0] <= max(NOISE, min(o[0] for o in off.values()))]
+    tied = [s for s in settings if off[s][1] <= 1.01 * min(o[1] for o in off.values())]
+    differing = lambda s, t: sum(a != b for a, b in zip(s, t, strict=True))  # noqa: E731
+    both = [(s, t) for s in alike for t in tied if s != t]
+    if not both:
+        return None
+    port, right = min(both, key=lambda two: (differing(*two), off[two[0]][0]))
     told_apart = off[right][0] > 2.5 * off[port][0] and off[port][1] > 2.5 * off[right][1]
     if off[port][0] < EXPLAINED and off[right][1] < EXPLAINED and told_apart:
         return _norm_words(port, right), off[port][0]

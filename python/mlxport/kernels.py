@@ -19,13 +19,20 @@ from torch.overrides import TorchFunctionMode
 
 # An operation of MLX's that is further off than this does not do the same; then PyTorch's is kept.
 SAME = 1e-3
+# The same of bfloat16, whose numbers have three digits.
+SAME_BF16 = 5e-2
+_KNOWN = (torch.float32, torch.bfloat16)
 
 
 def to_mlx(tensor: torch.Tensor) -> mx.array:
+    if tensor.dtype == torch.bfloat16:
+        return mx.array(tensor.detach().float().contiguous().numpy()).astype(mx.bfloat16)
     return mx.array(tensor.detach().contiguous().numpy())
 
 
 def to_torch(array: mx.array) -> torch.Tensor:
+    if array.dtype == mx.bfloat16:
+        return torch.from_numpy(np.array(array.astype(mx.float32))).bfloat16()
     return torch.from_numpy(np.array(array))
 
 
@@ -125,7 +132,7 @@ _OPERATIONS: dict[Any, Callable[..., mx.array]] = {
 
 
 class RuntimeKernels(TorchFunctionMode):
-    """While it is entered, bare float32 operations are MLX's. `refused` counts what MLX could not do: PyTorch's kept."""
+    """While it is entered, bare float32 and bfloat16 operations are MLX's. `refused` counts what MLX could not do: PyTorch's kept."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,10 +142,10 @@ class RuntimeKernels(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         made = func(*args, **(kwargs or {}))
         operation = _OPERATIONS.get(func)
-        if operation is None or not isinstance(made, torch.Tensor) or made.dtype != torch.float32 or not made.numel():
+        if operation is None or not isinstance(made, torch.Tensor) or made.dtype not in _KNOWN or not made.numel():
             return made
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
-        if any(t.is_floating_point() and t.dtype != torch.float32 for t in tensors):
+        if any(t.is_floating_point() and t.dtype != made.dtype for t in tensors):
             return made
         name = getattr(func, "__name__", str(func))
         try:
@@ -155,12 +162,13 @@ class RuntimeKernels(TorchFunctionMode):
 
 def alike(ours: torch.Tensor, made: torch.Tensor) -> bool:
     """Whether MLX did the same operation: the guard against an argument that was read wrongly, not a tolerance."""
-    if ours.shape != made.shape:
+    if ours.shape != made.shape or ours.dtype != made.dtype:
         return False
     finite = torch.isfinite(made) & (made.abs() < 1e30)
+    same = SAME_BF16 if made.dtype == torch.bfloat16 else SAME
     difference = torch.where(finite, ours - made, 0.0).double().square().mean().sqrt()
     size = torch.where(finite, made, 0.0).double().square().mean().sqrt()
-    return bool(difference <= SAME * size)
+    return bool(difference <= same * size)
 
 
 def rms_norm(module: torch.nn.Module, args: tuple, made: Any) -> Any:
@@ -168,7 +176,7 @@ def rms_norm(module: torch.nn.Module, args: tuple, made: Any) -> Any:
     weight = getattr(module, "weight", None)
     eps = next((getattr(module, n) for n in ("variance_epsilon", "eps", "epsilon") if hasattr(module, n)), None)
     floats = [a for a in args if isinstance(a, torch.Tensor) and a.is_floating_point()]
-    if len(floats) != 1 or eps is None or not isinstance(made, torch.Tensor) or made.dtype != torch.float32:
+    if len(floats) != 1 or eps is None or not isinstance(made, torch.Tensor) or made.dtype not in _KNOWN:
         return made
     x = to_mlx(floats[0])
     width = x.shape[-1]

@@ -186,6 +186,12 @@ def call(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tenso
     return output.logits if hasattr(output, "logits") else output[0]
 
 
+def _as_held(model: torch.nn.Module, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of floats in the dtype of the model's parameters."""
+    held = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    return tensor.to(held) if tensor.is_floating_point() else tensor
+
+
 @dataclass
 class Passes:
     """All that PyTorch computed of one input."""
@@ -212,7 +218,7 @@ def passes(
     ]
     for model, context, keep, mlx in plan:
         with Listener(model, keep_args=keep, mlx=mlx, lean=True, deaf=logits_alone) as run, context:
-            fed = {n: wide(v) if model is reference.exact else v for n, v in inputs.items()}
+            fed = {n: wide(v) if model is reference.exact else _as_held(model, v) for n, v in inputs.items()}
             logits = call(model, fed)
         run.add(Call("logits", run.number("logits"), [], [array_of(logits)]))
         runs.append(run)
@@ -278,21 +284,15 @@ def _fused(part: torch.nn.Module) -> Callable:
 
 
 def build(make: Callable[[], torch.nn.Module], fill: Callable[[torch.nn.Module], None]) -> Reference:
-    """The float32 model, filled, and the one of the same weights for float64."""
+    """The float32 model, filled, and the one of the same weights for float64, whose own tables are made in float64."""
     model = make().float().eval()
     fill(model)
-    return around(model, make)
-
-
-def around(model: torch.nn.Module, make: Callable[[], torch.nn.Module]) -> Reference:
-    """A float32 model that has its weights, and the one for float64, whose own tables are made in float64."""
-    model.eval()
     _eager_experts(model)
+    gc.collect()
     with Float64():
         exact = make().eval()
     share(exact, model)
     _eager_experts(exact)
-    gc.collect()
     return Reference(model, exact, model.config)
 
 

@@ -21,6 +21,8 @@ STEPS = 32
 TEXTUAL = ("prefill", "decode", "chunked", "turns", "batch", "padded", "long", "resume", "plain", "text")
 LOOKS = ("resize", "non-square", "two-images", "tiles")
 ALL = (*TEXTUAL, *LOOKS, "invariants")
+# Run where it is asked for.
+ASKED = ("bf16",)
 
 
 class CannotRun(Exception):

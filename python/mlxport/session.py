@@ -7,6 +7,7 @@ import gc
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from mlxport import extras, hubform, mapping, own, small, tasks, trace, vision
 from mlxport import port as ports
-from mlxport.reference import ATTENTION, Reference, around, build
+from mlxport.reference import ATTENTION, Reference, build
 
 
 @dataclass
@@ -105,11 +106,20 @@ def prepare_directory(model: Path, port: str, work: Path, *, form: str = "hub", 
         if type(config) in transformers.AutoModelForCausalLM._model_mapping
         else transformers.AutoModelForImageTextToText
     )
-    held: Any = {"dtype": torch.float32, "attn_implementation": ATTENTION, "trust_remote_code": trust, **gguf}
-    reference = around(auto.from_pretrained(place, **held), make)
+    reference = build(make, _taken(auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)))
     file = place / "config.json"
     there = json.loads(file.read_text()) if file.is_file() and not gguf else None
     return _session(reference, port, work, there, form=form)
+
+
+def _taken(loaded: Any) -> Callable[[Any], None]:
+    """Gives a model the tensors of one that was loaded: none is copied."""
+
+    def take(model: Any) -> None:
+        model.load_state_dict(loaded.state_dict(), assign=True)
+        model.tie_weights()
+
+    return take
 
 
 def _session(

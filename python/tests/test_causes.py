@@ -73,6 +73,18 @@ def test_lost_bias_and_transposed_weight_are_named() -> None:
     assert causes.linear(module, x, pair(right, right * 1.1)) is None
 
 
+def test_an_epsilon_that_rounding_hides_is_not_blamed_for_a_norm_weight() -> None:
+    module = torch.nn.RMSNorm(32, eps=1e-6)
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(drawn(32)))
+    x, w = np.random.default_rng(6).standard_normal((61, 32)), module.weight.detach().double().numpy()
+    right = causes._normed(x, w, 0.0, (1e-6, 1.0, True, False))
+    # As MLX rounds sums of squares, which fits an epsilon of nothing better.
+    theirs = causes._normed(x, w, 0.0, (1e-6, 0.0, True, False)) * (1 + 5.5e-7)
+    named = causes.norm(module, x, pair(right, theirs))
+    assert named is not None and "norm weight" in named[0]
+
+
 def test_a_router_that_is_not_renormalized_is_named() -> None:
     weights = np.abs(drawn(61, 6))
     named = causes.router(pair(weights / weights.sum(-1, keepdims=True), weights))

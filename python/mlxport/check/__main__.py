@@ -33,6 +33,7 @@ def arguments() -> argparse.Namespace:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a field of the small model's config"
     )
     parser.add_argument("--scenarios", default="all", help="a comma-separated list, or all")
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: the port in bfloat16, too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", choices=["hub", "as-saved", "resaved"], default="hub")
     parser.add_argument("--quantized", metavar="DIR", help="a quantized conversion: KL and top-1 on real text")

@@ -14,16 +14,18 @@ import mlx.core as mx
 import numpy as np
 import torch
 
-from mlxport import align, scenarios, tasks, vision
+from mlxport import align, scenarios, session, tasks, vision
 from mlxport import port as ports
+from mlxport.causes import config_value
 from mlxport.reference import Passes
 
 if TYPE_CHECKING:
     from mlxport.check.run import Checked
-    from mlxport.session import Session
 
 # A prime: no axis of a model has this size, so none can be taken for the length.
 LENGTH = 61
+# No sequence is longer. MLX multiplies matrices at a few GFLOP/s on a CPU: a thousand tokens of a trained model take minutes.
+LONGEST = 521
 
 
 class InputError(Exception):
@@ -44,17 +46,16 @@ def fields_of(given: list[str]) -> dict[str, Any]:
     return fields
 
 
-def wanted(text: str) -> list[str]:
-    """The scenarios of a list, in order; an unknown one is an InputError."""
-    names: list[str] = (
-        list(scenarios.ALL) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
-    )
-    unknown = [name for name in names if name not in scenarios.ALL]
+def wanted(text: str, dtype: str = "f32") -> list[str]:
+    """The scenarios of a list, in order, and that of the dtype; an unknown one is an InputError."""
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    names = [name for one in given for name in (scenarios.ALL if one == "all" else (one,))]
+    unknown = [name for name in names if name not in (*scenarios.ALL, *scenarios.ASKED)]
     if unknown or not names:
         raise InputError(
-            f"--scenarios: {', '.join(unknown) or 'none given'}; known: {', '.join(scenarios.ALL)}, or all"
+            f"--scenarios: {', '.join(unknown) or 'none given'}; known: {', '.join((*scenarios.ALL, *scenarios.ASKED))}, or all"
         )
-    return names
+    return names + [dtype] if dtype in scenarios.ASKED and dtype not in names else names
 
 
 def require_choices(done: Passes, experts: int) -> None:
@@ -156,12 +157,12 @@ def made_by(port: str) -> str:
     return ", ".join(f"{'MLX' if name == 'mlx' else name} {version(name)}" for name in packages)
 
 
-def told_of(side: str, port: str) -> dict[str, Any]:
+def told_of(side: str, port: str, dtype: str = "f32") -> dict[str, Any]:
     """What a recording says of how it was made: `torch`'s side, or the port's."""
     where = {
         "os": platform.system().lower(),
         "arch": platform.machine(),
-        "dtype": "f32",
+        "dtype": dtype,
         "threads": torch.get_num_threads(),
     }
     if side == "torch":
@@ -179,6 +180,17 @@ def told_of(side: str, port: str) -> dict[str, Any]:
     }
 
 
+def long_length(config: dict[str, Any], *, large: bool) -> int:
+    """Past the window and, where rope is used, past the original rope length; of a large model past the window, if that is near."""
+    limit = int(config_value(config, "max_position_embeddings") or 128)
+    if large:
+        window = int(config_value(config, "sliding_window") or 0)
+        length = window + LENGTH if 2 * LENGTH < window + LENGTH <= LONGEST else 2 * LENGTH + 9
+        return length if config_value(config, "rope_parameters") else min(length, limit)
+    length = 2 * limit + 1 if limit <= 256 else LONGEST
+    return length if config_value(config, "rope_parameters") or limit > 256 else min(length, limit)
+
+
 def unequal(ids: np.ndarray, length: int) -> list[np.ndarray]:
     """Two sequences of so many tokens and of fewer, made of one."""
     long = np.concatenate([ids] * (length // ids.shape[1] + 1), axis=1)[:, :length]
@@ -190,7 +202,27 @@ def texts(rows: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
     return [{"input_ids": row} for row in rows]
 
 
-def fed_to(made: Session, args: argparse.Namespace) -> dict[str, np.ndarray]:
+def prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session | ports.PortError:
+    """Reference and port; what the port's loader refuses is a PortError, returned."""
+    form = args.config
+    try:
+        if args.reference:
+            return session.prepare_own(args.reference, port, work, args.seed)
+        if args.model_type:
+            return session.prepare_random(args.model_type, port, work, args.seed, form=form, fields=fields_of(args.set))
+        place = Path(args.model)
+        if not place.exists():
+            from huggingface_hub import snapshot_download
+
+            place = Path(snapshot_download(args.model))
+        return session.prepare_directory(place, port, work, form=form, trust=args.trust_remote_code)
+    except ports.PortError as error:
+        return error
+    except (ValueError, OSError, KeyError, ImportError, AttributeError) as error:
+        raise InputError(f"the reference could not be made: {type(error).__name__}: {error}") from error
+
+
+def fed_to(made: session.Session, args: argparse.Namespace) -> dict[str, np.ndarray]:
     """The PyTorch model's arguments: LENGTH tokens that are drawn, or pictures among text."""
     task = tasks.of(made.config.get("model_type"))
     if task is not None:

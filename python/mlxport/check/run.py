@@ -33,18 +33,20 @@ from mlxport import (
 )  # noqa: E402
 from mlxport import port as ports  # noqa: E402
 from mlxport.causes import config_value  # noqa: E402
+from mlxport.check import half  # noqa: E402
 from mlxport.check.parts import (  # noqa: E402
     LENGTH,
     InputError,
     default_port,
     experts_of,
     fed_to,
-    fields_of,
     known,
     layouts,
     leaves,
+    long_length,
     made_by,
     of_pytorch,
+    prepare,
     require_choices,
     texts,
     told_of,
@@ -52,7 +54,7 @@ from mlxport.check.parts import (  # noqa: E402
     wanted,
 )
 from mlxport.heard import Fed  # noqa: E402
-from mlxport.reference import Passes, alone_paths, is_large, isolated, passes  # noqa: E402
+from mlxport.reference import Reference, alone_paths, is_large, isolated, passes  # noqa: E402
 
 # Longer than the pieces that ports cut state-space layers' sequences into (256).
 CARRIED = 307
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         torch.set_num_threads(max(1, min(4, cores)))
     torch.manual_seed(0)
-    names = wanted(args.scenarios)
+    names = wanted(args.scenarios, args.dtype)
     port = args.port or default_port(args)
     base = {
         "schema": 1,
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         "port": port,
         "made_by": made_by(port),
     }
-    made = _prepare(args, port, work)
+    made = prepare(args, port, work)
     if isinstance(made, ports.PortError):
         return {
             **base,
@@ -101,25 +103,6 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     return {**base, **said}
 
 
-def _prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session | ports.PortError:
-    form = args.config
-    try:
-        if args.reference:
-            return session.prepare_own(args.reference, port, work, args.seed)
-        if args.model_type:
-            return session.prepare_random(args.model_type, port, work, args.seed, form=form, fields=fields_of(args.set))
-        place = Path(args.model)
-        if not place.exists():
-            from huggingface_hub import snapshot_download
-
-            place = Path(snapshot_download(args.model))
-        return session.prepare_directory(place, port, work, form=form, trust=args.trust_remote_code)
-    except ports.PortError as error:
-        return error
-    except (ValueError, OSError, KeyError, ImportError, AttributeError) as error:
-        raise InputError(f"the reference could not be made: {type(error).__name__}: {error}") from error
-
-
 class Checked:
     """The scenarios of one session, and what each left."""
 
@@ -128,7 +111,7 @@ class Checked:
         # A model that reads no text has one position.
         self.ids = fed.get("input_ids", np.zeros((1, 1), np.int64))
         self.said: dict[str, dict[str, Any]] = {}
-        self._passes: Passes | None = None
+        self._logits: dict[bytes, align.Sides] = {}
         self._sides: align.Sides | None = None
         self._first: align.Aligned | None = None
         self._alone: align.Aligned | None = None
@@ -156,11 +139,11 @@ class Checked:
             self._sides = self.sides_of(self.fed, keep_args=True)
         return self._sides
 
-    def sides_of(self, fed: dict[str, np.ndarray], **how: bool) -> align.Sides:
+    def sides_of(self, fed: dict[str, np.ndarray], *, reference: Reference | None = None, **how: bool) -> align.Sides:
         """PyTorch's passes over a sequence; `how` as `passes` takes it."""
         made = self.made
         how = {"keep_args": False, **how}
-        done = passes(made.reference, {n: torch.from_numpy(a) for n, a in fed.items()}, **how)
+        done = passes(reference or made.reference, {n: torch.from_numpy(a) for n, a in fed.items()}, **how)
         kinds = torch.nn.modules.conv._ConvNd
         require_choices(done, experts_of(made.config))
         convolutions = {path for path, module in made.reference.paths().items() if isinstance(module, kinds)}
@@ -174,6 +157,15 @@ class Checked:
             experts_of(made.config),
             vision.places(fed, made.config),
         )
+
+    def _logits_of(self, fed: dict[str, np.ndarray]) -> align.Sides:
+        """PyTorch's logits of a sequence, once: of a large model a pass takes long."""
+        if fed.keys() == self.fed.keys() and all(np.array_equal(fed[name], self.fed[name]) for name in fed):
+            return self.sides()
+        key = b"".join(fed[name].tobytes() for name in sorted(fed))
+        if key not in self._logits:
+            self._logits[key] = self.sides_of(fed, logits_alone=True)
+        return self._logits[key]
 
     def first(self) -> align.Aligned:
         """The points of the whole pass, which other scenarios are laid beside."""
@@ -300,10 +292,7 @@ class Checked:
         """Past the window and past the original rope length."""
         if tasks.of(self.made.config.get("model_type")) is not None or len(self.fed) > 1:
             raise scenarios.CannotRun("long sequences of anything but text are not run yet")
-        limit = int(config_value(self.made.config, "max_position_embeddings") or 128)
-        length = 2 * limit + 1 if limit <= 256 else 521
-        if not config_value(self.made.config, "rope_parameters") and limit <= 256:
-            length = min(length, limit)
+        length = long_length(self.made.config, large=self._large())
         generator = np.random.default_rng(7)
         ids = generator.integers(3, max(4, int(self.ids.max())), size=(1, length), dtype=np.int64)
         port = self.made.port
@@ -330,7 +319,7 @@ class Checked:
         large = self._large()
         first = self.first() if filtered and not large else None
         for nth, (row, theirs) in enumerate(zip(rows, fed, strict=True)):
-            right = sides[nth] if sides else self.sides_of(row, logits_alone=large)
+            right = sides[nth] if sides else self._logits_of(row) if large else self.sides_of(row)
             one = align.aligned(right, theirs.run, theirs.lengths)
             one = one if first is None else known(one, first)
             if one.find("logits#0.out") is None:
@@ -391,6 +380,7 @@ _RUN: dict[str, Callable[[Checked], dict[str, Any]]] = {
     "batch": Checked.batch,
     "padded": Checked.padded,
     "long": Checked.long,
+    "bf16": half.run,
     **{name: lambda c, name=name: c.looks(name) for name in scenarios.LOOKS},
     "invariants": Checked.invariants,
 }

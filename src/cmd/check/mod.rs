@@ -29,7 +29,7 @@ pub struct Args {
     /// The port: mlx-lm, mlx-vlm, or FILE.py:Class [default: mlx-lm; mlx-vlm for models with pictures]
     #[arg(long)]
     port: Option<String>,
-    /// prefill, decode, chunked, turns, batch, padded, long, resume, plain, text, invariants; a comma-separated list, or all
+    /// prefill, decode, chunked, turns, batch, padded, long, resume, plain, text, resize, non-square, two-images, tiles, invariants; a comma-separated list, or all
     #[arg(long, default_value = "all", value_name = "LIST")]
     scenarios: String,
     /// A field of the small model's config, its value as JSON: rope_theta=5e5; may be given several times
@@ -38,6 +38,9 @@ pub struct Args {
     /// Seed of the random model and of the tokens
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// bf16: the port in bfloat16, too, judged by what PyTorch itself is off by in bfloat16
+    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16"])]
+    dtype: String,
     /// What the port is given as config.json: the form that hub releases have, what transformers saved, or a release that it saved again
     #[arg(long, default_value = "hub", value_parser = ["hub", "as-saved", "resaved"])]
     config: String,

@@ -35,6 +35,7 @@ fn command(args: &Args, out: &Path) -> Command {
     let mut command = Command::new(&args.python);
     command.args(["-m", "mlxport.check", "--out"]).arg(out);
     command.args(["--scenarios", &args.scenarios, "--seed", &args.seed.to_string(), "--config", &args.config]);
+    command.args(["--dtype", &args.dtype]);
     if let Some(kind) = &args.model_type {
         command.args(["--model-type", kind]);
     }

@@ -1,0 +1,40 @@
+"""No false alarm on weights as released models have them: a few channels a hundred times as large as the rest, values that bfloat16 holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlxport import apart, small, testing
+
+try:
+    BINARY = testing.binary()
+except FileNotFoundError as reason:
+    pytest.skip(f"not run: {reason}", allow_module_level=True)
+
+FILL = small.fill
+
+
+def with_outliers(model: torch.nn.Module, seed: int, *, rounded: bool = True) -> None:
+    """Draws parameters as ever; then three channels of the embedding and of what writes into the residual are far larger."""
+    FILL(model, seed, rounded=rounded)
+    chosen = torch.tensor([3, 17, 40])
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Embedding):
+                module.weight[:, chosen] *= 128
+            elif name.endswith(("o_proj", "down_proj", "out_proj")):
+                module.weight[chosen] *= 128
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3_text", "mamba2"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_outlier_channels_are_no_fault(kind: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small, "fill", with_outliers)
+    asked = apart.wanted(model_type=kind, seed=seed, scenarios="prefill,decode")
+    process = apart.start(asked, BINARY, tmp_path)
+    process.join(600)
+    said = apart.told(tmp_path, process)
+    assert said.get("verdict") == "pass", said.get("first") or said
