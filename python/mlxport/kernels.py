@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from mlxport import compiler
+
 # An operation of MLX's that is further off than this does not do the same; then PyTorch's is kept.
 SAME = 1e-3
 # The same of bfloat16, whose numbers have three digits.
@@ -150,7 +152,8 @@ class RuntimeKernels(TorchFunctionMode):
         name = getattr(func, "__name__", str(func))
         try:
             ours = to_torch(operation(*args, **(kwargs or {})))
-        except (ValueError, TypeError, RuntimeError, IndexError):
+        except (ValueError, TypeError, RuntimeError, IndexError) as error:
+            compiler.require(error)
             self.refused[name] = self.refused.get(name, 0) + 1
             return made
         if not alike(ours, made):

@@ -15,7 +15,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from mlxport import class_file
+from mlxport import class_file, compiler
 from mlxport.heard import Call, Run
 
 # Packages that are ports, by pip's names.
@@ -59,6 +59,7 @@ def load(name: str, directory: Path) -> Port:
     except (ImportError, PortError):
         raise
     except (Exception, SystemExit) as error:  # a port may fail in any way; all of them are findings
+        compiler.require(error)
         raise PortError(f"{type(error).__name__}: {error}") from error
     model.eval()
     model.update(tree_map(_single, model.parameters()))
@@ -292,6 +293,7 @@ class Listener:
             given = [array_of(array) for array in arrays_in([*other[0], *other[1].values()])]
             self.alone.add(Call(path, number, given, [array_of(array) for array in arrays_in(returned)]))
         except Exception as error:  # noqa: BLE001 whatever the port says is told
+            compiler.require(error)
             self.failed[f"{path}#{number}"] = f"{type(error).__name__}: {error}"
         finally:
             self._quiet = False

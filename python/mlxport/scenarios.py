@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlxport import rowwise
+from mlxport import compiler, rowwise
 from mlxport.alone import Instead
 from mlxport.heard import Call, Fed, Run
 from mlxport.port import Listener, Port, array_of, caches, logits_of
@@ -64,6 +64,7 @@ def _ran(listener: Listener, call: Callable[[], mx.array]) -> mx.array:
         made = call()
         mx.eval(made)
     except Exception as error:
+        compiler.require(error)
         called_wrongly = error.__traceback__ is not None and _last_frame(error).startswith("mlxport.")
         if called_wrongly and listener.broke_in is None:
             raise

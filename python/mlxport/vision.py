@@ -176,6 +176,8 @@ def text_after(fed: dict[str, np.ndarray], config: dict[str, Any]) -> int:
 def for_port(fed: dict[str, np.ndarray], model_type: str = "") -> dict[str, np.ndarray]:
     """The same for the port's call, its tokens aside: token kinds are PyTorch's alone."""
     given = {name: array for name, array in fed.items() if name in ("pixel_values", "image_grid_thw")}
+    if "pixel_values" not in given:
+        return given
     if model_type == "paddleocr_vl":
         given["pixel_values"] = given["pixel_values"][None]
     if model_type in types.MASKED:

@@ -20,6 +20,7 @@ import torch  # noqa: E402
 from mlxport import (
     align,
     alone,
+    compiler,
     hints,
     invariants,
     looks,
@@ -66,7 +67,14 @@ def say(text: str) -> None:
 
 
 def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Runs the check; what check.json says. Recordings go below `args.out`."""
+    """Runs the check; what check.json says. Recordings go below `args.out`. Where nothing can be said of the port: InputError."""
+    try:
+        return _run(args, work)
+    except compiler.NoCompiler as error:
+        raise InputError(str(error)) from error
+
+
+def _run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     began = time.monotonic()
     if "OMP_NUM_THREADS" not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
@@ -126,9 +134,10 @@ class Checked:
             self.said[name] = {"status": "not_run", "reason": str(error)}
         except scenarios.Broke as error:
             self.said[name] = {"status": "broke", "reason": str(error)}
-        except InputError:
+        except (InputError, compiler.NoCompiler):
             raise
         except Exception as error:  # noqa: BLE001 a port may fail in any way
+            compiler.require(error)
             if name == "prefill" or of_pytorch(error):
                 raise InputError(f"the whole pass could not be run: {type(error).__name__}: {error}") from error
             self.said[name] = {"status": "broke", "reason": f"{type(error).__name__}: {error}"}
