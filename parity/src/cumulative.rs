@@ -129,3 +129,44 @@ impl Listener for JudgingListener<'_, '_> {
         self.recorded.contains_key(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::judge::tests::{fixture, judge, point, recorded};
+
+    #[test]
+    fn a_tap_is_judged_once_and_one_more_call_is_a_failure() {
+        let (fixture, modules) = (fixture(), BTreeMap::new());
+        let mut judge = judge(&fixture, &modules);
+        let point = point(&fixture, true);
+        let kind = match point.kind {
+            PointKind::In(index) => Kind::Input(index),
+            PointKind::Out => Kind::Output,
+        };
+        let calls = fixture.points().iter().filter(|p| (&p.point, p.kind) == (&point.point, point.kind)).count();
+        let mut listener = JudgingListener::new(fixture.points().iter().enumerate(), &mut judge);
+        let expected = listener.points.len() - calls;
+        for _ in 0..=calls {
+            listener.tap(&point.point, kind, recorded(&fixture, point)).expect("judged");
+        }
+        assert!(listener.records[0].1.passed());
+        let last = &listener.records[calls].1;
+        assert_eq!((listener.records.len(), &last.failure), (calls + 1, &Some(Failure::Extra)));
+        assert_eq!(listener.points.len(), expected, "what was not heard is left, to be told as missing");
+    }
+
+    #[test]
+    fn modules_and_tensors_that_were_not_recorded_are_passed_over() {
+        let (fixture, modules) = (fixture(), BTreeMap::new());
+        let mut judge = judge(&fixture, &modules);
+        let point = point(&fixture, true);
+        let mut listener = JudgingListener::new(fixture.points().iter().enumerate(), &mut judge);
+        assert!(listener.wants(&point.point) && !listener.wants("model.nowhere"));
+        listener.tap("model.nowhere", Kind::Output, Array::from_f32(1.0)).expect("no error");
+        listener.tap(&point.point, Kind::Input(200), Array::from_f32(1.0)).expect("no error");
+        assert!(listener.records.is_empty());
+    }
+}

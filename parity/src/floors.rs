@@ -120,3 +120,82 @@ fn same_quantization(fixture: &Fixture, (group_size, bits): (i32, i32)) -> Resul
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mlxport_fixtures::Dtype;
+
+    use super::*;
+
+    fn floor(rms: f64) -> NoiseFloor {
+        NoiseFloor { max_abs: 2.0 * rms, rms, ref_rms: 2.0 }
+    }
+
+    /// A float output with the float32 floors 1 and 3 and no others.
+    fn point(kind: Kind) -> Point {
+        Point {
+            point: "model.norm".to_owned(),
+            call: 0,
+            kind,
+            tensor: "t".to_owned(),
+            truth: None,
+            shape: vec![4],
+            dtype: Dtype::F32,
+            sampling: None,
+            sets: false,
+            noise_floor: floor(1.0),
+            floor_measured: true,
+            noise_floor_other_kernels: Some(floor(3.0)),
+            noise_floor_bf16: None,
+            noise_floor_bf16_isolated: None,
+            noise_floor_quantized: None,
+            noise_floor_quantized_isolated: None,
+        }
+    }
+
+    const MODES: [Mode; 3] = [Mode::Cumulative, Mode::Tuned, Mode::Isolated];
+
+    fn basis(precision: Precision, bits: Option<u32>) -> Basis {
+        Basis { precision, quantized: bits.map(|bits| Quantized { bits, group_size: 64 }) }
+    }
+
+    #[test]
+    fn in_float32_one_floor_serves_every_mode_and_the_larger_kernel_counts() {
+        for mode in MODES {
+            assert_eq!(relative(&point(Kind::Out), basis(Precision::F32, None), mode), 1.5);
+        }
+    }
+
+    #[test]
+    fn in_bfloat16_each_mode_has_its_own_floor_and_none_is_borrowed() {
+        let bf16 = basis(Precision::Bf16, None);
+        assert!(MODES.iter().all(|&mode| !measured(&point(Kind::Out), bf16, mode)));
+        let whole = Point { noise_floor_bf16: Some(floor(8.0)), ..point(Kind::Out) };
+        assert_eq!(relative(&whole, bf16, Mode::Cumulative), 4.0);
+        assert_eq!(relative(&whole, bf16, Mode::Tuned), 4.0);
+        assert!(!measured(&whole, bf16, Mode::Isolated));
+        let alone = Point { noise_floor_bf16_isolated: Some(floor(2.0)), ..whole };
+        assert_eq!(relative(&alone, bf16, Mode::Isolated), 1.0);
+        // What an isolated module is given is off by its rounding only.
+        assert_eq!(relative(&point(Kind::In(0)), bf16, Mode::Isolated), 0.0);
+    }
+
+    #[test]
+    fn what_packing_costs_is_added_as_an_error_that_knows_nothing_of_the_other() {
+        let packed =
+            Point { noise_floor_quantized: Some(floor(6.0)), noise_floor_bf16: Some(floor(8.0)), ..point(Kind::Out) };
+        let both = recorded(&packed, basis(Precision::Bf16, Some(4)), Mode::Cumulative).expect("measured");
+        assert_eq!((both.relative(), both.max_abs), (5.0, 28.0));
+        assert!(!measured(&packed, basis(Precision::Bf16, Some(4)), Mode::Isolated));
+    }
+
+    #[test]
+    fn whole_numbers_need_no_floor_and_only_float32_as_released_is_exact() {
+        let choices = Point { dtype: Dtype::I64, ..point(Kind::Out) };
+        assert!(measured(&choices, basis(Precision::Bf16, None), Mode::Isolated));
+        assert!(basis(Precision::F32, None).is_exact());
+        assert!(!basis(Precision::F32, Some(4)).is_exact() && !basis(Precision::Bf16, None).is_exact());
+        assert_eq!(relative_of_choices(&point(Kind::Out), basis(Precision::F32, None), Mode::Cumulative), 0.0);
+        assert_eq!(basis(Precision::F32, Some(4)).name(), "f32+affine-4-64");
+    }
+}

@@ -170,3 +170,43 @@ fn placed(
     };
     Ok(Some(record))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::tests::{fixture, judge, point};
+
+    #[test]
+    fn every_output_is_in_exactly_one_share() {
+        let fixture = fixture();
+        let outputs = fixture.points().iter().filter(|point| point.kind == PointKind::Out).count();
+        for count in [1, 3, 7] {
+            let shards = (1..=count).map(|at| format!("{at}/{count}").parse::<Shard>().expect("a shard"));
+            let shares: Vec<_> = shards.map(|shard| share(&fixture, shard)).collect();
+            let union: Share = shares.iter().flatten().copied().collect();
+            assert_eq!((union.len(), shares.iter().map(HashSet::len).sum::<usize>()), (outputs, outputs));
+        }
+    }
+
+    #[test]
+    fn a_module_alone_is_heard_for_itself_and_for_its_routers() {
+        let (fixture, modules) = (fixture(), BTreeMap::new());
+        let mut judge = judge(&fixture, &modules);
+        let router = fixture.points().iter().find(|point| point.sets).expect("a router").point.clone();
+        let path = &point(&fixture, true).point;
+        let routers = Routers::new(Mode::Isolated, judge.routing());
+        let listener = JudgingListener { path, routers, judge: &mut judge };
+        assert!(listener.wants(path) && listener.wants(&router) && !listener.wants("model.nowhere"));
+    }
+
+    #[test]
+    fn what_is_not_compared_says_where_and_why() {
+        let fixture = fixture();
+        let point = point(&fixture, true);
+        let told = skipped(point, "in another shard");
+        assert_eq!(
+            (told.point.as_str(), told.mode, told.reason.as_str()),
+            (point.point.as_str(), Some(Mode::Isolated), "in another shard")
+        );
+    }
+}

@@ -363,3 +363,6 @@ fn chosen(header: Header, reference: &[i64], candidate: &Array, scores: &Scores,
     let outcome = compare_sets(rows, k, reference, &candidate, Some(Margins { per_row: &per_row, floor: tolerance }));
     Ok(TapRecord::chosen(header, outcome))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
