@@ -36,7 +36,7 @@ pub fn run<'j>(
     let prompt = inputs::prompt(model, fixture)?;
     let wanted = fixture.points().iter().enumerate().filter(|(_, p)| selection.holds(&p.point) && mapped(p));
     let mut listener = JudgingListener::new(wanted, judge);
-    let outcome = driver.forward(model, &prompt, &Pass::heard(&mut listener, steps)).map(drop);
+    let outcome = driver.forward(model, &prompt, &Pass::with_listener(&mut listener, steps)).map(drop);
     let JudgingListener { mut records, points, error, .. } = listener;
     if let Some(error) = error {
         return Err(error);

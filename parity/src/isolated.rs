@@ -100,7 +100,7 @@ fn module_record(
     let given = given.iter().map(|(_, p)| host::array(&fixture.recorded(p)?, dtype)).collect::<Result<Vec<_>>>()?;
     let mut listener =
         JudgingListener { path: &point.point, routers: Routers::new(Mode::Isolated, judge.routing()), judge };
-    let outcome = module.call(&given, &Pass::heard(&mut listener, &Edited::new(how.0, how.1)));
+    let outcome = module.call(&given, &Pass::with_listener(&mut listener, &Edited::new(how.0, how.1)));
     let routers = listener.routers;
     match outcome {
         Ok(output) => {

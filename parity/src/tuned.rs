@@ -67,7 +67,7 @@ fn points<'a>(model: &dyn Model, fixture: &'a Fixture) -> [Option<&'a Point>; 2]
 /// The decoder's input \[1, T, hidden\] and the logits \[1, T, vocab\] of a prompt, read into a cache as the engine reads it.
 fn left(model: &dyn Model, prompt: &Prompt, judge: &mut Judge, steps: &dyn Steps) -> mlxport_model::Result<[Array; 2]> {
     let mut listener = JudgingListener { routers: Routers::new(Mode::Tuned, judge.routing()), judge };
-    let pass = Pass::heard(&mut listener, steps);
+    let pass = Pass::with_listener(&mut listener, steps);
     let embeddings = model.inputs_embeds(prompt, &[], &pass)?;
     let hidden = model.hidden(&embeddings, Some(&mut model.new_cache()), &pass)?;
     let logits = model.head(&hidden, &pass)?;

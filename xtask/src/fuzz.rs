@@ -146,8 +146,8 @@ fn fuzz(program: &Path, target: &str, seconds: u64) -> Result<Outcome> {
     }
     command.arg(format!("-artifact_prefix={}/", findings.display()));
     command.arg(format!("-max_total_time={seconds}")).arg("-print_final_stats=1");
-    let place = Place::new(target)?;
-    let ended = command.env("TMPDIR", &place.0).output().context("could not start the target")?;
+    let folder = TempFolder::new(target)?;
+    let ended = command.env("TMPDIR", &folder.0).output().context("could not start the target")?;
     let log = String::from_utf8_lossy(&ended.stderr).into_owned();
     let log_path = made("logs")?.join("log");
     fs::write(&log_path, &log).with_context(|| log_path.display().to_string())?;
@@ -156,8 +156,8 @@ fn fuzz(program: &Path, target: &str, seconds: u64) -> Result<Outcome> {
 
 /// One input, with what the target says on this terminal.
 fn once(program: &Path, target: &str, input: &Path) -> Result<ExitCode> {
-    let place = Place::new(target)?;
-    let status = limited(program, target).arg(input).env("TMPDIR", &place.0).status()?;
+    let folder = TempFolder::new(target)?;
+    let status = limited(program, target).arg(input).env("TMPDIR", &folder.0).status()?;
     ensure!(status.success(), "{target} fails on {} ({status})", input.display());
     println!("{target}: {} is fine", input.display());
     Ok(ExitCode::SUCCESS)
@@ -175,9 +175,9 @@ fn limited(program: &Path, target: &str) -> Command {
 }
 
 /// A folder for a target's temporary files, in memory where the system offers that; it goes when the value does.
-struct Place(PathBuf);
+struct TempFolder(PathBuf);
 
-impl Place {
+impl TempFolder {
     fn new(target: &str) -> Result<Self> {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_path_buf() } else { cargo::workspace_root().join(OUTPUT) };
@@ -187,7 +187,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         // What cannot be removed is in the way of nobody.
         let _ = fs::remove_dir_all(&self.0);

@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 
 use super::shards::Shard;
-use super::worker::{Place, Shared, Worker};
+use super::worker::{Shared, Slot, Worker};
 
 /// Memory of all workers together unless told otherwise, in bytes.
 pub const DEFAULT_MEMORY_BYTE_LEN: usize = 96 << 20;
@@ -52,16 +52,16 @@ impl Files {
     }
 
     /// Where each of the plan's tensors goes.
-    fn places<'a>(&'a self, plan: &Plan, shards: &[Shard]) -> Vec<Option<Place<'a>>> {
-        let mut places = vec![None; plan.tensors.len()];
+    fn slots<'a>(&'a self, plan: &Plan, shards: &[Shard]) -> Vec<Option<Slot<'a>>> {
+        let mut slots = vec![None; plan.tensors.len()];
         for (shard, (path, file)) in shards.iter().zip(&self.open) {
             let mut byte_offset = shard.header.len() as u64;
             for &at in &shard.tensors {
-                places[at] = Some(Place { file, path, byte_offset });
+                slots[at] = Some(Slot { file, path, byte_offset });
                 byte_offset += plan.tensors[at].byte_len();
             }
         }
-        places
+        slots
     }
 
     /// Writes every tensor; their BLAKE3 hashes, in plan order. `memory_byte_len` bounds the buffers of all workers together.
@@ -76,7 +76,7 @@ impl Files {
         memory_byte_len: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<blake3::Hash>, ConvertError> {
-        let places = self.places(plan, shards);
+        let slots = self.slots(plan, shards);
         let mut jobs = plan.jobs();
         let byte_len = |job: &Range<usize>| plan.tensors[job.clone()].iter().map(|t| t.byte_len()).sum::<u64>();
         jobs.sort_by_key(|job| std::cmp::Reverse(byte_len(job)));
@@ -90,7 +90,7 @@ impl Files {
                 scope.spawn(|_| {
                     let mut worker = Worker::with_block_byte_len(piece_byte_len / 4);
                     while let Some(job) = queue.take() {
-                        let own: Vec<Place<'_>> = places[job.clone()].iter().flatten().copied().collect();
+                        let own: Vec<Slot<'_>> = slots[job.clone()].iter().flatten().copied().collect();
                         let result = worker.make(&plan.tensors[job.clone()], &own, &shared);
                         queue.failed.fetch_or(result.is_err(), Ordering::Relaxed);
                         let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -19,7 +19,7 @@ use crate::transforms::Scratch;
 
 /// Where an output tensor goes.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct Slot<'a> {
     /// The open file.
     pub file: &'a File,
     /// Its path, for messages.
@@ -47,18 +47,18 @@ pub struct Worker {
 
 /// An output on its way: how far it is written, and the hash of what was.
 struct Sink<'a> {
-    place: Place<'a>,
+    slot: Slot<'a>,
     written: u64,
     hasher: blake3::Hasher,
 }
 
 impl<'a> Sink<'a> {
-    fn at(place: Place<'a>) -> Self {
-        Self { place, written: 0, hasher: blake3::Hasher::new() }
+    fn at(slot: Slot<'a>) -> Self {
+        Self { slot, written: 0, hasher: blake3::Hasher::new() }
     }
 
     fn write(&mut self, bytes: &[u8], progress: &dyn Progress) -> Result<(), ConvertError> {
-        let Place { file, path, byte_offset } = self.place;
+        let Slot { file, path, byte_offset } = self.slot;
         file.write_all_at(bytes, byte_offset + self.written).map_err(ConvertError::io("write", path))?;
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
@@ -74,14 +74,14 @@ impl Worker {
         Self { values: Vec::new(), packed: Vec::new(), scratch }
     }
 
-    /// Makes `outputs`, the parts of one job, at `places`; their hashes, in order.
+    /// Makes `outputs`, the parts of one job, at `slots`; their hashes, in order.
     pub fn make(
         &mut self,
         outputs: &[OutputTensor],
-        places: &[Place<'_>],
+        slots: &[Slot<'_>],
         shared: &Shared<'_>,
     ) -> Result<Vec<blake3::Hash>, ConvertError> {
-        let mut sinks: Vec<_> = places.iter().copied().map(Sink::at).collect();
+        let mut sinks: Vec<_> = slots.iter().copied().map(Sink::at).collect();
         let tensor = &outputs[0];
         match tensor.making {
             Making::Zeros => self.zeros(tensor, &mut sinks[0], shared)?,

@@ -19,7 +19,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Every tap goes to `listener`; `steps` compute.
-    pub fn heard(listener: &'a mut dyn Listener, steps: &'a dyn Steps) -> Self {
+    pub fn with_listener(listener: &'a mut dyn Listener, steps: &'a dyn Steps) -> Self {
         Self { taps: Taps::to(listener), steps }
     }
 
@@ -33,7 +33,7 @@ impl<'a> Pass<'a> {
 
     /// The same steps, and no one listens.
     #[must_use]
-    pub fn unheard(&self) -> Pass<'a> {
+    pub fn without_listener(&self) -> Pass<'a> {
         Pass { taps: Taps::none(), steps: self.steps }
     }
 
@@ -46,7 +46,7 @@ impl<'a> Pass<'a> {
     /// Whether work that PyTorch does one after the other may be done together: the steps do so, and no one wants to see what is between.
     #[must_use]
     pub fn together(&self) -> bool {
-        self.steps.together() && self.taps.is_unheard()
+        self.steps.together() && self.taps.has_no_listener()
     }
 
     /// Computes one step of the module at `path`.

@@ -68,7 +68,7 @@ impl<'a> Taps<'a> {
     }
 
     /// Whether no one wants to see what is between the modules' inputs and outputs.
-    pub(crate) fn is_unheard(&self) -> bool {
+    pub(crate) fn has_no_listener(&self) -> bool {
         self.0.as_ref().is_none_or(|listener| listener.borrow().hears_routers_only())
     }
 

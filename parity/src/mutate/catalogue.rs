@@ -5,10 +5,10 @@ use mlxport_model::loading::{Edit as WeightChange, WeightEdit};
 use crate::{
     driver::Driver,
     fault::Fault,
-    steps::{self, Edit, Place, StepEdit},
+    steps::{self, Edit, Modules, StepEdit},
 };
 
-use super::{config, facts::Facts, graph, weights};
+use super::{config, graph, model_shape::ModelShape, weights};
 
 /// One fault to plant.
 pub(super) struct Mutant {
@@ -65,7 +65,7 @@ impl Mutant {
     }
 
     /// Other steps: at each of these places the same is done.
-    pub(super) fn steps(name: &str, planted_in: impl Into<String>, at: Place, edit: Edit) -> Self {
+    pub(super) fn steps(name: &str, planted_in: impl Into<String>, at: Modules, edit: Edit) -> Self {
         Self::new(name, planted_in, Fault::Steps(vec![StepEdit { at, edit }]))
     }
 
@@ -130,7 +130,7 @@ impl Mutant {
 }
 
 /// Every fault, in the model's order within each kind.
-pub(super) fn all(facts: &Facts) -> Vec<Mutant> {
+pub(super) fn all(facts: &ModelShape) -> Vec<Mutant> {
     let mut all = weights::vision(facts);
     all.extend(weights::decoder(facts));
     all.extend(graph::vision(facts));
@@ -150,7 +150,7 @@ pub(super) enum Way {
 }
 
 /// Every variant with its name for people; where it cannot be told from the run as it is, why.
-pub(super) fn variants(facts: &Facts) -> Vec<(&'static str, Way, Option<&'static str>)> {
+pub(super) fn variants(facts: &ModelShape) -> Vec<(&'static str, Way, Option<&'static str>)> {
     let steps = steps::VARIANTS.iter().map(|(name, edit)| (*name, Way::Steps(*edit)));
     let drivers = [
         ("tiles encoded one at a time", Driver::TilesOneByOne),
@@ -163,7 +163,7 @@ pub(super) fn variants(facts: &Facts) -> Vec<(&'static str, Way, Option<&'static
 }
 
 /// Why a variant has nothing to compute otherwise.
-fn without(name: &str, facts: &Facts) -> Option<&'static str> {
+fn without(name: &str, facts: &ModelShape) -> Option<&'static str> {
     let is_resampled = facts.sam_table_is_resampled() || facts.clip.is_some() && facts.clip_table_is_resampled();
     match name {
         "position tables resampled rows first" if !is_resampled => Some("nothing is resampled"),

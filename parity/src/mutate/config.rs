@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use super::{
     catalogue::Mutant,
-    facts::{CLIP, ENCODER, Facts, SAM},
+    model_shape::{CLIP, ENCODER, ModelShape, SAM},
 };
 use crate::fault::Fault;
 
 const LANGUAGE: &str = "/language_config";
 
 /// All of them, the image encoders' first.
-pub(super) fn all(facts: &Facts) -> Vec<Mutant> {
+pub(super) fn all(facts: &ModelShape) -> Vec<Mutant> {
     let mut all = vision(facts);
     if let Some(language) = &facts.language {
         all.extend(decoder(facts, language));
@@ -28,11 +28,11 @@ fn fault(name: &str, planted_in: &str, part: &str, fields: &[(&str, Value)]) -> 
 }
 
 /// A field times a factor.
-fn times(facts: &Facts, part: &str, field: &str, factor: f64) -> Value {
+fn times(facts: &ModelShape, part: &str, field: &str, factor: f64) -> Value {
     json!(facts.config.pointer(&format!("{part}/{field}")).and_then(Value::as_f64).unwrap_or(0.0) * factor)
 }
 
-fn vision(facts: &Facts) -> Vec<Mutant> {
+fn vision(facts: &ModelShape) -> Vec<Mutant> {
     let mut all = Vec::new();
     let eps = "layer_norm_eps";
     if let Some(clip) = &facts.clip {
@@ -64,7 +64,7 @@ fn vision(facts: &Facts) -> Vec<Mutant> {
     all
 }
 
-fn decoder(facts: &Facts, language: &LanguageConfig) -> Vec<Mutant> {
+fn decoder(facts: &ModelShape, language: &LanguageConfig) -> Vec<Mutant> {
     // Where the rotary tables are shown before the layers, there.
     let own = facts.junction.positions;
     let attention = if own.ends_with(".rotary_emb") { own } else { "model.layers.0.self_attn" };
@@ -82,7 +82,7 @@ fn decoder(facts: &Facts, language: &LanguageConfig) -> Vec<Mutant> {
     ]
 }
 
-fn experts(facts: &Facts, language: &LanguageConfig) -> Vec<Mutant> {
+fn experts(facts: &ModelShape, language: &LanguageConfig) -> Vec<Mutant> {
     let mlp = format!("model.layers.{}.mlp", facts.moe_layer().unwrap_or(0));
     let few = language.num_experts_per_tok.unwrap_or(1) < 2;
     let other = if language.scoring_func == Scoring::Softmax { "sigmoid" } else { "softmax" };

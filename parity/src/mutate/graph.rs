@@ -6,34 +6,34 @@ use mlxport_model::{
     parts::{deepseek_v2::LanguageConfig, qwen2_encoder::Qwen2Config},
 };
 
-use super::{catalogue::Mutant, facts::Facts};
+use super::{catalogue::Mutant, model_shape::ModelShape};
 use crate::{
     driver::Driver,
-    steps::{self, Edit, Place},
+    steps::{self, Edit, Modules},
 };
 
-const SAM: Place = Place::below("model.sam_model", "");
-const SAM_ATTENTION: Place = Place::below("model.sam_model.blocks.", ".attn");
-const SAM_ACTIVATION: Place = Place::below("model.sam_model.blocks.", ".act");
-const EMBEDDINGS: Place = Place::is("model.vision_model.embeddings");
-const CLIP: Place = Place::below("model.vision_model.transformer.", "");
-const MODEL: Place = Place::is("model");
-const LAYERS: Place = Place::below("model.layers.", "");
-const ATTENTION: Place = Place::below("model.layers.", ".self_attn");
-const EXPERTS: Place = Place::below("model.layers.", ".mlp");
+const SAM: Modules = Modules::below("model.sam_model", "");
+const SAM_ATTENTION: Modules = Modules::below("model.sam_model.blocks.", ".attn");
+const SAM_ACTIVATION: Modules = Modules::below("model.sam_model.blocks.", ".act");
+const EMBEDDINGS: Modules = Modules::is("model.vision_model.embeddings");
+const CLIP: Modules = Modules::below("model.vision_model.transformer.", "");
+const MODEL: Modules = Modules::is("model");
+const LAYERS: Modules = Modules::below("model.layers.", "");
+const ATTENTION: Modules = Modules::below("model.layers.", ".self_attn");
+const EXPERTS: Modules = Modules::below("model.layers.", ".mlp");
 
 const NO_CLIP: &str = "there is no CLIP";
 const NOT_RESAMPLED: &str = "every view has the table's own grid: nothing is resampled";
 
 /// SAM and CLIP.
-pub(super) fn vision(facts: &Facts) -> Vec<Mutant> {
+pub(super) fn vision(facts: &ModelShape) -> Vec<Mutant> {
     let mut all = if facts.sam.is_some() { sam(facts) } else { Vec::new() };
     all.extend(facts.clip.iter().flat_map(|clip_config| clip(facts, clip_config.heads)));
     all.extend(facts.encoder.iter().flat_map(encoder));
     all
 }
 
-fn sam(facts: &Facts) -> Vec<Mutant> {
+fn sam(facts: &ModelShape) -> Vec<Mutant> {
     let block = |windowed| facts.sam_block(windowed).unwrap_or(0);
     let in_block = |number: i32| format!("model.sam_model.blocks.{number}");
     let attention = |number: i32| format!("{}.attn", in_block(number));
@@ -42,7 +42,7 @@ fn sam(facts: &Facts) -> Vec<Mutant> {
     let no_windows = facts.windows().is_none();
     let fault = |name, planted_in: String, at, edit| Mutant::steps(name, planted_in, at, edit);
     let table = |name, mode| {
-        fault(name, blocks.clone(), Place::is("model.sam_model"), Edit::Bicubic(mode))
+        fault(name, blocks.clone(), Modules::is("model.sam_model"), Edit::Bicubic(mode))
             .between("model.sam_model")
             .unless(fixed, NOT_RESAMPLED)
     };
@@ -97,7 +97,7 @@ fn sam(facts: &Facts) -> Vec<Mutant> {
         fault(
             "LayerNorm2d over the image",
             "model.sam_model.neck.1".into(),
-            Place::below("model.sam_model.neck.", ""),
+            Modules::below("model.sam_model.neck.", ""),
             Edit::By(steps::norm_per_image),
         ),
         fault(
@@ -109,7 +109,7 @@ fn sam(facts: &Facts) -> Vec<Mutant> {
     ]
 }
 
-fn clip(facts: &Facts, heads: i32) -> Vec<Mutant> {
+fn clip(facts: &ModelShape, heads: i32) -> Vec<Mutant> {
     let fixed = !facts.clip_table_is_resampled();
     let (embeddings, layer) = ("model.vision_model.embeddings", "model.vision_model.transformer.layers.0");
     let fault = |name, planted_in: &str, at, edit| Mutant::steps(name, planted_in, at, edit);
@@ -140,7 +140,7 @@ fn clip(facts: &Facts, heads: i32) -> Vec<Mutant> {
         fault(
             "CLIP's first norm left out",
             "model.vision_model.pre_layrnorm",
-            Place::is("model.vision_model.pre_layrnorm"),
+            Modules::is("model.vision_model.pre_layrnorm"),
             Edit::By(steps::norm_missing),
         ),
         fault("exact GELU for CLIP's quick_gelu", &format!("{layer}.mlp"), CLIP, Edit::Function(Operation::Gelu)),
@@ -160,7 +160,7 @@ fn encoder(config: &Qwen2Config) -> Vec<Mutant> {
     let (tower, layer) = ("model.qwen2_model", "model.qwen2_model.model.model.layers.0");
     let attention = format!("{layer}.self_attn");
     let fault = |name, planted_in: &str, at, edit| Mutant::steps(name, planted_in, at, edit);
-    let (each, one) = (Place::below("model.qwen2_model.model.", ".self_attn"), Place::is(tower));
+    let (each, one) = (Modules::below("model.qwen2_model.model.", ".self_attn"), Modules::is(tower));
     vec![
         fault("queries before the image tokens", tower, one.named("queries"), Edit::By(steps::joined_backwards)),
         fault("image tokens come out, not queries", tower, one, Edit::By(steps::taken_from_first)),
@@ -178,27 +178,27 @@ fn encoder(config: &Qwen2Config) -> Vec<Mutant> {
         fault(
             "the encoder's positions from one",
             "model.qwen2_model.model.model.rotary_emb",
-            Place::is("model.qwen2_model.model.model"),
+            Modules::is("model.qwen2_model.model.model"),
             Edit::By(steps::numbered_from_one),
         )
         .between("model.qwen2_model.model.model"),
         fault(
             "the encoder's residual taken after the norm",
             layer,
-            Place::is("model.qwen2_model.model.model.layers.0").named("attention"),
+            Modules::is("model.qwen2_model.model.model.layers.0").named("attention"),
             Edit::By(steps::residual_from_norm),
         ),
         fault(
             "GELU for the encoder's SiLU",
             &format!("{layer}.mlp"),
-            Place::below("model.qwen2_model.model.", ".act_fn"),
+            Modules::below("model.qwen2_model.model.", ".act_fn"),
             Edit::Function(Operation::Gelu),
         ),
     ]
 }
 
 /// Between the encoders and the decoder.
-pub(super) fn assembly(facts: &Facts) -> Vec<Mutant> {
+pub(super) fn assembly(facts: &ModelShape) -> Vec<Mutant> {
     let no_tiles = facts.tiles.is_none();
     let one_line = facts.tiles.is_none_or(|(across, down)| across == 1 || down == 1);
     let (features, rows) = (facts.junction.encoded, facts.junction.point);
@@ -230,7 +230,7 @@ pub(super) fn assembly(facts: &Facts) -> Vec<Mutant> {
 const CHUNK: i32 = 7;
 
 /// The decoder.
-pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
+pub(super) fn decoder(facts: &ModelShape) -> Vec<Mutant> {
     let Some(language) = &facts.language else { return Vec::new() };
     let attention = "model.layers.0.self_attn";
     let fault = |name, planted_in: &str, at, edit| Mutant::steps(name, planted_in, at, edit);
@@ -258,15 +258,15 @@ pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
             LAYERS.named("attention"),
             Edit::By(steps::residual_from_norm),
         ),
-        fault("GELU for SiLU", &first, Place::below("model.layers.", ".act_fn"), Edit::Function(Operation::Gelu)),
-        fault("the last norm left out", "model.norm", Place::is("model.norm"), Edit::By(steps::norm_missing)),
+        fault("GELU for SiLU", &first, Modules::below("model.layers.", ".act_fn"), Edit::Function(Operation::Gelu)),
+        fault("the last norm left out", "model.norm", Modules::is("model.norm"), Edit::By(steps::norm_missing)),
     ];
     all.extend(caching(facts));
     all.extend(routing(facts, language));
     all
 }
 
-fn caching(facts: &Facts) -> Vec<Mutant> {
+fn caching(facts: &ModelShape) -> Vec<Mutant> {
     // A prompt that is one chunk would not come through the cache.
     let through_cache = if facts.prompt_len > CHUNK as usize { Driver::InChunks(CHUNK) } else { Driver::InHalves };
     let stale = "a stale cache: the last token's place keeps the one before";
@@ -278,11 +278,11 @@ fn caching(facts: &Facts) -> Vec<Mutant> {
     ]
 }
 
-fn experts(facts: &Facts) -> String {
+fn experts(facts: &ModelShape) -> String {
     format!("model.layers.{}.mlp", facts.moe_layer().unwrap_or(0))
 }
 
-fn routing(facts: &Facts, language: &LanguageConfig) -> Vec<Mutant> {
+fn routing(facts: &ModelShape, language: &LanguageConfig) -> Vec<Mutant> {
     let chosen = language.num_experts_per_tok.unwrap_or(1);
     let all_chosen = Some(chosen) == language.n_routed_experts;
     let renormalized = language.norm_topk_prob && chosen > 1 && language.scoring_func == Scoring::Softmax;
@@ -290,18 +290,22 @@ fn routing(facts: &Facts, language: &LanguageConfig) -> Vec<Mutant> {
         Mutant::steps(name, experts(facts), at, edit).impossible_if(facts.moe_layer().is_none(), "no layer has experts")
     };
     vec![
-        fault("the router in bfloat16", Place::below("model.layers.", ".gate"), Edit::By(steps::product_in_bf16)),
+        fault("the router in bfloat16", Modules::below("model.layers.", ".gate"), Edit::By(steps::product_in_bf16)),
         fault(
             "softmax after the choice",
-            Place::below("model.layers.", ".gate"),
+            Modules::below("model.layers.", ".gate"),
             Edit::By(steps::softmax_of_the_chosen),
         )
         .rounds_if(renormalized, "softmax over the chosen is the softmax over all, renormalized")
         .rounds_if(all_chosen, "every expert is chosen"),
         fault("weights on the experts' input", EXPERTS, Edit::By(steps::weights_on_input)),
         fault("experts not weighted", EXPERTS, Edit::By(steps::experts_unweighted)),
-        fault("the best expert passed over", Place::below("model.layers.", ".gate"), Edit::By(steps::best_passed_over))
-            .impossible_if(all_chosen, "every expert is chosen"),
+        fault(
+            "the best expert passed over",
+            Modules::below("model.layers.", ".gate"),
+            Edit::By(steps::best_passed_over),
+        )
+        .impossible_if(all_chosen, "every expert is chosen"),
         fault("shared experts left out", EXPERTS, Edit::By(steps::shared_missing))
             .impossible_if(language.n_shared_experts.unwrap_or(0) == 0, "no shared experts"),
     ]

@@ -6,8 +6,8 @@
 
 mod catalogue;
 mod config;
-mod facts;
 mod graph;
+mod model_shape;
 mod processes;
 mod weights;
 
@@ -24,7 +24,7 @@ use crate::{
     run::{Request, Session},
 };
 use catalogue::{Mutant, Plan, Way};
-use facts::Facts;
+use model_shape::ModelShape;
 
 pub use processes::variants_in_processes;
 
@@ -70,12 +70,12 @@ pub fn mutate(request: &Request, mut heard: impl FnMut(usize, usize)) -> Result<
     })
 }
 
-fn facts(request: &Request, session: &mut Session, baseline: &Run) -> Result<Facts> {
+fn facts(request: &Request, session: &mut Session, baseline: &Run) -> Result<ModelShape> {
     let model = session.model(request)?;
     let (model_facts, modules) = (model.facts().clone(), model.modules());
     let prompt = inputs::prompt(model, &Fixture::open(&request.fixture)?)?;
     let attention = (model_facts.names)("model.layers.0.self_attn");
-    let mut facts = Facts::read(&request.model, &model_facts, &modules, &prompt)?;
+    let mut facts = ModelShape::read(&request.model, &model_facts, &modules, &prompt)?;
     facts.attention_is_recorded = narrowest_recorded(&attention, &baseline.taps) == attention;
     Ok(facts)
 }
@@ -211,7 +211,7 @@ mod tests {
     use mlxport_convert::{WriteOptions, prepare};
 
     use super::*;
-    use crate::steps::{Edit, Place as At, rotated_reversed};
+    use crate::steps::{Edit, Modules as At, rotated_reversed};
 
     fn reversed(name: &str, planted_in: &str) -> Mutant {
         Mutant::steps(name, planted_in, At::below("model.layers.", ".self_attn"), Edit::By(rotated_reversed))

@@ -7,13 +7,13 @@ use mlxport_model::{
     parts::{deepseek_v2::LanguageConfig, projector::ProjectorType, qwen2_encoder::Qwen2Config},
 };
 
-use super::{catalogue::Mutant, facts::Facts};
+use super::{catalogue::Mutant, model_shape::ModelShape};
 use crate::fault::Fault;
 
 const SPLIT: &str = "this layout has query, key and value apart";
 
 /// SAM, CLIP, the projector and the rows between image features.
-pub(super) fn vision(facts: &Facts) -> Vec<Mutant> {
+pub(super) fn vision(facts: &ModelShape) -> Vec<Mutant> {
     let mut all = if facts.sam.is_some() { sam(facts) } else { Vec::new() };
     all.extend(facts.clip.iter().flat_map(|_| clip(facts)));
     all.extend(facts.encoder.iter().flat_map(encoder));
@@ -37,7 +37,7 @@ pub(super) fn vision(facts: &Facts) -> Vec<Mutant> {
     all
 }
 
-fn sam(facts: &Facts) -> Vec<Mutant> {
+fn sam(facts: &ModelShape) -> Vec<Mutant> {
     let module = |name: &str| format!("model.sam_model.{name}");
     let key = |name: &str| format!("sam_model.{name}");
     let map = |name, at: &str, tensor: &str, edit| Mutant::map(name, module(at), key(&format!("{at}.{tensor}")), edit);
@@ -68,7 +68,7 @@ fn sam(facts: &Facts) -> Vec<Mutant> {
     all
 }
 
-fn clip(facts: &Facts) -> Vec<Mutant> {
+fn clip(facts: &ModelShape) -> Vec<Mutant> {
     let layer = |name: &str| format!("model.vision_model.transformer.layers.0.{name}");
     let key = |name: &str| format!("vision_model.transformer.layers.0.{name}");
     let (embeddings, rows) = ("model.vision_model.embeddings", "vision_model.embeddings.position_embedding.weight");
@@ -129,7 +129,7 @@ fn encoder(config: &Qwen2Config) -> Vec<Mutant> {
 }
 
 /// Query, key and value in the wrong order; in one tensor (`packed`), or beside it as `q_proj`, `k_proj`, `v_proj`.
-fn packed(facts: &Facts, system: &str, module: &str, key: &str) -> Vec<Mutant> {
+fn packed(facts: &ModelShape, system: &str, module: &str, key: &str) -> Vec<Mutant> {
     type Map = fn(&Array) -> Result<Array>;
     let parent = key.rsplit_once('.').map_or("", |(parent, _)| parent).to_owned();
     let swap = |a: &str, b: &str, edit: Map| {
@@ -161,7 +161,7 @@ fn changed(key: &str, tensor: &str, edit: fn(&Array) -> Result<Array>) -> Weight
 }
 
 /// The decoder.
-pub(super) fn decoder(facts: &Facts) -> Vec<Mutant> {
+pub(super) fn decoder(facts: &ModelShape) -> Vec<Mutant> {
     let Some(language) = &facts.language else { return Vec::new() };
     let module = |name: &str| format!("model.layers.0.{name}");
     let key = |name: &str| format!("language_model.model.layers.0.{name}.weight");

@@ -25,7 +25,7 @@ pub use vision::*;
 
 /// Which modules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
+pub struct Modules {
     /// How their paths begin.
     pub begins: &'static str,
     /// How they end.
@@ -34,7 +34,7 @@ pub struct Place {
     pub name: &'static str,
 }
 
-impl Place {
+impl Modules {
     /// One module.
     #[must_use]
     pub const fn is(path: &'static str) -> Self {
@@ -79,7 +79,7 @@ pub enum Edit {
 #[derive(Debug, Clone, Copy)]
 pub struct StepEdit {
     /// Where.
-    pub at: Place,
+    pub at: Modules,
     /// What.
     pub edit: Edit,
 }
@@ -87,14 +87,14 @@ pub struct StepEdit {
 impl StepEdit {
     /// At a place.
     #[must_use]
-    pub const fn new(at: Place, edit: Edit) -> Self {
+    pub const fn new(at: Modules, edit: Edit) -> Self {
         Self { at, edit }
     }
 
     /// Everywhere.
     #[must_use]
     pub const fn everywhere(edit: fn(&dyn Steps, At, Step) -> Result<Array>) -> Self {
-        Self { at: Place { begins: "", ends: "", name: "" }, edit: Edit::By(edit) }
+        Self { at: Modules { begins: "", ends: "", name: "" }, edit: Edit::By(edit) }
     }
 }
 
@@ -189,8 +189,8 @@ mod tests {
     #[test]
     fn a_place_is_a_module_or_those_below_it() {
         let at = |path| At { path, name: "mlp" };
-        assert!(Place::is("model").holds(at("model")) && !Place::is("model").holds(at("model.model")));
-        let below = Place::below("model.layers.", ".mlp");
+        assert!(Modules::is("model").holds(at("model")) && !Modules::is("model").holds(at("model.model")));
+        let below = Modules::below("model.layers.", ".mlp");
         assert!(below.holds(at("model.layers.3.mlp")) && !below.holds(at("model.layers.3.mlp.gate")));
         assert!(
             below.named("mlp").holds(at("model.layers.3.mlp")) && !below.named("x").holds(at("model.layers.3.mlp"))

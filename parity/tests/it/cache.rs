@@ -159,7 +159,7 @@ fn views_side_by_side_are_views_one_after_the_other() {
             image: Some(image()),
         };
         // Listened to, every view goes alone, as in PyTorch.
-        let apart = model.forward(&prompt, None, &Pass::heard(&mut Deaf, &Tuned)).expect("apart");
+        let apart = model.forward(&prompt, None, &Pass::with_listener(&mut Deaf, &Tuned)).expect("apart");
         let together = model.forward(&prompt, None, &Pass::by(&Tuned)).expect("together");
         let (got, want) = (last(&together, rows), last(&apart, rows));
         assert!(distance(&got, &want) <= 4e-6, "{layout}: {:e}", distance(&got, &want));

@@ -25,8 +25,8 @@ fn a_fault_in_the_tuned_steps_alone_fails_the_verdict() {
     let sound = verdict(Vec::new()).summary;
     assert_eq!((sound.verdict, sound.tuned.failed), (Verdict::Pass, 0));
     assert!(sound.tuned.compared > 2, "rows, logits and decoding: {:?}", sound.tuned);
-    let attention = steps::Place::below("model.layers.", ".self_attn");
-    let rows = steps::Place::is("model").named("rows");
+    let attention = steps::Modules::below("model.layers.", ".self_attn");
+    let rows = steps::Modules::is("model").named("rows");
     for (at, edit, point) in [
         (rows, Edit::By(steps::rows_off_by_one), "model.layers.0.input_layernorm"),
         (attention, Edit::By(steps::rotated_reversed), "logits"),

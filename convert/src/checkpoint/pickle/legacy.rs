@@ -71,13 +71,16 @@ pub fn open(file: &File, name: &str, file_byte_len: u64) -> Result<Legacy, Vec<V
                 byte_len = byte_len.saturating_mul(4).min(limit);
             }
             Err(flaws) => {
-                return Err(flaws.into_iter().map(|flaw| told(name, flaw, byte_len == file_byte_len)).collect());
+                return Err(flaws
+                    .into_iter()
+                    .map(|flaw| violation_of(name, flaw, byte_len == file_byte_len))
+                    .collect());
             }
         }
     }
 }
 
-fn told(name: &str, flaw: Flaw, is_whole: bool) -> Violation {
+fn violation_of(name: &str, flaw: Flaw, is_whole: bool) -> Violation {
     let is_cut = flaw.is_end && is_whole;
     let kind = if is_cut { ViolationKind::TruncatedFile } else { ViolationKind::Unsupported };
     Violation::new(kind, format!("{name}: byte {}", flaw.at), flaw.expected, flaw.found)

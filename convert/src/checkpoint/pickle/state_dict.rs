@@ -65,7 +65,7 @@ pub fn choose(heap: &Heap, root: Id, wanted: Option<&str>, file: &str) -> Result
         return Err(unsupported(expected, found));
     }
     match best(&all, root) {
-        Some(id) => Ok(Chosen { id, notes: told(&all, id, file) }),
+        Some(id) => Ok(Chosen { id, notes: described(&all, id, file) }),
         None => Err(unsupported("one state dict (--state-dict NAME chooses)", listed(&all))),
     }
 }
@@ -102,7 +102,7 @@ fn best(all: &[Candidate], root: Id) -> Option<Id> {
 }
 
 /// Says what was taken where there was a choice.
-fn told(all: &[Candidate], id: Id, file: &str) -> Vec<String> {
+fn described(all: &[Candidate], id: Id, file: &str) -> Vec<String> {
     let others: Vec<Candidate> = all.iter().filter(|candidate| candidate.id != id).cloned().collect();
     let taken = all.iter().find(|candidate| candidate.id == id);
     match (taken, others.is_empty()) {

@@ -64,9 +64,10 @@ impl Embeddings {
         let ids = Array::from_slice(&ids, &[1, self.num_positions]);
         let is_resampled = grid * grid + 1 != self.num_positions;
         // transformers resamples the weight itself and does not call the module then.
-        let unheard = pass.unheard();
+        let without_listener = pass.without_listener();
         let is_called = !is_resampled || self.class == Class::Release;
-        let table = self.position_embedding.forward(&ids, x.dtype(), if is_called { pass } else { &unheard })?;
+        let table =
+            self.position_embedding.forward(&ids, x.dtype(), if is_called { pass } else { &without_listener })?;
         if !is_resampled {
             return Ok(table);
         }

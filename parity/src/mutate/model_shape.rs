@@ -1,7 +1,7 @@
 //! What decides which faults can be planted in a model, and which of them a recording can show.
 
 use mlxport_model::{
-    Facts as ModelFacts, Prompt,
+    Facts, Prompt,
     contract::{Junction, Module},
     loading::config,
     parts::{
@@ -16,7 +16,7 @@ use crate::error::Result;
 
 /// Sizes of the model's parts and of what it is fed. A part that a model does not have is none.
 #[derive(Debug, Clone)]
-pub(super) struct Facts {
+pub(super) struct ModelShape {
     /// config.json.
     pub(super) config: Value,
     pub(super) language: Option<LanguageConfig>,
@@ -40,12 +40,12 @@ pub(super) struct Facts {
     pub(super) names: fn(&str) -> String,
 }
 
-impl Facts {
+impl ModelShape {
     /// # Errors
     /// When config.json cannot be read.
     pub(super) fn read(
         dir: &std::path::Path,
-        model: &ModelFacts,
+        model: &Facts,
         modules: &std::collections::BTreeMap<&str, &dyn Module>,
         prompt: &Prompt,
     ) -> Result<Self> {
