@@ -138,7 +138,7 @@ pub fn findings(release: &Value, mlx: &Value, dropped: &[DroppedTensor]) -> Vec<
             continue;
         }
         match lookup(&has, path) {
-            Some(found) if same(value, found) => {}
+            Some(found) if same(value, found) || value.is_null() && defaults::is_derived(leaf(path), found, &had) => {}
             Some(found) => findings.push(changed(path, value, found, &had)),
             None => findings.extend(lost(path, value, &types, &had)),
         }
@@ -147,7 +147,7 @@ pub fn findings(release: &Value, mlx: &Value, dropped: &[DroppedTensor]) -> Vec<
         if path_is_kept_apart(path, tower_gone) || lookup(&had, path).is_some() {
             continue;
         }
-        findings.extend(added(path, value, &types));
+        findings.extend(added(path, value, &types, &had));
     }
     findings.extend(left_out_by_both(&had, &has, &types));
     findings.extend(unread(mlx, &has, &types));
@@ -193,12 +193,16 @@ fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
+fn leaf(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
 fn config_finding(path: &str, severity: Severity, detail: String) -> Finding {
     Finding::new("config", severity, detail).at([path.to_owned()])
 }
 
 fn changed(path: &str, had: &Value, has: &Value, fields: &Fields) -> Finding {
-    let leaf = path.rsplit('.').next().unwrap_or(path);
+    let leaf = leaf(path);
     let scaled = fields.iter().any(|(path, value)| path.ends_with("rope_scaling") && value.is_object());
     let severity = match leaf {
         "max_window_layers" => Severity::Minor,
@@ -229,7 +233,7 @@ fn same_part(had: &Value, has: &Value) -> bool {
 
 /// A field of the release that is gone.
 fn lost(path: &str, value: &Value, types: &defaults::Types<'_>, had: &Fields) -> Option<Finding> {
-    let leaf = path.rsplit('.').next().unwrap_or(path);
+    let leaf = leaf(path);
     let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     let port = types.port(path);
     match port {
@@ -259,8 +263,15 @@ fn lost(path: &str, value: &Value, types: &defaults::Types<'_>, had: &Fields) ->
 }
 
 /// A field that the release does not have.
-fn added(path: &str, value: &Value, types: &defaults::Types<'_>) -> Option<Finding> {
-    let leaf = path.rsplit('.').next().unwrap_or(path);
+fn added(path: &str, value: &Value, types: &defaults::Types<'_>, had: &Fields) -> Option<Finding> {
+    let leaf = leaf(path);
+    let follows = defaults::derived(leaf, had).filter(|_| types.released(path).is_none_or(Value::is_null));
+    if let (Some(follows), Some(_), Some(found)) = (follows, types.port(path), value.as_u64()) {
+        // The release's other fields say what it is, and the port believes what is written.
+        let detail =
+            format!("{path} is {found}; the release leaves it out, and {follows} follows from its other fields");
+        return (follows != found).then(|| config_finding(path, Severity::Fault, detail));
+    }
     let usual = types.released(path)?;
     let derived = usual.is_null() || LONG.contains(&leaf) || path.contains('.');
     if same(usual, value) || value.is_null() || derived {

@@ -110,18 +110,22 @@ impl<'a> Types<'a> {
     }
 }
 
-/// Whether a port that is told nothing works this value out of other fields: key and value heads, the length of a head.
-pub fn is_derived(leaf: &str, value: &Value, fields: &BTreeMap<String, Value>) -> bool {
+/// What is taken where a field is null or missing and its value follows from others: key and value heads, the length of a head, the width
+/// inside GPT-2's blocks. `None` where it does not follow, or where the others are missing.
+pub fn derived(leaf: &str, fields: &BTreeMap<String, Value>) -> Option<u64> {
     let number = |name: &str| {
         let found = fields.iter().find(|(path, _)| path.rsplit('.').next() == Some(name));
         found.and_then(|(_, value)| value.as_u64())
     };
     match leaf {
-        "head_dim" => {
-            let width = number("hidden_size").zip(number("num_attention_heads").filter(|&heads| heads > 0));
-            width.is_some_and(|(width, heads)| value.as_u64() == Some(width / heads))
-        }
-        "num_key_value_heads" => value.as_u64() == number("num_attention_heads"),
-        _ => false,
+        "head_dim" => Some(number("hidden_size")? / number("num_attention_heads").filter(|&heads| heads > 0)?),
+        "num_key_value_heads" => number("num_attention_heads"),
+        "n_inner" => number("n_embd")?.checked_mul(4),
+        _ => None,
     }
+}
+
+/// Whether this value is the one that follows from other fields.
+pub fn is_derived(leaf: &str, value: &Value, fields: &BTreeMap<String, Value>) -> bool {
+    value.as_u64().is_some_and(|value| derived(leaf, fields) == Some(value))
 }

@@ -5,6 +5,7 @@ use mlxport_convert::transforms::{Assembly, View};
 use safetensors::Dtype;
 use serde_json::Value;
 
+use crate::axes::{is_convolution, orders};
 use crate::names::{self, Lookup, Role};
 use crate::recipes::Planned;
 use crate::target::{Format, Target};
@@ -77,6 +78,13 @@ const SHIFTED: &[(&str, &[&str])] = &[
     ("step3p5", &["norm.weight"]),
 ];
 
+/// Modules that ports join, and of what.
+const JOINED: &[(&str, &[&str])] = &[
+    ("qkv", &["q_proj", "k_proj", "v_proj"]),
+    ("qkv_proj", &["q_proj", "k_proj", "v_proj"]),
+    ("gate_up_proj", &["gate_proj", "up_proj"]),
+];
+
 impl Release<'_> {
     fn info(&self, key: &str) -> Option<&TensorInfo> {
         self.checkpoint.tensors().get(key)
@@ -106,6 +114,7 @@ impl Release<'_> {
             all.extend(self.of_one(target, key));
         }
         all.extend(self.stacked(target));
+        all.extend(self.joined(target));
         all.extend(self.parts_of_fused(target));
         all.extend(self.latent(target));
         all.extend(self.moved_codes(target));
@@ -131,12 +140,17 @@ impl Release<'_> {
         let how = match keys.len() {
             1 if simple && self.whole(&keys[0]).is_some_and(|view| view == assembly.views[0]) => "same",
             1 => "moved",
+            _ if expert_bank(&target.name).is_some() => "stacked",
             _ => "joined",
         };
-        let first = keys.first()?;
-        let mut piece = piece(0, target.len(), assembly.clone(), first);
-        piece.sources.clone_from(keys);
-        Some(Expectation { pieces: vec![piece], how, concern: None, shift: 0.0 })
+        let pieces = if keys.len() > 1 && keys.len() == assembly.views.len() && assembly.interleave == 1 {
+            one_after_another(target, assembly, keys)
+        } else {
+            let mut piece = piece(0, target.len(), assembly.clone(), keys.first()?);
+            piece.sources.clone_from(keys);
+            vec![piece]
+        };
+        Some(Expectation { pieces, how, concern: None, shift: 0.0 })
     }
 
     /// What the port adds to this tensor.
@@ -214,6 +228,24 @@ impl Release<'_> {
             pieces.push(piece);
         }
         Some(Expectation { pieces, how: "stacked", concern: None, shift: 0.0 })
+    }
+
+    /// From tensors that the port joins, one after another.
+    fn joined(&self, target: &Target) -> Option<Expectation> {
+        let (before, parts, after) = JOINED.iter().find_map(|(joint, parts)| {
+            let (before, after) = target.name.split_once(&format!(".{joint}."))?;
+            Some((before, *parts, after))
+        })?;
+        let (mut pieces, mut first) = (Vec::new(), 0);
+        for part in parts {
+            let key = self.lookup.find(&format!("{before}.{part}.{after}")).first().map(|key| (*key).to_owned())?;
+            self.info(&key).filter(|info| info.shape.get(1..) == target.shape.get(1..))?;
+            let view = self.whole(&key)?;
+            let len = view.len();
+            pieces.push(piece(first, len, Assembly::of(view), &key));
+            first += len;
+        }
+        (first == target.len()).then_some(Expectation { pieces, how: "joined", concern: None, shift: 0.0 })
     }
 
     /// From experts whose gate and up projections lie in one tensor: `[E, 2·F, D]`, or `[E, D, 2·F]`.
@@ -306,6 +338,20 @@ fn piece(first: u64, len: u64, assembly: Assembly, key: &str) -> Piece {
     Piece { first, len, assembly, raw: None, sources: vec![key.to_owned()], expert: None }
 }
 
+/// A piece for each key, where a target holds them one after another: what is wrong with one says nothing of the others.
+fn one_after_another(target: &Target, assembly: &Assembly, keys: &[String]) -> Vec<Piece> {
+    let stacked = expert_bank(&target.name).is_some() && target.shape.first() == Some(&(keys.len() as u64));
+    let mut first = 0;
+    let mut pieces = Vec::new();
+    for (at, (view, key)) in assembly.views.iter().zip(keys).enumerate() {
+        let len = view.len();
+        let one = Assembly { views: vec![view.clone()], ..assembly.clone() };
+        pieces.push(Piece { expert: stacked.then_some(at as u64), ..piece(first, len, one, key) });
+        first += len;
+    }
+    pieces
+}
+
 /// Of an expert bank's key: what stands before the bank, and the rest of the name.
 fn expert_bank(name: &str) -> Option<(&str, &str)> {
     ["switch_mlp", "switch_glu", "experts"].iter().find_map(|bank| {
@@ -313,43 +359,4 @@ fn expert_bank(name: &str) -> Option<(&str, &str)> {
         let first = after.split('.').next()?;
         (!names::is_number(first)).then_some((before, after))
     })
-}
-
-/// Whether a release's tensor is a kernel, whose channels MLX has last.
-fn is_convolution(key: &str, shape: &[u64]) -> bool {
-    let named =
-        ["conv", "patch_embed", "patch_embedding", "patchify", "downsample"].iter().any(|name| key.contains(name));
-    (shape.len() >= 4 && !key.contains("expert")) || (shape.len() == 3 && named)
-}
-
-/// Orders of axes other than as they are, and whether each is usual.
-fn orders(rank: usize, conv: bool) -> Vec<(Vec<usize>, bool)> {
-    let mut all: Vec<(Vec<usize>, bool)> = Vec::new();
-    if !(2..=5).contains(&rank) {
-        return all;
-    }
-    if conv {
-        // [O, I, …] → [O, …, I], and of transposed convolutions [I, O, …] → [O, …, I].
-        all.push(([0].into_iter().chain(2..rank).chain([1]).collect(), true));
-        all.push(((1..rank).chain([0]).collect(), true));
-    }
-    let mut order: Vec<usize> = (0..rank).collect();
-    let identity = order.clone();
-    permutations(&mut order, 0, &mut |order| {
-        if order != identity && !all.iter().any(|(known, _)| known == order) {
-            all.push((order.to_vec(), !conv));
-        }
-    });
-    all
-}
-
-pub(crate) fn permutations(order: &mut Vec<usize>, at: usize, found: &mut impl FnMut(&[usize])) {
-    if at == order.len() {
-        return found(order);
-    }
-    for other in at..order.len() {
-        order.swap(at, other);
-        permutations(order, at + 1, found);
-        order.swap(at, other);
-    }
 }

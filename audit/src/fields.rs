@@ -104,7 +104,8 @@ fn rotary(object: &Map<String, Value>) -> Map<String, Value> {
             scaling.entry("rope_type").or_insert(kind);
         }
         scaling.shift_remove("rope_theta");
-        let plain = scaling.get("rope_type").is_none_or(|kind| kind == "default");
+        // Along two axes, as pictures have them, nothing is scaled either.
+        let plain = scaling.get("rope_type").is_none_or(|kind| kind == "default" || kind == "axial");
         let value = if plain && scaling.len() <= 1 { Value::Null } else { Value::Object(scaling) };
         out.insert("rope_scaling".to_owned(), value);
     }

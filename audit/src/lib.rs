@@ -3,7 +3,7 @@
 //! ```text
 //! target    the MLX side: plain tensors, and packed modules as the matrices they stand for
 //! names     what a name says: layer, expert, role; the same place under another spelling
-//! expect    where a target should come from: the same tensor, its axes turned, a stack of experts, a part, a recipe's row
+//! expect    where a target should come from: the same tensor, its axes turned (axes), a stack of experts, a part, a recipe's row
 //! verify    the release's values in the target's format, bit for bit: rounded, or packed by MLX's own quantizer
 //! judge     every target against its expectation, in parallel
 //! stats     of what does not hold: counts and sums over one pass      cause    what they show: truncated, shifted, scaled, calibrated
@@ -18,6 +18,7 @@
 //! never sees MLX.
 
 pub mod audit;
+mod axes;
 mod cause;
 mod config;
 mod defaults;

@@ -153,3 +153,30 @@ def test_a_cell_is_not_run_again_where_nothing_changed(tmp_path: Path) -> None:
     assert running.read(tmp_path, {"binary": "b"}, faults=False) is None
     file.write_text(json.dumps({"made_by": {"binary": "a"}, "planted": True, "broke": True}))
     assert running.read(tmp_path, {"binary": "a"}, faults=True) is None
+
+
+def test_a_module_that_is_not_compared_leaves_nothing_behind() -> None:
+    held = made()
+    held.tensors["model.embed_tokens.scales"] = bf16(20, 1)
+    held.leave_out("model.embed_tokens")
+    assert held.tensors.keys() == made().tensors.keys() - {"model.embed_tokens.weight"}
+
+
+def test_every_covered_type_has_a_recipe_file() -> None:
+    folder = Path(__file__).parents[2] / "convert" / "recipes"
+    assert [one.model_type for one in covered.COVERED if not one.recipe_in(folder).is_file()] == []
+
+
+def test_a_text_alone_comparison_says_so() -> None:
+    cell = {
+        "port": "p",
+        "model_type": "t",
+        "size": 1,
+        "wrong": [],
+        "tensors": 3,
+        "compared": ["f32"],
+        "error": 1e-7,
+        "tolerance": 1e-6,
+    }
+    text = table.markdown([{**cell, "audits": 1, "faults": [], "text_alone": "pictures differ", "kept": "positions"}])
+    assert "text alone: pictures differ" in text and "the peer packs positions, ours keeps it" in text

@@ -14,7 +14,7 @@ use crate::cargo;
 use crate::stages::{exit_code, succeed};
 
 /// What the package's checks need beside the package. `MLXPORT_PYTHON` names an interpreter that has them already.
-const PACKAGES: [&str; 8] = ["torch", "transformers", MLX, "mlx-lm", "numpy", "pytest", "ruff", "pyright"];
+const PACKAGES: [&str; 9] = ["torch", "transformers", MLX, "mlx-lm", "mlx-vlm", "numpy", "pytest", "ruff", "pyright"];
 /// On Linux the `mlx` wheel has no backend of its own: its extra `cpu` brings one.
 const MLX: &str = if cfg!(target_os = "linux") { "mlx[cpu]" } else { "mlx" };
 /// The types that are checked end to end.
@@ -34,14 +34,14 @@ pub fn install() -> Result<PathBuf> {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(&folder)).context("making target/check-python")?;
         let mut pip = Command::new(&python);
         pip.args(["-m", "pip", "install", "--quiet"]);
-        succeed(pip.args(PACKAGES)).context("installing torch, transformers, mlx and mlx-lm")?;
+        succeed(pip.args(PACKAGES)).context("installing torch, transformers, mlx, mlx-lm and mlx-vlm")?;
     }
     Ok(python)
 }
 
 fn has_packages(python: &Path) -> bool {
     let script = "import importlib.util as u, sys; sys.exit(any(u.find_spec(n) is None for n in \
-                  ['torch', 'transformers', 'mlx', 'mlx_lm', 'pytest', 'ruff', 'pyright']))";
+                  ['torch', 'transformers', 'mlx', 'mlx_lm', 'mlx_vlm', 'pytest', 'ruff', 'pyright']))";
     python.is_file() && Command::new(python).args(["-c", script]).status().is_ok_and(|status| status.success())
 }
 

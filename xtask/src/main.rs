@@ -72,7 +72,7 @@ enum Chore {
     Openai,
     /// Hold the built-in recipes against the converters of mlx-lm and mlx-vlm, on small random models of every type (docs/recipes.md).
     Recipes {
-        /// What the package's command takes: types, --out, --sizes, --jobs, --no-faults, --record
+        /// What the package's command takes: types, --out, --sizes, --jobs, --no-faults, --record; `infer` first: recipes are learned instead
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },

@@ -48,3 +48,25 @@ fn rotary_settings_may_move_but_not_out_of_the_ports_sight() {
     let report = audited_against(&release(), &new, &mlx, &new);
     expect_fault(&report, "config", &["rope_theta"]);
 }
+
+#[test]
+fn what_follows_from_other_fields_is_held_against_them() {
+    let mut release_config = config();
+    release_config["model_type"] = json!("llama");
+    release_config.as_object_mut().expect("an object").remove("head_dim");
+    let mlx = converted(&release(), Dtype::BF16);
+    let with = |base: &Value, name: &str, value: Value| {
+        let mut changed = base.clone();
+        changed[name] = value;
+        audited_against(&release(), base, &mlx, &changed)
+    };
+    let told = |report: &mlxport_audit::Report, name: &str| {
+        report.findings.iter().any(|finding| finding.kind == "config" && finding.keys == [name])
+    };
+    assert!(!told(&with(&release_config, "head_dim", json!(16)), "head_dim"));
+    assert!(told(&with(&release_config, "head_dim", json!(32)), "head_dim"));
+    release_config["n_embd"] = json!(64);
+    release_config["n_inner"] = Value::Null;
+    assert!(!told(&with(&release_config, "n_inner", json!(256)), "n_inner"));
+    assert!(told(&with(&release_config, "n_inner", json!(128)), "n_inner"));
+}

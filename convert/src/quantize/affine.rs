@@ -50,9 +50,11 @@ pub(super) fn quantize<E: Element>(
     scales: &mut [u8],
     biases: &mut [u8],
 ) -> bool {
-    with_constants!(q, quantize_groups::<E>(Buffers { values, weight, scales, biases }))
+    // Wider vectors where the processor has them: the same operations on the same numbers, and the same bits.
+    pulp::Arch::new().dispatch(|| with_constants!(q, quantize_groups::<E>(Buffers { values, weight, scales, biases })))
 }
 
+#[inline(always)]
 fn quantize_groups<E: Element, const B: usize, const G: usize>(to: Buffers<'_>) -> bool {
     let groups = E::split(to.values).as_chunks::<G>().0.iter();
     let weights = to.weight.chunks_exact_mut(G / 8 * B);

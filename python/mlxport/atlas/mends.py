@@ -78,6 +78,11 @@ MENDS = [
         (_EPS_Q, _EPS_KV),
     ),
     Mend(
+        "gemma3_text",
+        "The embeddings' scale is rounded to bfloat16; PyTorch rounds it to the weights' dtype. It shows where the width's root is not whole.",
+        (("mx.array(self.args.hidden_size**0.5, mx.bfloat16)", "mx.array(self.args.hidden_size**0.5, mx.float32)"),),
+    ),
+    Mend(
         "jamba",
         "The softmax is taken over the chosen experts, so their weights sum to 1; PyTorch takes it over all experts.",
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -14,11 +15,11 @@ import mlx.core as mx
 import numpy as np
 import torch
 
-from mlxport import hubform, scenarios, session, small, vision
+from mlxport import hubform, pictures, scenarios, session, small, vision
 from mlxport import port as ports
 from mlxport.atlas import mends
 from mlxport.check.run import LENGTH
-from mlxport.heard import relative_rms
+from mlxport.heard import Run, relative_rms
 from mlxport.invariants import differences as changed
 from mlxport.mutants import copied
 from mlxport.recipes import faults, peers, sizes, tensors
@@ -48,6 +49,8 @@ class Cell:
     audits: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
     unlike: str | None = None
+    text_alone: str | None = None
+    kept: str | None = None
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Bench:
 
     def convert(self, source: str, target: str, *flags: str) -> subprocess.CompletedProcess[str]:
         """Converts a directory by the recipe that the program finds, or by the file of that type."""
-        own = self.recipes / f"{self.covered.model_type.replace('_', '-')}.toml" if self.recipes else None
+        own = self.covered.recipe_in(self.recipes) if self.recipes else None
         named = ["--recipe", str(own)] if own else []
         return self.mlxport("convert", str(self.place / source), str(self.place / target), *flags, *named)
 
@@ -74,7 +77,7 @@ class Bench:
 
 def run(covered: Covered, size: int, args: argparse.Namespace, place: Path) -> Cell:
     """The whole cell, as the command line asks for it."""
-    cell = Cell(covered.port, covered.model_type, size, unlike=covered.unlike)
+    cell = Cell(covered.port, covered.model_type, size, unlike=covered.unlike, text_alone=covered.text_alone)
     bench = Bench(args.binary, place, covered, size, cell, args.recipes)
     release = Release(bench)
     release.save()
@@ -142,7 +145,12 @@ def _converted(bench: Bench, form: str) -> None:
     if form == "mixed" and (not bench.covered.mixed or tensors.has_own(tensors.read(bench.place / "ours-4bit"))):
         # The peer's mixtures forget what the model itself says of its routers; ours do not.
         return
-    found = tensors.differences(mine, tensors.read(theirs))
+    peers_own = tensors.read(theirs)
+    if bench.covered.kept and tensors.packed(peers_own).get(bench.covered.kept):
+        for side in (mine, peers_own):
+            side.leave_out(bench.covered.kept)
+        bench.cell.kept = bench.covered.kept
+    found = tensors.differences(mine, peers_own)
     bench.cell.wrong += [f"{form}: {text}" for text in found[: tensors.TOLD]]
     bench.cell.tensors = max(bench.cell.tensors, len(mine.tensors))
     bench.cell.compared.append(form)
@@ -195,13 +203,18 @@ def unlike(saved: dict[str, Any], hub: dict[str, Any]) -> list[str]:
     found = []
     for name, value in saved.items():
         other, leaf = hub.get(name), name.rpartition(".")[2]
-        # A head's width that is left out is worked out alike; a rotation in sections has two names.
-        derived = leaf == "head_dim" and None in (value, other)
+        # A head's width that is left out is worked out alike; a rotation in sections has two names, and so has a part.
+        derived = leaf == "head_dim" and None in (value, other) or leaf == "model_type" and _bare(value) == _bare(other)
         if leaf == "rope_scaling" and isinstance(value, dict) and isinstance(other, dict) and "mrope_section" in value:
             value, other = ({k: v for k, v in one.items() if k not in ("type", "rope_type")} for one in (value, other))
         if not derived and not session._same(value, other) and value != other:
             found.append(f"the config as saved gives {name} = {value!r}, the hub's {other!r}")
     return found
+
+
+def _bare(model_type: Any) -> str:
+    """The type of a whole of which this may be the part: transformers 5 says which part it is, ports do not."""
+    return re.sub(r"_(text|vision)$", "", str(model_type))
 
 
 def _mended(bench: Bench, ours: Path) -> ports.Port:
@@ -215,9 +228,7 @@ def _logits(bench: Bench, release: Release, port: ports.Port) -> None:
     """The error against float64 PyTorch, and the largest of three floors."""
     fed = _fed(release)
     done = passes(release.reference, {n: torch.from_numpy(a) for n, a in fed.items()}, keep_args=False)
-    ids = fed["input_ids"]
-    theirs = vision.for_port(fed, bench.covered.model_type)
-    heard = scenarios.prefill(port, ids, extra=theirs).run.find("logits")
+    heard = _heard(bench, release, port, fed).find("logits")
     run, truth, runtime = (side.find("logits") for side in (done.run, done.truth, done.runtime))
     assert heard is not None and run is not None and truth is not None and runtime is not None
     exact = truth.returned[0]
@@ -229,9 +240,21 @@ def _logits(bench: Bench, release: Release, port: ports.Port) -> None:
         cell.wrong.append(f"logits are {cell.error:.2e} off PyTorch's, {cell.tolerance:.2e} is allowed")
 
 
+def _heard(bench: Bench, release: Release, port: ports.Port, fed: dict[str, np.ndarray]) -> Run:
+    """What the port gives, fed as the port's own generation feeds it."""
+    ids = fed["input_ids"]
+    if not release.pictures:
+        return scenarios.prefill(port, ids).run
+    theirs, length = vision.for_port(fed, bench.covered.model_type), ids.shape[1]
+    return scenarios.pieces(port, [length], lambda: pictures.feeder(port, ids, theirs, length), deaf=True).run
+
+
 def _fed(release: Release) -> dict[str, np.ndarray]:
     if release.pictures:
-        return vision.inputs(json.loads(json.dumps(session.whole(release.config), default=str)), release.bench.size)
+        config = json.loads(json.dumps(session.whole(release.config), default=str))
+        if release.bench.covered.text_alone:
+            return {"input_ids": vision.text(config, LENGTH)}
+        return vision.inputs(config, release.bench.size)
     size = int(release.config.vocab_size)
     generator = np.random.default_rng(release.bench.size + 1)
     return {"input_ids": generator.integers(3, size, size=(1, LENGTH), dtype=np.int64)}
@@ -260,6 +283,7 @@ def _planted(bench: Bench, release: Release) -> None:
     done = bench.convert(other.name, "ours-other", "--dtype", "bf16")
     assert done.returncode == 0, done.stderr
     exact, others = (tensors.read(bench.place / name).tensors for name in ("ours-f32", "ours-other"))
+    comes_from = sources(bench)
     for fault in faults.FAULTS:
         made = tensors.read(bench.place / f"ours-{fault.form}")
         made.exact, made.other = exact, others
@@ -273,11 +297,17 @@ def _planted(bench: Bench, release: Release) -> None:
         tensors.write_file(place / "model.safetensors", made.tensors)
         (place / "config.json").write_text(json.dumps(made.config, indent=1))
         said = audit(bench, place, *(["--strict"] if fault.minor else []))
-        named = _names(said, fault, keys)
+        # What is missing has a name in the release alone.
+        named = _names(said, fault, [*keys, *(source for key in keys for source in comes_from.get(key, []))])
         bench.cell.faults.append({"fault": fault.name, "keys": keys[:3], "named": named})
         if not named:
             told = [(f["kind"], f["keys"][:3]) for f in said.get("findings", [])[:4]]
             bench.cell.wrong.append(f"{fault.name} ({keys[0]}): exit {said['exit']}, the audit says {told}")
+
+
+def sources(bench: Bench) -> dict[str, list[str]]:
+    """The release's keys that each tensor of the right conversion is made of, as the audit says."""
+    return {one["name"]: one["sources"] for one in audit(bench, bench.place / "ours-bf16")["matches"]}
 
 
 def _names(said: dict[str, Any], fault: faults.Fault, keys: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,8 @@ class Covered:
 
     `mend`: the port is known to compute something else than PyTorch (`mlxport.atlas.mends` names the line); the logits are those of a
     copy with that line mended. `unlike`: why the port's logits cannot be PyTorch's at all; conversion and audit are held to account all the same.
+    `text_alone`: why they cannot be with pictures; those of text alone are compared.
+    `kept`: a module that the peer packs, though it should not be, and ours does not: it is not compared where it is packed.
     `mixed`: false where the peer's mixtures pass over its banks of experts, for it asks their rows, not their columns.
     """
 
@@ -18,18 +21,26 @@ class Covered:
     port: str = "mlx-lm"
     mend: bool = False
     unlike: str | None = None
+    text_alone: str | None = None
+    kept: str | None = None
     mixed: bool = True
+
+    def recipe_in(self, folder: Path) -> Path:
+        """The type's recipe file in a folder of them."""
+        return folder / f"{self.model_type.replace('_', '-')}.toml"
 
 
 _MLX_LM = (
-    "afmoe", "apertus", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5", "gemma3_text", "glm4", "glm4_moe", "gptj", "granite",
+    "afmoe", "apertus", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5", "glm4", "glm4_moe", "gpt2", "gptj", "granite",
     "granitemoe", "helium", "hunyuan_v1_dense", "internlm3", "lfm2", "lfm2_moe", "llama", "mamba", "mamba2", "mellum", "minimax_m2", "ministral3",
     "mistral4", "mixtral", "nemotron", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "seed_oss",
     "smollm3", "stablelm",
 )  # fmt: skip
-_MENDED = ("gemma", "glm", "gpt_bigcode", "gpt_neox", "starcoder2")
+_MENDED = ("gemma", "gemma3_text", "glm", "gpt_bigcode", "gpt_neox", "starcoder2")
 _WINDOW = "the port attends past the window"
-_MLX_VLM = ("idefics3", "smolvlm")
+_MLX_VLM = (
+    "glm_ocr", "idefics3", "llava", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "smolvlm",
+)  # fmt: skip
 
 COVERED: tuple[Covered, ...] = (
     *(Covered(name) for name in _MLX_LM),
@@ -37,6 +48,9 @@ COVERED: tuple[Covered, ...] = (
     Covered("gemma2", unlike=_WINDOW),
     Covered("mistral", unlike=_WINDOW),
     *(Covered(name, "mlx-vlm") for name in _MLX_VLM),
+    Covered("paddleocr_vl", "mlx-vlm", kept="visual.embeddings.position_embedding"),
+    Covered("gemma3", "mlx-vlm", text_alone="a picture's tokens see what is before them, in PyTorch the whole picture"),
+    Covered("glm4v", "mlx-vlm", text_alone="the port resamples positions linearly, PyTorch bicubically"),
 )
 
 

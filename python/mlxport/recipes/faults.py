@@ -79,7 +79,7 @@ def _layers(made: Directory) -> list[str] | None:
 
 
 def _bank(made: Directory) -> str | None:
-    return next(iter(_keys(made, r"switch_mlp\.up_proj\.weight$|experts\.up_proj\.weight$")), None)
+    return next(iter(_keys(made, r"(switch_mlp|\.experts)\.up_proj\.weight$")), None)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -329,7 +329,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("key and value exchanged", ("swapped",), _swapped("k_proj", "v_proj")),
     Fault("gate and up exchanged", ("swapped",), _swapped("gate_proj", "up_proj")),
     Fault("two layers exchanged", ("swapped",), _layers),
-    Fault("two experts exchanged", ("swapped",), _experts(_two_exchanged)),
+    Fault("two experts exchanged", ("swapped", "blocks-permuted"), _experts(_two_exchanged)),
     Fault("experts stacked as text", ("expert-order",), _experts(_as_text)),
     Fault("norm + 1", ("shifted",), _computed(_NORMS, lambda values: values + 1)),
     Fault("norm - 1", ("shifted",), _computed(_NORMS, lambda values: values - 1, -1)),

@@ -20,12 +20,12 @@ Wanted = tuple[Covered, int]
 
 def run_all(wanted: list[Wanted], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Every cell, one line for each as it ends; what all of them came to, in order."""
-    made_by = {**versions(), "binary": hashed(Path(shutil.which(args.binary) or args.binary))}
+    program = {**versions(), "binary": hashed(Path(shutil.which(args.binary) or args.binary))}
     args.out.mkdir(parents=True, exist_ok=True)
     _warm()
 
     def ended(one: Wanted, process: Any, stopped: str | None) -> dict[str, Any]:
-        result = _ended(one, process, stopped, args, made_by)
+        result = _ended(one, process, stopped, args, _made_by(program, one, args))
         print(table.line(result), flush=True)
         return result
 
@@ -33,10 +33,18 @@ def run_all(wanted: list[Wanted], args: argparse.Namespace) -> list[dict[str, An
         wanted,
         jobs=args.jobs,
         timeout=args.timeout,
-        held=lambda one: read(folder(args.out, one), made_by, faults=not args.no_faults),
+        held=lambda one: read(folder(args.out, one), _made_by(program, one, args), faults=not args.no_faults),
         start=lambda one: _start(one, args),
         ended=ended,
     )
+
+
+def _made_by(program: dict[str, str], one: Wanted, args: argparse.Namespace) -> dict[str, str]:
+    """What a cell follows from: versions and program, what is known of the type, and its recipe where that is a file of its own."""
+    made_by = {**program, "covered": repr(one[0])}
+    if args.recipes is not None:
+        made_by["recipe"] = hashed(one[0].recipe_in(args.recipes))
+    return made_by
 
 
 def _warm() -> None:

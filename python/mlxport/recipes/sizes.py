@@ -102,8 +102,14 @@ def with_pictures(model_type: str) -> dict[str, Any]:
         # Qwen2-VL's name for the pictures' own width; `hidden_size` is the text's there.
         found["vision_config.hidden_size"] = _TEXT["hidden_size"]
     section = held.get("rope_parameters", {}).get("mrope_section")
-    if section and "head_dim" not in held:
+    if model_type == "glm4v":
+        # What its heads divide says how wide they are; its rotation asks `head_dim`.
+        found["text_config.head_dim"] = _TEXT["hidden_size"] // held["num_attention_heads"]
+    if section and ("head_dim" not in held or model_type == "glm4v"):
         found["text_config.rope_parameters.mrope_section"] = [2 * part for part in section]
+    if model_type == "gemma3":
+        # The port rounds the width's root to bfloat16, as PyTorch does in bfloat16 alone: one that bfloat16 holds.
+        found["text_config.hidden_size"] = 256
     if model_type == "paddleocr_vl":
         # mlx-vlm's projector is 1,024 wide whatever the config says.
         del found["text_config.hidden_size"]

@@ -36,12 +36,16 @@ def markdown(cells: list[dict[str, Any]]) -> str:
         if any(cell.get("broke") for cell in own):
             lines.append(f"| {port} | {kind} | broke | | | | |")
             continue
+        kept = next((cell["kept"] for cell in own if cell.get("kept")), None)
+        forms = ", ".join(own[0]["compared"]) + (f" (the peer packs {kept}, ours keeps it)" if kept else "")
         faults = [fault for cell in own for fault in cell["faults"]]
         logits = ", ".join(_logits(cell) for cell in own)
+        if own[0].get("text_alone"):
+            logits += f"; text alone: {own[0]['text_alone']}"
         differ = any(cell["wrong"] for cell in own)
         lines.append(
             f"| {port} | {kind} | {', '.join(str(cell['tensors']) for cell in own)} "
-            f"| {'**differs**' if differ else ', '.join(own[0]['compared'])} | {logits} "
+            f"| {'**differs**' if differ else forms} | {logits} "
             f"| {sum(cell['audits'] for cell in own)} | {sum(f['named'] for f in faults)} of {len(faults)} |"
         )
     return "\n".join(lines) + "\n"

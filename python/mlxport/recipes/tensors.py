@@ -33,6 +33,10 @@ class Directory:
     exact: dict[str, Tensor] = field(default_factory=dict)
     other: dict[str, Tensor] = field(default_factory=dict)
 
+    def leave_out(self, module: str) -> None:
+        """Takes away all that a module holds."""
+        self.tensors = {name: held for name, held in self.tensors.items() if name.rpartition(".")[0] != module}
+
 
 def read(path: Path) -> Directory:
     """A directory."""
