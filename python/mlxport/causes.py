@@ -235,6 +235,9 @@ def norm(module: torch.nn.Module, x: np.ndarray, pair: Pair) -> tuple[str, float
     weight, bias = (getattr(module, name, None) for name in ("weight", "bias"))
     w = np.ones(x.shape[-1]) if weight is None else weight.detach().double().numpy()
     b = 0.0 if bias is None else bias.detach().double().numpy()
+    if w.shape != x.shape[-1:]:
+        # A norm over other axes (of groups of channels, say) is computed otherwise.
+        return None
     own = next((float(getattr(module, n)) for n in ("variance_epsilon", "eps", "epsilon") if hasattr(module, n)), 1e-6)
     rooted = "rms" in type(module).__name__.lower()
     settings = [

@@ -63,6 +63,11 @@ def test_a_norm_weight_plus_one_and_an_epsilon_are_named() -> None:
         assert named is not None and word in named[0]
 
 
+def test_a_norm_over_groups_of_channels_is_left_alone() -> None:
+    x = drawn(1, 24, 4, 4)
+    assert causes.norm(torch.nn.GroupNorm(4, 24), x, pair(x, x + 1)) is None
+
+
 def test_lost_bias_and_transposed_weight_are_named() -> None:
     module = torch.nn.Linear(16, 16)
     x, w, b = drawn(61, 16), module.weight.detach().double().numpy(), module.bias.detach().double().numpy()

@@ -2,6 +2,7 @@
 //!
 //! All violations are reported together, as `path:line: rule: what`. The rules themselves are in [`rules`].
 
+mod circles;
 mod rules;
 
 use std::fmt;
@@ -72,6 +73,7 @@ fn check(files: &[SourceFile]) -> Vec<Violation> {
     let mut found: Vec<_> =
         files.iter().flat_map(|file| rules::PER_FILE.iter().flat_map(move |rule| rule(file))).collect();
     found.extend(rules::total_size(files));
+    found.extend(circles::circles(files));
     found.extend(rules::tests_that_run(files));
     found.sort();
     found
