@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use crate::fields::quoted;
+
 type Table = Map<String, Value>;
 
 static MLX_LM: LazyLock<Table> = LazyLock::new(|| parsed(include_str!("../data/mlx-lm.json")));
@@ -41,8 +43,9 @@ const READ_ROPE_PARAMETERS: &[&str] = &[
     "muse_spark",
 ];
 
+/// A table; Python writes bare `Infinity` into some.
 fn parsed(text: &str) -> Table {
-    serde_json::from_str(text).unwrap_or_default()
+    serde_json::from_slice(&quoted(text.as_bytes())).unwrap_or_default()
 }
 
 /// The model types of both sides.
@@ -128,4 +131,14 @@ pub fn derived(leaf: &str, fields: &BTreeMap<String, Value>) -> Option<u64> {
 /// Whether this value is the one that follows from other fields.
 pub fn is_derived(leaf: &str, value: &Value, fields: &BTreeMap<String, Value>) -> bool {
     value.as_u64().is_some_and(|value| derived(leaf, fields) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_read() {
+        assert!(MLX_LM.len() > 80 && MLX_VLM.len() > 80 && TRANSFORMERS.len() > 80);
+    }
 }

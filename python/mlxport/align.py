@@ -274,8 +274,20 @@ def _without_effect(found: Aligned, sides: Sides, at: int) -> str | None:
     judge, follows = _judge(found, sides, at), _next_agreeing(found, at)
     if follows is None or not follows.startswith(owner):
         return None
+    if judge is not None and judge.startswith(owner):
+        return judge
     # What is given to the next module of the same owner is enough: the owner's result may be wrong by what comes later.
-    return judge if judge is not None and judge.startswith(owner) else follows if follows.endswith(".in") else None
+    return follows if follows.endswith(".in") and not _was_there(found, sides, at, follows) else None
+
+
+def _was_there(found: Aligned, sides: Sides, at: int, name: str) -> bool:
+    """Whether PyTorch had that tensor before this point: then it is a branch beside it, which tells nothing of it."""
+    here, pair = found.pairs[at], found.find(name)
+    call = sides.run.find(here.point, here.call)
+    before = [*(call.given if call is not None else []), *(earlier.ours for earlier in found.pairs[:at])]
+    return pair is not None and any(
+        pair.ours.size == array.size and np.array_equal(pair.ours.ravel(), array.ravel()) for array in before
+    )
 
 
 def _passes(found: Aligned, name: str) -> bool:

@@ -80,3 +80,28 @@ def test_rows_of_a_table_in_another_order_are_the_same_rows_and_others_are_not()
     undone = undo(Pair("embed", 0, "out", truth, truth, truth, theirs))
     assert undone is not None and np.array_equal(undone[0], truth)
     assert undo(Pair("embed", 0, "out", truth, truth, truth, np.roll(theirs, 1, -1))) is None
+
+
+def test_a_branch_beside_a_wrong_module_tells_nothing_of_it() -> None:
+    """Attention and MLP of the same input, side by side: that the MLP is given what PyTorch's is says nothing of attention."""
+    from mlxport.align import Aligned, Pair, Sides, _settle
+    from mlxport.heard import Call, Run
+    from mlxport.mapping import Mapping
+
+    given, out, layer = np.random.default_rng(6).standard_normal((3, 61, 6))
+    run = Run()
+    run.add(Call("layer.attn", run.number("layer.attn"), [given], [out]))
+    sides = Sides(run, run, run, Mapping(), [], set())
+
+    def settled(next_input: np.ndarray) -> Aligned:
+        found = Aligned(
+            [
+                Pair("layer.attn", 0, "out", out, out, out, out * 0.4),
+                Pair("layer.mlp", 0, "in", next_input, next_input, next_input, next_input),
+                Pair("layer", 0, "out", layer, layer, layer, layer * 1.1),
+            ]
+        )
+        _settle(found, sides)
+        return found
+
+    assert settled(given).pairs[0].point == "layer.attn" and not settled(given).boundaries
