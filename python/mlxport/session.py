@@ -146,7 +146,8 @@ def _session(
     if whole_type:
         saved, hub = hubform.around_text(whole_type, saved), hubform.around_text(whole_type, hub)
     findings: list[dict[str, Any]] = []
-    write_config(directory, {"hub": hub, "as-saved": saved, "resaved": hubform.resaved(saved, hub)}[form])
+    written = {"hub": hub, "as-saved": saved, "resaved": hubform.resaved(saved, hub)}[form]
+    write_config(directory, written, bare=form == "hub")
     # Before the port itself is loaded: so there is one copy less of a large model at a time.
     traced, tags = _trace(reference, port, work, directory, hub_type)
     loaded = ports.load(port, directory)
@@ -213,17 +214,19 @@ def save_as_hub(model: Any, directory: Path, model_type: str) -> None:
         save_file(tensors, shard, {"format": "pt"})
 
 
-def write_config(directory: Path, config: dict[str, Any]) -> None:
-    """config.json, infinities as transformers writes them."""
-    (directory / "config.json").write_text(json.dumps(_tagged(vision.written(config)), indent=1, default=str))
+def write_config(directory: Path, config: dict[str, Any], *, bare: bool = False) -> None:
+    """config.json, infinities as transformers 5 writes them; `bare`: as releases have them, as Python's `Infinity`."""
+    written = vision.written(config)
+    (directory / "config.json").write_text(json.dumps(written if bare else tagged(written), indent=1, default=str))
 
 
-def _tagged(value: Any) -> Any:
+def tagged(value: Any) -> Any:
+    """Infinities as transformers 5 writes them, for JSON has none."""
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return {"__float__": "Infinity" if value > 0 else "-Infinity"}
     if isinstance(value, dict):
-        return {k: _tagged(v) for k, v in value.items()}
-    return [_tagged(v) for v in value] if isinstance(value, (list, tuple)) else value
+        return {k: tagged(v) for k, v in value.items()}
+    return [tagged(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _trace(
@@ -249,7 +252,7 @@ def settings_findings(port: str, directory: Path, saved: dict[str, Any], hub: di
     kept = (directory / "config.json").read_text()
     try:
         for name, config in (("hub", hub), ("saved", saved)):
-            write_config(directory, config)
+            write_config(directory, config, bare=name == "hub")
             settings[name] = ports.load(port, directory).arguments
     except ports.PortError as error:
         return [

@@ -128,3 +128,10 @@ def test_what_mlx_compiles_is_run_and_not_heard() -> None:
     with mlxport.listen_mlx(model) as listener:
         made = model(given)
     assert made.shape == (1, 1, 3, 4) and listener.run.count("outer") == 1 and listener.run.count("outer.inner") == 0
+
+
+def test_infinities_leave_in_a_form_that_json_has() -> None:
+    from mlxport import session
+
+    said = session.tagged({"limit": [0.0, float("inf")], "low": -float("inf"), "name": "x"})
+    assert said == {"limit": [0.0, {"__float__": "Infinity"}], "low": {"__float__": "-Infinity"}, "name": "x"}

@@ -69,7 +69,7 @@ def say(text: str) -> None:
 def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Runs the check; what check.json says. Recordings go below `args.out`. Where nothing can be said of the port: InputError."""
     try:
-        return _run(args, work)
+        return session.tagged(_run(args, work))
     except compiler.NoCompiler as error:
         raise InputError(str(error)) from error
 
