@@ -47,12 +47,16 @@ def lost(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def _as_released(place: Path) -> None:
     import torch
     import transformers
+    from safetensors.torch import save_file
 
     from mlxport import hubform, session
 
     gguf = {"gguf_file": MODEL.name}
     model = transformers.AutoModelForCausalLM.from_pretrained(MODEL.parent, dtype=torch.bfloat16, **gguf)
-    model.save_pretrained(place)
+    # transformers does not save a model that it read from GGUF. The head is the embeddings'.
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    place.mkdir()
+    save_file(weights, place / "model.safetensors", {"format": "pt"})
     transformers.AutoTokenizer.from_pretrained(MODEL.parent, **gguf).save_pretrained(place)
     session.write_config(place, hubform.hub_form(session.whole(model.config)))
 
