@@ -43,9 +43,9 @@ const READ_ROPE_PARAMETERS: &[&str] = &[
     "muse_spark",
 ];
 
-/// A table; Python writes bare `Infinity` into some.
+/// A table of `data/`; Python writes bare `Infinity` into some.
 fn parsed(text: &str) -> Table {
-    serde_json::from_slice(&quoted(text.as_bytes())).unwrap_or_default()
+    serde_json::from_slice(&quoted(text.as_bytes())).expect("a table of data/ is JSON")
 }
 
 /// The model types of both sides.

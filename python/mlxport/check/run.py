@@ -267,6 +267,7 @@ class Checked:
 
     def plain(self) -> dict[str, Any]:
         """Steps over caches that keep everything, where the port's own rotate."""
+        self._same_whole()
         cache = scenarios.plain_caches(self.made.port)
         return self.over_cache("plain", lambda: self.pieces(self.steps(), cache=cache))
 
