@@ -17,7 +17,8 @@ import torch
 
 from mlxport import hubform, pictures, scenarios, session, small, vision
 from mlxport import port as ports
-from mlxport.atlas import mends
+from mlxport.atlas.mends import FINDINGS
+from mlxport.atlas.mends.finding import of_type
 from mlxport.check.run import LENGTH
 from mlxport.heard import Run, relative_rms
 from mlxport.invariants import differences as changed
@@ -219,8 +220,9 @@ def _bare(model_type: Any) -> str:
 
 def _mended(bench: Bench, ours: Path) -> ports.Port:
     """A copy of the port whose known fault is mended."""
-    mend = next(mend for mend in mends.MENDS if mend.model_type == bench.covered.model_type)
-    file = copied(mend.model_type, bench.place, "mended", mend.edits)
+    kind, found = bench.covered.model_type, of_type(FINDINGS, "mlx-lm", bench.covered.model_type)
+    edits = [piece for one in found for piece in one.edits[f"models/{kind}.py"]]
+    file = copied(kind, bench.place, "mended", edits)
     return ports.load(f"{file}:Model", ours)
 
 
