@@ -36,8 +36,8 @@ pub struct Judge<'a> {
     hints_left: HashMap<Mode, usize>,
     /// Whether the tap judged last was looked into.
     looked_into: bool,
-    /// Which taps are worth a picture.
-    keeper: Keeper,
+    /// Which taps are worth a picture; none are where nobody looks at the record.
+    keeper: Option<Keeper>,
 }
 
 impl<'a> Judge<'a> {
@@ -61,8 +61,14 @@ impl<'a> Judge<'a> {
             k,
             hints_left: HashMap::new(),
             looked_into: false,
-            keeper: Keeper::default(),
+            keeper: Some(Keeper::default()),
         })
+    }
+
+    /// The same judge, whose records have no [`Detail`]: for runs of which only verdicts are read.
+    #[must_use]
+    pub fn without_details(self) -> Self {
+        Self { keeper: None, ..self }
     }
 
     /// Judges the candidate for `point`. Cumulative runs are held against the float64 truth where the fixture has it; isolated
@@ -205,7 +211,8 @@ impl<'a> Judge<'a> {
         let floors = self.floors(point, header.mode)?;
         let mut record = TapRecord::measured(header, outcome, floors, self.k);
         self.add_meanings(&mut record, point, reference, &values);
-        if let (Some(reference), true) = (floats_of(reference), self.keeper.wants(&record)) {
+        let wants_detail = self.keeper.as_mut().is_some_and(|keeper| keeper.wants(&record));
+        if let (Some(reference), true) = (floats_of(reference), wants_detail) {
             let whole = point.sampling.is_none().then_some(shape.as_slice());
             record.detail = Some(Detail::of(whole, reference, &values));
         }

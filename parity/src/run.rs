@@ -57,6 +57,8 @@ pub struct Request {
     pub planted_in_tuned: Vec<StepEdit>,
     /// How a whole pass is made.
     pub driver: Driver,
+    /// Whether the record holds pictures of the failing and the worst taps (heat maps, histograms).
+    pub details: bool,
 }
 
 impl Request {
@@ -74,6 +76,7 @@ impl Request {
             planted: None,
             planted_in_tuned: Vec::new(),
             driver: Driver::Whole,
+            details: true,
         }
     }
 }
@@ -165,6 +168,9 @@ fn judged(fixture: &Fixture, request: &Request, model: &dyn Model, calibration: 
     let share = request.shard.map(|shard| isolated::share(fixture, shard));
     let modules = model.modules();
     let mut judge = Judge::new(fixture, &modules, calibration.clone(), (basis, K))?;
+    if !request.details {
+        judge = judge.without_details();
+    }
     let mapped =
         |point: &Point| modules.contains_key(point.point.as_str()) || model.facts().whole.contains(&&*point.point);
     // Why a point is compared alone and not in a whole pass, where it is so.

@@ -32,8 +32,9 @@ const LOOKS: [chromium::Look; 2] =
 /// # Errors
 /// Everything that does not hold, by page.
 pub fn run() -> Result<()> {
-    let what = ["--bin", "mlxport", "--example", "repeated"];
-    succeed(cargo::command().args(["build", "--quiet"]).args(cargo::ALL_BUT_XTASK).args(what))?;
+    let mut build = cargo::command();
+    build.args(["build", "--quiet"]).args(cargo::ALL_BUT_XTASK).args(cargo::BINARY_OF_TESTS);
+    succeed(build.args(["--example", "repeated"]))?;
     look()
 }
 

@@ -10,6 +10,10 @@ use serde_json::Value;
 /// What shares these arguments shares what it builds.
 pub const ALL_BUT_XTASK: [&str; 4] = ["--locked", "--workspace", "--exclude", env!("CARGO_PKG_NAME")];
 
+/// Selects the program as `cargo test` builds it. The small test beside it makes cargo count what tests depend on: without it, shared
+/// dependencies have fewer features, and they and most of the workspace would be built again.
+pub const BINARY_OF_TESTS: [&str; 4] = ["--bin", "mlxport", "--test", "replay"];
+
 /// The workspace's root folder: the parent of this crate's own.
 pub fn workspace_root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));

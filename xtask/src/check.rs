@@ -14,7 +14,8 @@ use crate::cargo;
 use crate::stages::{exit_code, succeed};
 
 /// What the package's checks need beside the package. `MLXPORT_PYTHON` names an interpreter that has them already.
-const PACKAGES: [&str; 9] = ["torch", "transformers", MLX, "mlx-lm", "mlx-vlm", "numpy", "pytest", "ruff", "pyright"];
+const PACKAGES: [&str; 10] =
+    ["torch", "transformers", MLX, "mlx-lm", "mlx-vlm", "numpy", "pytest", "pytest-xdist", "ruff", "pyright"];
 /// On Linux the `mlx` wheel has no backend of its own: its extra `cpu` brings one.
 const MLX: &str = if cfg!(target_os = "linux") { "mlx[cpu]" } else { "mlx" };
 /// The types that are checked end to end.
@@ -33,7 +34,8 @@ pub fn install() -> Result<PathBuf> {
     if !has_packages(&python) {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(&folder)).context("making target/check-python")?;
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet"]);
+        // Python compiles what it imports; compiling all of torch beforehand takes a minute.
+        pip.args(["-m", "pip", "install", "--quiet", "--no-compile"]);
         succeed(pip.args(PACKAGES)).context("installing torch, transformers, mlx, mlx-lm and mlx-vlm")?;
     }
     Ok(python)
@@ -41,11 +43,13 @@ pub fn install() -> Result<PathBuf> {
 
 fn has_packages(python: &Path) -> bool {
     let script = "import importlib.util as u, sys; sys.exit(any(u.find_spec(n) is None for n in \
-                  ['torch', 'transformers', 'mlx', 'mlx_lm', 'mlx_vlm', 'pytest', 'ruff', 'pyright']))";
+                  ['torch', 'transformers', 'mlx', 'mlx_lm', 'mlx_vlm', 'pytest', 'xdist', 'ruff', \
+                  'pyright']))";
     python.is_file() && Command::new(python).args(["-c", script]).status().is_ok_and(|status| status.success())
 }
 
-/// Linters, tests, and two types end to end.
+/// Linters, tests, and two types end to end, by the binary that lies in cargo's debug folder: building it is the caller's, since `cargo test`
+/// has just done so with the features of the whole workspace.
 ///
 /// # Errors
 /// The first that fails.
@@ -58,10 +62,10 @@ pub fn run(python: &Path) -> Result<()> {
     in_package(&["-m", "ruff", "check", "."])?;
     let interpreter = python.to_string_lossy();
     in_package(&["-m", "pyright", "--pythonpath", &*interpreter])?;
-    in_package(&["-m", "pytest", "-q"])?;
-    let binary = binary()?;
+    // A worker per core, each with a whole file's tests: they share what they record.
+    in_package(&["-m", "pytest", "-q", "--numprocesses", "auto", "--dist", "loadfile"])?;
     for kind in TYPES {
-        let mut check = Command::new(&binary);
+        let mut check = Command::new(built());
         check.args(["check", "--model-type", kind, "--python"]).arg(python);
         succeed(check.env("PYTHONPATH", &package))?;
     }
@@ -108,14 +112,18 @@ pub fn run_module(module: &str, arguments: &[OsString]) -> Result<ExitCode> {
 fn with_package(python: &Path) -> Command {
     let mut command = Command::new(python);
     command.env("PYTHONPATH", cargo::workspace_root().join("python"));
-    command.env("MLXPORT_BIN", cargo::workspace_root().join("target/debug/mlxport"));
+    command.env("MLXPORT_BIN", built());
     command
 }
 
-/// The program, built with the features that the tests build it with.
+/// Builds the program with the features that the tests build it with; returns where it lies.
 fn binary() -> Result<PathBuf> {
-    succeed(cargo::command().arg("build").args(cargo::ALL_BUT_XTASK).args(["--bin", "mlxport"]))?;
-    let binary = cargo::workspace_root().join("target").join("debug").join("mlxport");
+    succeed(cargo::command().arg("build").args(cargo::ALL_BUT_XTASK).args(cargo::BINARY_OF_TESTS))?;
+    let binary = built();
     ensure!(binary.is_file(), "{} was not built", binary.display());
     Ok(binary)
+}
+
+fn built() -> PathBuf {
+    cargo::workspace_root().join("target").join("debug").join("mlxport")
 }

@@ -17,7 +17,7 @@ use crate::cargo;
 use report::Outcome;
 
 /// Seconds that each target gets in `cargo xtask test`.
-const SHORT_SECONDS: u64 = 4;
+const SHORT_SECONDS: u64 = 3;
 /// The most memory a target may really use, in MiB.
 const RSS_LIMIT_MIB: u64 = 512;
 /// The most memory it may ask for, in KiB: a claim that is believed fails here even when the memory is never touched.

@@ -17,7 +17,7 @@ use crate::stages::succeed;
 /// When it cannot be installed, or is told something it does not expect.
 pub fn run() -> Result<ExitCode> {
     install()?;
-    succeed(cargo::command().arg("build").args(cargo::ALL_BUT_XTASK).args(["--bin", "mlxport"]))?;
+    succeed(cargo::command().arg("build").args(cargo::ALL_BUT_XTASK).args(cargo::BINARY_OF_TESTS))?;
     drive()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,8 +10,8 @@ use mlxport_model::{
     loading::ConfigEdit,
     runtime::{self, DeviceKind},
 };
-use mlxport_parity::{Request, Selection, driver::Driver, fault::Fault, run};
-use mlxport_verdict::{Mode, Precision, Run, Verdict};
+use mlxport_parity::{Request, fault::Fault, run};
+use mlxport_verdict::{Mode, Run, Verdict};
 
 const FIXTURE: &str = "unlimited-base";
 /// The recording's window.
@@ -40,18 +40,8 @@ fn text(ids: &[i32]) -> Prompt {
 /// The verdict on the tuned mode, which decodes what was recorded.
 fn verdict(planted: Option<Fault>) -> Run {
     let dir = converted();
-    let request = Request {
-        model: dir.path().join("model"),
-        fixture: fixture(),
-        modes: vec![Mode::Tuned],
-        selection: Selection::default(),
-        device: DeviceKind::Cpu,
-        precision: Precision::F32,
-        shard: None,
-        planted,
-        planted_in_tuned: Vec::new(),
-        driver: Driver::Whole,
-    };
+    let model = dir.path().join("model");
+    let request = Request { modes: vec![Mode::Tuned], planted, ..Request::new(model, fixture()) };
     run(&request).expect("a verdict")
 }
 
