@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,8 @@ def with_outliers(model: torch.nn.Module, seed: int, *, rounded: bool = True) ->
 def test_outlier_channels_are_no_fault(kind: str, seed: int, tmp_path: Path) -> None:
     # An interpreter of its own: PyTorch has threads by now, and a process that has threads must not be forked.
     command = [sys.executable, __file__, kind, str(seed), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    environment = os.environ | {"PYTHONPATH": str(Path(small.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout)
     assert said.get("verdict") == "pass", said.get("first") or said
