@@ -27,7 +27,7 @@ class Instead:
         if heard is None:
             return None
         floats = [a for a in heard.given if is_data(a)]
-        integers = [a for a in heard.given if a.dtype == np.int64]
+        integers = [a for a in heard.given if a.dtype == np.int64 and not _counts_on(a)]
         places = [key for key, value in _numbered(args, kwargs) if _is_float(value)]
         if not floats or not places:
             return None
@@ -53,6 +53,11 @@ def _is_float(value: Any) -> bool:
         and mx.issubdtype(value.dtype, mx.floating)
         and is_data(np.array(value.astype(mx.float32)))
     )
+
+
+def _counts_on(array: np.ndarray) -> bool:
+    """Whether these are positions: each row goes up by one. They stay as the port has them."""
+    return array.ndim > 0 and array.shape[-1] > 2 and bool((np.diff(array, axis=-1) == 1).all())
 
 
 def _is_integer(value: Any) -> bool:

@@ -103,6 +103,16 @@ _PER_TYPE: dict[str, dict[str, Any]] = {
         "moe_layer_freq": lambda c: 1,
     },
     "glm4_moe": {"topk_method": lambda c: "noaux_tc", "scoring_func": lambda c: "sigmoid"},
+    "flint": {
+        "no_rope_layer_indices": lambda c: [n for n, kind in enumerate(c["layer_types"]) if kind == "full_attention"]
+    },
+    "hrm_text": {"num_key_value_heads": lambda c: c["num_attention_heads"]},
+    "llama4_vision_model": {"vision_feature_layer": lambda c: -1},
+    "modernbert": {
+        "global_attn_every_n_layers": lambda c: (c["layer_types"] + ["full_attention"]).index("full_attention", 1),
+        "global_rope_theta": lambda c: c["rope_parameters"]["full_attention"]["rope_theta"],
+        "local_rope_theta": lambda c: c["rope_parameters"]["sliding_attention"]["rope_theta"],
+    },
     "qwen2_moe": {"decoder_sparse_step": lambda c: 1},
     "qwen3_next": {"mlp_only_layers": lambda c: []},
     "falcon_h1": {},

@@ -194,6 +194,20 @@ def rms_norm(module: torch.nn.Module, args: tuple, made: Any) -> Any:
     return made
 
 
+def l2_norm(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A model file's `l2norm` as MLX has it: its fused RMSNorm, epsilon and result by the width; else what PyTorch made."""
+
+    def normed(x: torch.Tensor, dim: int = -1, eps: float = 1e-6) -> torch.Tensor:
+        made = function(x, dim=dim, eps=eps)
+        if dim not in (-1, x.ndim - 1) or made.dtype not in _KNOWN:
+            return made
+        width = x.shape[-1]
+        ours = to_torch(mx.fast.rms_norm(to_mlx(x), None, eps / width) * width**-0.5)
+        return ours if alike(ours, made) else made
+
+    return normed
+
+
 def rotary(module: torch.nn.Module, args: tuple, made: Any) -> Any:
     """Cosines and sines as MLX's fused rotation computes them, where `module` returns a table of default positions."""
     frequencies = getattr(module, "inv_freq", None)

@@ -31,10 +31,23 @@ def feeder(port: Port, ids: np.ndarray, given: dict[str, np.ndarray], prompt: in
         if at >= prompt:
             return logits_of(model.language_model(part, cache=cache))
         pieces = {"n_to_process": length} if at + length < prompt else {}
+        if pieces and not read_in_pieces(model, more):
+            raise CannotRun("the port's own generation reads a prompt with pictures at once")
         embeds = embedded[:, at : at + length]
         return logits_of(model.language_model(part, inputs_embeds=embeds, cache=cache, **pieces, **more))
 
     return give
+
+
+def read_in_pieces(model: Any, given: dict[str, Any]) -> bool:
+    """Whether the port's own generation cuts this prompt into pieces: it asks the model, then the text's part."""
+    parts = (model, model.language_model)
+    policy = next((one for part in parts if callable(one := getattr(part, "chunked_prefill_policy", None))), None)
+    if policy is not None:
+        nothing = dict.fromkeys(("input_ids", "inputs_embeds", "prompt_cache", "draft_model", "draft_kind"))
+        answer = policy(**nothing, prefill_kwargs=given)
+        return bool(getattr(answer, "enabled", answer))
+    return not any(getattr(part, "no_chunked_prefill", False) for part in parts)
 
 
 def _forget(language: Any) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import gc
 import sys
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from mlxport.precise import Float64, share
 # The models' own plain code. Another name would have them leave out what they do for it alone (sparse masks).
 ATTENTION = "eager"
 ATTENTION_FUNCTION = "eager_attention_forward"
+# Linear attention norms its queries and keys by a function of the model's file.
+L2_FUNCTION = "l2norm"
 # Modules that only pass on what they are given.
 _PASSES_ON = (torch.nn.Dropout, torch.nn.Identity, torch.nn.ModuleList, torch.nn.ModuleDict)
 
@@ -103,6 +105,7 @@ class Listener:
         self._keep, self._mlx, self._lean = keep_args, mlx, lean
         self._names = {id(m): p for p, m in model.named_modules()}
         self._functions: list[tuple[Any, Any]] = []
+        self._on_mlx = contextlib.ExitStack()
         self._modules = [(p, m) for p, m in model.named_modules() if p and not isinstance(m, _PASSES_ON)]
 
     def __enter__(self) -> Run:
@@ -112,6 +115,8 @@ class Listener:
         for file in {type(module).__module__ for _path, module in self._modules}:
             if hasattr(sys.modules[file], ATTENTION_FUNCTION):
                 self._wrap_attention(sys.modules[file])
+        if self._mlx:
+            self._on_mlx.enter_context(_l2_norms_on_mlx(module for _path, module in self._modules))
         return self.run
 
     def __exit__(self, *_: Any) -> None:
@@ -120,6 +125,7 @@ class Listener:
         for file, function in self._functions:
             setattr(file, ATTENTION_FUNCTION, function)
         self._functions.clear()
+        self._on_mlx.close()
 
     def _wrap_attention(self, file: Any) -> None:
         function = getattr(file, ATTENTION_FUNCTION)
@@ -272,10 +278,25 @@ def _norms_on_mlx(module: torch.nn.Module) -> Iterator[None]:
             part.forward = _fused(part)  # type: ignore[method-assign]
             wrapped.append(part)
     try:
-        yield
+        with _l2_norms_on_mlx(module.modules()):
+            yield
     finally:
         for part in wrapped:
             part.__dict__.pop("forward", None)
+
+
+@contextlib.contextmanager
+def _l2_norms_on_mlx(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+    """The files of these modules norm by MLX's fused operation."""
+    files = [sys.modules[name] for name in {type(module).__module__ for module in modules}]
+    held = [(file, getattr(file, L2_FUNCTION)) for file in files if hasattr(file, L2_FUNCTION)]
+    for file, function in held:
+        setattr(file, L2_FUNCTION, kernels.l2_norm(function))
+    try:
+        yield
+    finally:
+        for file, function in held:
+            setattr(file, L2_FUNCTION, function)
 
 
 def _fused(part: torch.nn.Module) -> Callable:

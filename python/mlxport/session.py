@@ -46,8 +46,9 @@ def maker(config: Any) -> Any:
     ]
     if getattr(config, "vision_config", None) is not None:
         names = [*names[1:], names[0]]
-    if tasks.of(config.model_type) is not None:
-        names.append("AutoModel")
+    task = tasks.of(config.model_type)
+    if task is not None:
+        names = [task.auto] if task.auto else [*names, "AutoModel"]
     for name in names:
         auto = getattr(transformers, name)
         if type(config) in auto._model_mapping:
@@ -176,6 +177,8 @@ _NAMES: dict[str, list[tuple[str, str | None]]] = {
     "qwen3_omni_moe_thinker": [(r"^", "thinker.")],
     "gemma3 with pictures": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
     "llava": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
+    "aya_vision": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
+    "cohere2_vision": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
 }
 
 

@@ -30,6 +30,17 @@ _LINEAR: dict[str, Any] = {
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
 }
+# Releases keep the sections of positions in texts, too.
+_QWEN3_5: dict[str, Any] = {
+    **_LINEAR,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.25,
+        "mrope_section": [1, 1, 0],
+        "mrope_interleaved": True,
+    },
+}
 YARN = {
     "rope_type": "yarn",
     "rope_theta": 10000.0,
@@ -261,7 +272,7 @@ PER_TYPE: dict[str, dict[str, Any]] = {
         "original_max_position_embeddings": 32,
         "rope_parameters": _longrope(32, 8, short_mscale=1.2, long_mscale=1.3),
     },
-    "qwen3_5_text": _LINEAR,
-    "qwen3_5_moe_text": _LINEAR,
+    "qwen3_5_text": _QWEN3_5,
+    "qwen3_5_moe_text": _QWEN3_5,
     "solar_open": {"n_group": 1},
 }

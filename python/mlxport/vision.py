@@ -13,8 +13,13 @@ from typing import Any
 import numpy as np
 
 from mlxport import tasks
+from mlxport import vision_squares as squares
 from mlxport import vision_types as types
-from mlxport.vision_types import END, GRIDS, IMAGE, MERGE, START, TAIL, TYPES, VIDEO
+from mlxport.vision_types import END, GRIDS, IMAGE, MERGE, START, TAIL, VIDEO
+
+TYPES = (*types.GRID_TYPES, *squares.SQUARE_TYPES, *types.PLACED_TYPES, *types.SHAPED_TYPES)
+# What both sides are given beside the tokens; the rest is PyTorch's alone.
+_GIVEN = ("pixel_values", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask")
 
 
 def config(model_type: str, fields: dict[str, Any] | None = None) -> Any:
@@ -27,11 +32,14 @@ def config(model_type: str, fields: dict[str, Any] | None = None) -> Any:
 
 
 def _fields(model_type: str) -> dict[str, Any]:
-    if model_type in types.SQUARE_TYPES:
-        # Gemma 3's head is its embedding in every release.
-        return {**copy.deepcopy(types.SQUARE_TYPES[model_type][0]), "tie_word_embeddings": model_type == "gemma3"}
-    if model_type in types.PLACED_TYPES:
-        return copy.deepcopy(types.PLACED_TYPES[model_type])
+    if model_type in squares.SQUARE_TYPES:
+        return {
+            **copy.deepcopy(squares.SQUARE_TYPES[model_type][0]),
+            "tie_word_embeddings": model_type in squares.TIED,
+        }
+    whole = {**types.PLACED_TYPES, **types.SHAPED_TYPES}
+    if model_type in whole:
+        return copy.deepcopy(whole[model_type])
     text, vision = types.GRID_TYPES[model_type]
     marks = {"image": IMAGE, "video": VIDEO, "vision_start": START, "vision_end": END}
     return {
@@ -63,10 +71,12 @@ class Pictures:
 def inputs(config: dict[str, Any], seed: int, pictures: Pictures = Pictures()) -> dict[str, np.ndarray]:  # noqa: B008 it is frozen
     """What the PyTorch model is fed: pictures among text. A type that is not known here is fed as Qwen's kind is."""
     drawn = np.random.default_rng(seed + 1)
-    if config.get("model_type") in types.SQUARE_TYPES:
+    if config.get("model_type") in squares.SQUARE_TYPES:
         return _squares(config, drawn, pictures)
     if config.get("model_type") in types.PLACED_TYPES:
         return _placed(config, drawn, pictures)
+    if config.get("model_type") in types.SHAPED_TYPES:
+        return _shaped(config, drawn, pictures)
     return _grids(config, drawn, pictures)
 
 
@@ -76,8 +86,13 @@ def own_grid(config: dict[str, Any]) -> tuple[int, int, int]:
     if config.get("model_type") in types.PLACED_TYPES:
         side = int(int(vision["default_output_length"]) ** 0.5) * int(vision["pooling_kernel_size"])
     else:
-        side = int(vision["image_size"]) // int(vision["patch_size"])
+        side = one_side(vision["image_size"]) // one_side(vision["patch_size"])
     return (1, side, side)
+
+
+def one_side(size: Any) -> int:
+    """A square's side, which some configs give as two sides."""
+    return int(size[0] if isinstance(size, (list, tuple)) else size)
 
 
 def _among_text(
@@ -98,16 +113,25 @@ def _squares(config: dict[str, Any], drawn: np.random.Generator, pictures: Pictu
     vision, kind = config["vision_config"], config["model_type"]
     own = own_grid(config)
     grids = pictures.grids or (own, own)
-    tokens = types.SQUARE_TYPES[kind][1]
+    tokens = _tokens(config, own)
     counts = [tokens * grid[1] * grid[2] // (own[1] * own[2]) for grid in grids]
-    patch = int(vision["patch_size"])
+    patch = one_side(vision["patch_size"])
     fed = {"input_ids": _among_text(config, drawn, counts, pictures.between)}
     pixels = drawn.standard_normal((len(grids), 3, grids[0][1] * patch, grids[0][2] * patch)).astype(np.float32)
     fed["pixel_values"] = pixels[None] if kind in ("idefics3", "smolvlm") else pixels
+    if kind in squares.SIZED:
+        fed["image_sizes"] = np.array([pixels.shape[2:]] * len(grids), np.int64)
     if kind == "gemma3":
         image = config.get("image_token_id") or config.get("image_token_index") or IMAGE
         fed["token_type_ids"] = (fed["input_ids"] == image).astype(np.int64)
     return fed
+
+
+def _tokens(config: dict[str, Any], own: tuple[int, int, int]) -> int:
+    """How many tokens a picture of the config's size has."""
+    if config.get("scale_factor"):
+        return own[1] * own[2] // int(config["scale_factor"]) ** 2
+    return int(config.get("mm_tokens_per_image") or squares.SQUARE_TYPES[config["model_type"]][1])
 
 
 def _placed(config: dict[str, Any], drawn: np.random.Generator, pictures: Pictures) -> dict[str, np.ndarray]:
@@ -124,6 +148,20 @@ def _placed(config: dict[str, Any], drawn: np.random.Generator, pictures: Pictur
         "pixel_values": drawn.random((len(grids), rows * columns, 3 * vision["patch_size"] ** 2)).astype(np.float32),
         "image_position_ids": places.astype(np.int64),
         "mm_token_type_ids": (held == config["image_token_id"]).astype(np.int64),
+    }
+
+
+def _shaped(config: dict[str, Any], drawn: np.random.Generator, pictures: Pictures) -> dict[str, np.ndarray]:
+    """Pictures as rows of patches, each padded to the longest, with their heights and widths."""
+    shapes = np.array([grid[1:] for grid in pictures.grids or GRIDS], np.int64)
+    counts = shapes.prod(-1)
+    merged = int(config["downsample_factor"]) ** 2
+    width = 3 * int(config["vision_config"]["patch_size"]) ** 2
+    return {
+        "input_ids": _among_text(config, drawn, [int(count) // merged for count in counts], pictures.between),
+        "pixel_values": drawn.standard_normal((len(counts), counts.max(), width)).astype(np.float32),
+        "spatial_shapes": shapes,
+        "pixel_attention_mask": (np.arange(counts.max()) < counts[:, None]).astype(np.int64),
     }
 
 
@@ -174,8 +212,8 @@ def text_after(fed: dict[str, np.ndarray], config: dict[str, Any]) -> int:
 
 
 def for_port(fed: dict[str, np.ndarray], model_type: str = "") -> dict[str, np.ndarray]:
-    """The same for the port's call, its tokens aside: token kinds are PyTorch's alone."""
-    given = {name: array for name, array in fed.items() if name in ("pixel_values", "image_grid_thw")}
+    """The same for the port's call, its tokens aside."""
+    given = {name: array for name, array in fed.items() if name in _GIVEN}
     if "pixel_values" not in given:
         return given
     if model_type == "paddleocr_vl":
@@ -210,11 +248,14 @@ def hub_form(made: dict[str, Any]) -> dict[str, Any]:
     text, kind = made.get("text_config"), made.get("model_type")
     if kind not in TYPES or not isinstance(text, dict):
         return made
+    if kind in types.SHAPED_TYPES:
+        return made
     if kind in types.PLACED_TYPES:
         made["vision_soft_tokens_per_image"] = made["vision_config"]["default_output_length"]
         return made
-    if kind in types.SQUARE_TYPES:
+    if kind in squares.SQUARE_TYPES:
         made.setdefault("image_token_id", made.get("image_token_index"))
+        made.setdefault("image_token_index", made.get("image_token_id"))
         if made.get("mm_tokens_per_image"):
             # mlx-vlm looks for it there.
             made["text_config"] = {**text, "mm_tokens_per_image": made["mm_tokens_per_image"]}

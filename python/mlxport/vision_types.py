@@ -1,6 +1,6 @@
 """Small configs of models with pictures, by type.
 
-Two families: pictures as rows of patches with grids (Qwen's kind), and pictures as squares of pixels (LLaVA's kind).
+Pictures are rows of patches with grids (Qwen's kind) or with places (Gemma 4's). Squares of pixels are in `vision_squares`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,17 @@ _QWEN3_VISION: dict[str, Any] = {
     "num_position_embeddings": 64,
     "deepstack_visual_indexes": [0, 1],
 }
+_QWEN3_5_VISION = {name: value for name, value in _QWEN3_VISION.items() if name != "deepstack_visual_indexes"}
+_QWEN3_5_TEXT: dict[str, Any] = {
+    **TEXT,
+    "head_dim": 16,
+    "num_hidden_layers": 4,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    **_rope([1, 1, 0], mrope_interleaved=True, partial_rotary_factor=0.25),
+}
 _GLM_VISION: dict[str, Any] = {
     **_PATCHES,
     "depth": 2,
@@ -89,18 +100,16 @@ GRID_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         _QWEN3_VISION,
     ),
-    "qwen3_5": (
+    "qwen3_5": (_QWEN3_5_TEXT, _QWEN3_5_VISION),
+    "qwen3_5_moe": (
         {
-            **TEXT,
-            "head_dim": 16,
-            "num_hidden_layers": 4,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
-            **_rope([1, 1, 0], mrope_interleaved=True, partial_rotary_factor=0.25),
+            **_QWEN3_5_TEXT,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 40,
         },
-        {name: value for name, value in _QWEN3_VISION.items() if name != "deepstack_visual_indexes"},
+        _QWEN3_5_VISION,
     ),
     "qwen3_omni_moe_thinker": (
         {
@@ -172,57 +181,6 @@ MORE: dict[str, dict[str, Any]] = {
         "audio_end_token_id": 196,
     },
 }
-_SIGLIP: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 16,
-    "patch_size": 4,
-}
-# By type: the fields of the whole config, and how many tokens a picture has.
-SQUARE_TYPES: dict[str, tuple[dict[str, Any], int]] = {
-    "gemma3": (
-        {
-            "text_config": {**TEXT, "head_dim": 16, "num_hidden_layers": 6, "sliding_window": 8},
-            "vision_config": {**_SIGLIP, "image_size": 64, "vision_use_head": False},
-            "mm_tokens_per_image": 64,
-            "image_token_index": IMAGE,
-            "boi_token_index": START,
-            "eoi_token_index": END,
-        },
-        64,
-    ),
-    "llava": (
-        {
-            "text_config": {**TEXT, "model_type": "llama"},
-            "vision_config": {**_SIGLIP, "model_type": "clip_vision_model", "projection_dim": 32},
-            "image_token_index": IMAGE,
-            "image_seq_length": 16,
-        },
-        16,
-    ),
-    "idefics3": (
-        {
-            "text_config": {**TEXT, "model_type": "llama"},
-            "vision_config": dict(_SIGLIP),
-            "image_token_id": IMAGE,
-            "scale_factor": 2,
-            "pad_token_id": 0,
-        },
-        4,
-    ),
-    "smolvlm": (
-        {
-            "text_config": {**TEXT, "model_type": "llama"},
-            "vision_config": dict(_SIGLIP),
-            "image_token_id": IMAGE,
-            "scale_factor": 2,
-            "pad_token_id": 0,
-        },
-        4,
-    ),
-}
 # Pictures as padded rows of patches with their places (Gemma 4's kind): the fields of the whole config.
 PLACED_TYPES: dict[str, dict[str, Any]] = {
     "gemma4": {
@@ -251,6 +209,25 @@ PLACED_TYPES: dict[str, dict[str, Any]] = {
         "eoi_token_id": END,
     },
 }
+# Pictures as rows of patches, padded to the longest, with their heights and widths (SigLIP 2's kind): the fields of the whole config.
+SHAPED_TYPES: dict[str, dict[str, Any]] = {
+    "lfm2_vl": {
+        "text_config": {**TEXT, **PER_TYPE["lfm2"], "model_type": "lfm2"},
+        "vision_config": {
+            "model_type": "siglip2_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_patches": 16,
+            "patch_size": 4,
+            "vision_use_head": False,
+        },
+        "image_token_id": IMAGE,
+        "projector_hidden_size": 40,
+        "downsample_factor": 2,
+    },
+}
 # Ports of these are always told what is no padding.
 MASKED = ("gemma3",)
 GLM_OCR_TEXT = (
@@ -272,4 +249,3 @@ GLM_OCR_TEXT = (
     "tie_word_embeddings",
 )
 GLM_OCR_VISION = (*_GLM_VISION, "model_type", "rms_norm_eps", "attention_bias", "hidden_act")
-TYPES = (*GRID_TYPES, *SQUARE_TYPES, *PLACED_TYPES)

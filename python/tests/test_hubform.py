@@ -32,3 +32,16 @@ def test_layers_of_two_kinds_have_two_thetas() -> None:
 
 def test_other_names_are_given_too() -> None:
     assert with_aliases({"num_experts": 4}, {"num_local_experts": "num_experts"})["num_local_experts"] == 4
+
+
+def test_layers_without_a_window_are_those_without_positions() -> None:
+    made = hub_form({"model_type": "flint", "layer_types": ["sliding_attention", "full_attention"]})
+    assert made["no_rope_layer_indices"] == [1]
+
+
+def test_modernbert_has_one_number_for_its_layers_and_two_thetas() -> None:
+    both = {"full_attention": {"rope_theta": 16e4}, "sliding_attention": {"rope_theta": 1e4}}
+    types = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    made = hub_form({"model_type": "modernbert", "rope_parameters": both, "layer_types": types})
+    assert made["global_attn_every_n_layers"] == 3
+    assert (made["global_rope_theta"], made["local_rope_theta"]) == (16e4, 1e4)

@@ -360,15 +360,18 @@ class Checked:
     def summary(self) -> dict[str, Any]:
         """The rest of check.json."""
         mapping = self.made.mapping
-        unmapped = [{"side": "pytorch", "name": path, "reason": why} for path, why in mapping.left.items()]
-        unmapped += [
-            {"side": "pytorch", "name": name, "reason": "the port dropped this parameter"} for name in mapping.dropped
-        ]
+        # A task runs one part of PyTorch's model; what lies beside it is none of the port's.
+        task = tasks.of(self.made.config.get("model_type"))
+        part = f"{task.part}." if task is not None and task.part else ""
+        left = {path: why for path, why in mapping.left.items() if path.startswith(part)}
+        dropped = [name for name in mapping.dropped if name.startswith(part)]
+        unmapped = [{"side": "pytorch", "name": path, "reason": why} for path, why in left.items()]
+        unmapped += [{"side": "pytorch", "name": name, "reason": "the port dropped this parameter"} for name in dropped]
         unmapped += [
             {"side": "port", "name": name, "reason": "made of nothing that was loaded"} for name in mapping.made_up
         ]
         findings = list(self.made.findings)
-        findings += [{"kind": "dropped", "field": name, "what": f"the port dropped {name}"} for name in mapping.dropped]
+        findings += [{"kind": "dropped", "field": name, "what": f"the port dropped {name}"} for name in dropped]
         return {
             "scenarios": self.said,
             "leaves": leaves(self),

@@ -21,6 +21,10 @@ class Real:
     tokens: int = 61
     # A second prompt beside it, so much shorter, padded at the left; that one is measured.
     padding: int = 0
+    # That padding stands at the right, as batched generation pads prompts, and four steps follow.
+    right: bool = False
+    # Patches of each picture (frames, rows, columns), of a model with pictures; nothing: two of the type's own.
+    pictures: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -30,29 +30,19 @@ def _measure(port: str, real: Real, folder: Path, first: Path | None, place: Pat
 
     if first is not None:
         sys.path.insert(0, str(first))
-    import numpy as np
     import torch
 
-    from mlxport import hubform, session, small
     from mlxport import port as ports
     from mlxport.precise import Float64
-    from mlxport.reference import build, call
+    from mlxport.reference import call
 
-    text_type = small.TEXT_PARTS.get(real.model_type, real.model_type)
-    config = made(text_type, dict(real.fields))
-    reference = build(session.maker(config), lambda model: small.fill(model, 0))
-    session.save_as_hub(reference.model, place / "model", real.model_type)
-    hub = hubform.hub_form(session.whole(config))
-    if text_type != real.model_type:
-        hub = hubform.around_text(real.model_type, hub)
-    session.write_config(place / "model", hub, bare=True)
-    rng = np.random.default_rng(1)
-    rows = [rng.integers(3, WORDS, size=(1, real.tokens - less), dtype=np.int64) for less in (0, real.padding)]
-    fed = {"input_ids": torch.from_numpy(rows[-1] if real.padding else rows[0])}
+    reference, hub = _saved(port, real, place / "model")
+    rows, given = _fed(real, hub)
+    fed = {name: torch.from_numpy(array) for name, array in given.items()}
     narrow = call(reference.model, fed).double().numpy()[0]
     with Float64():
         exact = call(reference.exact, fed).numpy()[0]
-    ours = logits(ports.load(port, place / "model"), rows if real.padding else rows[:1])
+    ours = logits(ports.load(port, place / "model"), real, rows, given)
     count = sum(parameter.numel() for parameter in reference.model.parameters())
     said = {
         "port": error(ours, exact),
@@ -64,19 +54,63 @@ def _measure(port: str, real: Real, folder: Path, first: Path | None, place: Pat
     (folder / "real.json").write_text(json.dumps(said))
 
 
-def logits(loaded: Any, rows: list[Any]) -> Any:
+def _saved(port: str, real: Real, directory: Path) -> tuple[Any, dict[str, Any]]:
+    """PyTorch's model, saved as a release; its config as releases have it."""
+    from mlxport import hubform, session, small, tasks, vision
+    from mlxport.reference import build
+
+    kind, fields = real.model_type, dict(real.fields)
+    pictures = kind in vision.TYPES and port != "mlx-lm"
+    text_type = kind if pictures else small.TEXT_PARTS.get(kind, kind)
+    if tasks.of(kind) is not None or pictures:
+        config = (vision if pictures else tasks).config(kind, fields)
+    else:
+        config = made(text_type, fields)
+    reference = build(session.maker(config), lambda model: small.fill(model, 0))
+    named = f"{kind} with pictures" if pictures and kind in small.TEXT_PARTS else kind
+    session.save_as_hub(reference.model, directory, named)
+    hub = vision.hub_form(hubform.hub_form(session.whole(config)))
+    if text_type != kind:
+        hub = hubform.around_text(kind, hub)
+    session.write_config(directory, hub, bare=True)
+    return reference, hub
+
+
+def _fed(real: Real, hub: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The sequences of tokens that the port reads, and all that PyTorch is given of the last one."""
+    import numpy as np
+
+    from mlxport import tasks, vision
+
+    rng = np.random.default_rng(1)
+    task = tasks.of(real.model_type)
+    if task is not None:
+        return [], task.inputs(hub, rng)
+    if vision.has_pictures(hub):
+        given = vision.inputs(hub, 0, vision.Pictures(real.pictures))
+        return [given["input_ids"]], given
+    lengths = (real.tokens, real.tokens - real.padding) if real.padding else (real.tokens,)
+    rows = [rng.integers(3, WORDS, size=(1, length), dtype=np.int64) for length in lengths]
+    return rows, {"input_ids": rows[-1]}
+
+
+def logits(loaded: Any, real: Real, rows: list[Any], given: dict[str, Any]) -> Any:
     """The port's logits of the last of these sequences."""
     import mlx.core as mx
     import numpy as np
 
     from mlxport import port as ports
-    from mlxport import scenarios
+    from mlxport import scenarios, tasks, vision
 
+    task = tasks.of(real.model_type)
+    if task is not None:
+        return np.array(task.port(loaded.model, given), dtype=np.float64)[0]
     if len(rows) == 1:
-        return np.array(ports.logits_of(loaded.model(mx.array(rows[0]))), dtype=np.float64)[0]
-    heard = scenarios.batch(loaded, rows, deaf=True)[-1].run.find("logits")
-    assert heard is not None
-    return heard.returned[0].astype(np.float64)[0]
+        more = {name: mx.array(array) for name, array in vision.for_port(given, real.model_type).items()}
+        return np.array(ports.logits_of(loaded.model(mx.array(rows[0]), **more)), dtype=np.float64)[0]
+    fed = scenarios.padded(loaded, rows, 4, deaf=True) if real.right else scenarios.batch(loaded, rows, deaf=True)
+    heard = [call.returned[0] for call in fed[-1].run.calls if call.path == "logits"]
+    return np.concatenate(heard, axis=1).astype(np.float64)[0]
 
 
 def made(model_type: str, fields: dict[str, Any]) -> Any:

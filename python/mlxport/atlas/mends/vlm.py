@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from mlxport.atlas.mends.finding import Finding
+from dataclasses import replace
 
-FINDINGS: list[Finding] = []
+from mlxport.atlas.mends import vlm_copies, vlm_padding, vlm_pictures, vlm_sizes, vlm_text
+
+_FOUND = [*vlm_copies.FINDINGS, *vlm_padding.FINDINGS, *vlm_text.FINDINGS, *vlm_pictures.FINDINGS]
+FINDINGS = [replace(one, real=vlm_sizes.REAL.get(one.name, ())) for one in _FOUND]

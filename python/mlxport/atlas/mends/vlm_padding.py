@@ -1,0 +1,191 @@
+"""Where mlx-vlm's copies of mlx-lm's models take padding for text, or raise an error at it."""
+
+from __future__ import annotations
+
+from mlxport.atlas.mends import lm_padding
+from mlxport.atlas.mends.finding import Finding
+
+_LM = {finding.name: finding for finding in lm_padding.FINDINGS}
+
+
+def _copy(name: str, edits: dict) -> Finding:
+    held = _LM[name]
+    return Finding("mlx-vlm", name, held.title, held.types, edits, held.pytorch, held.scenario)
+
+
+def _kept(state: str, full: str, width: str) -> tuple[str, str]:
+    """The last states kept are the text's own, not the padding's."""
+    plain = f"        {state} = {full}[:, -({width} - 1) :, :]\n"
+    return plain, (
+        "        if cache is not None and cache.lengths is not None:\n"
+        f"            kept = mx.clip(cache.lengths, 0, x.shape[1])[:, None] + mx.arange({width} - 1)\n"
+        f"            {state} = mx.take_along_axis({full}, kept[..., None], axis=1)\n"
+        f"        else:\n    {plain}"
+    )
+
+
+_MASKED = "        if mask is not None:\n            x = mx.where(mask[..., None], x, 0)\n"
+_MAMBA = [
+    ("from ..base import LanguageModelOutput\n", "from ..base import LanguageModelOutput, create_ssm_mask\n"),
+    (
+        "    def _process_sequence(self, x, convolution_cache, state_cache):\n",
+        "    def _process_sequence(self, x, convolution_cache, state_cache, cache, mask):\n",
+    ),
+    ("        kernel_size = self.conv_kernel_size\n", f"{_MASKED}        kernel_size = self.conv_kernel_size\n"),
+    _kept("new_convolution_cache", "full_x", "kernel_size"),
+    (
+        "            output, current_state = self.ssm_step(\n"
+        "                x[:, token_index], state_matrix, current_state\n            )\n",
+        "            output, new_state = self.ssm_step(\n"
+        "                x[:, token_index], state_matrix, current_state\n            )\n"
+        "            if mask is not None:\n"
+        "                held = 0 if current_state is None else current_state\n"
+        "                new_state = mx.where(mask[:, token_index, None, None], new_state, held)\n"
+        "            current_state = new_state\n",
+    ),
+    (
+        "    def __call__(self, x, cache):\n        if cache",
+        "    def __call__(self, x, cache, mask=None):\n        if cache",
+    ),
+    (
+        "            x, convolution_cache, state_cache\n        )\n",
+        "            x, convolution_cache, state_cache, cache, mask\n        )\n",
+    ),
+    (
+        "            cache[1] = new_state_cache\n",
+        "            cache[1] = new_state_cache\n            cache.advance(x.shape[1])\n",
+    ),
+    (
+        "    def __call__(self, x: mx.array, cache):\n        return self.mixer(self.norm(x), cache) + x\n",
+        "    def __call__(self, x: mx.array, cache, mask=None):\n        return self.mixer(self.norm(x), cache, mask) + x\n",
+    ),
+    (
+        "        for layer, layer_cache in zip(self.layers, cache):\n            hidden_states = layer(hidden_states, layer_cache)\n",
+        "        mask = create_ssm_mask(hidden_states, cache[0])\n"
+        "        for layer, layer_cache in zip(self.layers, cache):\n"
+        "            hidden_states = layer(hidden_states, layer_cache, mask)\n",
+    ),
+]
+_JAMBA = [
+    ("    def ssm_step(self, x, A, state=None):\n", "    def ssm_step(self, x, A, state=None, mask=None):\n"),
+    (
+        "                new_state[:, t] = fma(state, dtA[:, t], new_state[:, t])\n",
+        "                new_state[:, t] = fma(state, dtA[:, t], new_state[:, t])\n"
+        "            if mask is not None:\n"
+        "                held = 0 if state is None else state\n"
+        "                new_state[:, t] = mx.where(mask[:, t, None, None], new_state[:, t], held)\n",
+    ),
+    (
+        "    def _process_sequence(self, x, conv_state, ssm_state):\n",
+        "    def _process_sequence(self, x, conv_state, ssm_state, cache, mask):\n",
+    ),
+    ("        K = self.conv_kernel_size\n", f"{_MASKED}        K = self.conv_kernel_size\n"),
+    _kept("conv_state", "x_full", "K"),
+    ("self.ssm_step(x, A, ssm_state)", "self.ssm_step(x, A, ssm_state, mask)"),
+    (
+        "    def __call__(self, x, cache):\n        if cache",
+        "    def __call__(self, x, cache, mask=None):\n        if cache",
+    ),
+    (
+        "            x, conv_state, ssm_state\n        )\n",
+        "            x, conv_state, ssm_state, cache, mask\n        )\n",
+    ),
+    ("            cache[1] = ssm_state\n", "            cache[1] = ssm_state\n            cache.advance(x.shape[1])\n"),
+    (
+        "            h = self.mamba(self.input_layernorm(x), cache)\n",
+        "            h = self.mamba(self.input_layernorm(x), cache, mask)\n",
+    ),
+]
+_GRIFFIN = [
+    ("    create_attention_mask,\n", "    create_attention_mask,\n    create_ssm_mask,\n"),
+    (
+        "    def __call__(self, x, cache=None):\n        B, L, C = x.shape\n",
+        f"    def __call__(self, x, cache=None, mask=None, lengths=None):\n        B, L, C = x.shape\n{_MASKED}",
+    ),
+    (
+        "        return y, x[:, -K + 1 :, :]\n",
+        "        if lengths is not None:\n"
+        "            kept = mx.clip(lengths, 0, L)[:, None] + mx.arange(K - 1)\n"
+        "            return y, mx.take_along_axis(x, kept[..., None], axis=1)\n"
+        "        return y, x[:, -K + 1 :, :]\n",
+    ),
+    (
+        "        cache=None,\n    ):\n        B, L, _ = x.shape\n\n        def apply_block_linear",
+        "        cache=None,\n        mask=None,\n    ):\n        B, L, _ = x.shape\n\n        def apply_block_linear",
+    ),
+    (
+        "            multiplier[:, 0, :] = 1.0\n        normalized_x = gated_x * multiplier.astype(x.dtype)\n",
+        "            first = 0 if mask is None else mx.argmax(mask, axis=1)[:, None]\n"
+        "            begins = mx.arange(L)[None] == first\n"
+        "            multiplier = mx.where(begins[..., None], 1.0, multiplier)\n"
+        "        normalized_x = gated_x * multiplier.astype(x.dtype)\n"
+        "        if mask is not None:\n"
+        "            normalized_x = mx.where(mask[..., None], normalized_x, 0)\n"
+        "            a = mx.where(mask[..., None], a, 1)\n",
+    ),
+    (
+        "        x, cache[0] = self.conv_1d(x=x, cache=cache[0])\n        x, cache[1] = self.rg_lru(x=x, cache=cache[1])\n",
+        '        lengths = getattr(cache, "lengths", None)\n'
+        "        x, cache[0] = self.conv_1d(x, cache[0], mask, lengths)\n"
+        "        x, cache[1] = self.rg_lru(x=x, cache=cache[1], mask=mask)\n"
+        "        if isinstance(cache, ArraysCache):\n            cache.advance(x.shape[1])\n",
+    ),
+    (
+        "        for i, block in enumerate(self.layers):\n            x = block(x, mask=mask, cache=cache[i])\n",
+        '        recurrent = [b.temporal_block_type == "recurrent" for b in self.layers]\n'
+        "        masks = [mask, create_ssm_mask(x, cache[recurrent.index(True)])]\n"
+        "        for i, block in enumerate(self.layers):\n            x = block(x, mask=masks[recurrent[i]], cache=cache[i])\n",
+    ),
+]
+
+FINDINGS = [
+    Finding(
+        "mlx-vlm",
+        "right-padding-mask",
+        "in batches, state-space layers and linear attention read padding at the right as text",
+        (
+            "falcon_h1",
+            "falcon_mamba",
+            "granitemoehybrid",
+            "jamba",
+            "kimi_linear",
+            "mamba",
+            "mamba2",
+            "nemotron_h",
+            "qwen3_next",
+            "recurrent_gemma",
+        ),
+        {
+            "models/cache.py": [
+                (
+                    "        if self.left_padding is not None:\n            pos = mx.arange(N)\n"
+                    "            return pos >= self.left_padding[:, None]\n"
+                    "        elif self.lengths is not None:\n            pos = mx.arange(N)\n"
+                    "            return pos < self.lengths[:, None]\n        else:\n            return None\n",
+                    "        mask, pos = None, mx.arange(N)\n"
+                    "        if self.left_padding is not None:\n            mask = pos >= self.left_padding[:, None]\n"
+                    "        if self.lengths is not None:\n            within = pos < self.lengths[:, None]\n"
+                    "            mask = within if mask is None else mask & within\n        return mask\n",
+                )
+            ]
+        },
+        {
+            "models/falcon_h1/modeling_falcon_h1.py": "hidden_states = apply_mask_to_padding_states(hidden_states, attention_mask)"
+        },
+        scenario="padded",
+    ),
+    _copy("mamba-padding", {"models/mamba/language.py": _MAMBA, "models/jamba/language.py": _JAMBA}),
+    _copy("recurrent-gemma-padding", {"models/recurrent_gemma/language.py": _GRIFFIN}),
+    _copy(
+        "bigcode-batch-positions",
+        {
+            "models/gpt_bigcode/language.py": [
+                (
+                    "            position_ids = mx.array(np.arange(cache[0].offset, cache[0].offset + L))\n",
+                    "            offset = mx.array(cache[0].offset)\n"
+                    "            position_ids = mx.maximum(mx.arange(L) + offset[..., None], 0)\n",
+                )
+            ]
+        },
+    ),
+]
