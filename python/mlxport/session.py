@@ -71,6 +71,7 @@ def prepare_random(
     model_type: str, port: str, work: Path, seed: int, *, form: str = "hub", fields: dict[str, Any] | None = None
 ) -> Session:
     """A small random model of an architecture, saved as transformers saves it, loaded by the port. `fields`: of its config."""
+    model_type = vision.types.PARTS.get(model_type, model_type)
     pictures = model_type in vision.TYPES and port != "mlx-lm"
     kind = tasks if tasks.of(model_type) else vision if pictures else small
     config = kind.config(model_type, fields or {})

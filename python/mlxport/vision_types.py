@@ -228,6 +228,8 @@ SHAPED_TYPES: dict[str, dict[str, Any]] = {
         "downsample_factor": 2,
     },
 }
+# What ports know by the whole's name, and which part of it is run.
+PARTS = {"qwen3_omni_moe": "qwen3_omni_moe_thinker"}
 # Ports of these are always told what is no padding.
 MASKED = ("gemma3",)
 GLM_OCR_TEXT = (

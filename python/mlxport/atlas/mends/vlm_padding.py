@@ -188,4 +188,21 @@ FINDINGS = [
             ]
         },
     ),
+    Finding(
+        "mlx-vlm",
+        "nemotron-padding",
+        "the state after a prompt padded at the right is that after its padding",
+        ("nemotron_h",),
+        {
+            "models/nemotron_h/language.py": [
+                (
+                    "            self.time_step_limit,\n            mask,\n        )\n",
+                    "            self.time_step_limit,\n            mask,\n"
+                    "            cache.lengths if cache else None,\n        )\n",
+                )
+            ]
+        },
+        {"models/nemotron_h/modeling_nemotron_h.py": "apply_mask_to_padding_states(hidden_states, attention_mask)"},
+        scenario="padded",
+    ),
 ]
