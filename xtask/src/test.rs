@@ -1,8 +1,9 @@
 //! `cargo xtask test`: everything that must hold before a change goes in. `.ci/run` runs just this.
 
 use std::process::{Command, ExitCode};
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::stages::{Stages, succeed};
 use crate::{browser, cargo, check, fuzz, junit, openai, setup, workflows};
@@ -13,6 +14,8 @@ use crate::{browser, cargo, check, fuzz, junit, openai, setup, workflows};
 /// The first stage that fails, by name.
 pub fn run() -> Result<ExitCode> {
     let mut stages = Stages::begin("test");
+    // pip takes one core and waits for the network; cargo compiles meanwhile.
+    let installing = thread::spawn(|| (check::install(), openai::install()));
     stages.run("setup", || setup::run(None))?;
     stages.run("fmt", || succeed(cargo::command().args(["fmt", "--all", "--check"])))?;
     stages.run("clippy", || {
@@ -39,11 +42,12 @@ pub fn run() -> Result<ExitCode> {
         None => stages.run("fuzz", fuzz::short)?,
         Some(reason) => stages.not_run("fuzz", reason),
     }
-    match check::install() {
+    let (python, client) = installing.join().map_err(|_| anyhow!("the thread that runs pip panicked"))?;
+    match python {
         Ok(python) => stages.run("check", || check::run(&python))?,
         Err(reason) => stages.not_run("check", format!("{reason:#}")),
     }
-    match openai::install() {
+    match client {
         Ok(()) => stages.run("openai", openai::drive)?,
         Err(reason) => stages.not_run("openai", format!("{reason:#}")),
     }
