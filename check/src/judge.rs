@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::Context;
 use mlxport_compare::{Request, both, compare, coverage};
-use mlxport_reports::judged_by_lock;
 use mlxport_verdict::hints::Hint;
 use mlxport_verdict::{Coverage, Run, Verdict};
 
@@ -28,26 +27,20 @@ impl Judged {
     }
 }
 
-/// Judges all scenarios that ran, in their order.
+/// Judges all scenarios that ran, in their order. `locked` may change each record by its scenario's name: that is where a lockfile comes in.
 ///
 /// # Errors
-/// A recording or the lockfile cannot be used.
+/// A recording cannot be used, or what `locked` says.
 pub fn judge(
     recorded: &Recorded,
     folder: &Path,
     allowed: &Allowed,
-    lock: Option<&Path>,
+    locked: impl Fn(&str, Run) -> anyhow::Result<Run>,
 ) -> anyhow::Result<Vec<Judged>> {
     let mut judged = Vec::new();
     for (name, scenario) in &recorded.scenarios {
         if let Some(run) = one(recorded, scenario, folder, allowed).with_context(|| format!("judging {name}"))? {
-            // A lockfile holds both modes of one run: those of the whole sequence at once.
-            let lock = lock.filter(|_| scenario.isolated.is_some());
-            let run = match lock {
-                Some(path) => judged_by_lock(path, run)?,
-                None => run,
-            };
-            judged.push(Judged { name: name.clone(), run });
+            judged.push(Judged { name: name.clone(), run: locked(name, run)? });
         }
     }
     Ok(judged)

@@ -75,6 +75,14 @@ pub struct Scenario {
     pub broken: Vec<String>,
 }
 
+impl Scenario {
+    /// Whether there are recordings to compare.
+    #[must_use]
+    pub fn ran(&self) -> bool {
+        self.reference.is_some() && self.candidate.is_some()
+    }
+}
+
 /// A module or parameter without a counterpart.
 #[derive(Debug, Deserialize, serde::Serialize)]
 pub struct Unmapped {

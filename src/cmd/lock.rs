@@ -1,18 +1,18 @@
-//! The flags of `mlxport parity` that are about the tolerance lockfile.
+//! The flags of `mlxport parity` and `mlxport check` that are about the tolerance lockfile.
 
 use std::path::PathBuf;
 
 use mlxport_reports::{judged_by_lock, update_lock};
 use mlxport_verdict::{Run, lock::Changes};
 
-/// Flags of `mlxport parity` that are about the lockfile.
+/// Flags that are about the lockfile.
 #[derive(Debug, clap::Args)]
 pub struct LockArgs {
     /// Judge by the tolerances locked in this file
-    #[arg(long, value_name = "FILE", conflicts_with = "mutate")]
+    #[arg(long, value_name = "FILE")]
     tolerances: Option<PathBuf>,
     /// Lock what this run was allowed and measured, if it passes
-    #[arg(long, requires = "tolerances", requires = "reason", conflicts_with = "shard")]
+    #[arg(long, requires = "tolerances", requires = "reason")]
     update: bool,
     /// Why, for those who review the lockfile
     #[arg(long, value_name = "TEXT", requires = "update", value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -23,6 +23,11 @@ pub struct LockArgs {
 }
 
 impl LockArgs {
+    /// Whether a lockfile is named.
+    pub fn is_given(&self) -> bool {
+        self.tolerances.is_some()
+    }
+
     /// Judges `run` by the lockfile, or brings the lockfile up to date with it; without either, returns it as it is.
     ///
     /// # Errors

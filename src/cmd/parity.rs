@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "GLOB")]
     select: Option<String>,
     /// Only the K-th of N shares of the modules, each from its own recorded input; `mlxport report merge` joins them
-    #[arg(long, value_name = "K/N")]
+    #[arg(long, value_name = "K/N", conflicts_with = "update")]
     shard: Option<Shard>,
     /// Run so often; runs that are not the same, bit for bit, are a verdict of their own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -55,7 +55,7 @@ pub struct Args {
     #[command(flatten)]
     lock: LockArgs,
     /// Plant faults one by one and say which are caught, and where; run correct variants and say which are accused
-    #[arg(long, conflicts_with_all = ["shard", "repeat", "select"])]
+    #[arg(long, conflicts_with_all = ["shard", "repeat", "select", "tolerances"])]
     mutate: bool,
     /// Write record.json, report.md, report.html, report.txt, taps.csv and junit.xml there
     #[arg(long, value_name = "DIR")]

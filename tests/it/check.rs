@@ -158,3 +158,35 @@ fn what_is_missing_is_told_with_the_pip_line() {
     package.script("[ \"$1\" = -c ] || exit 2");
     assert_eq!(code(&package.check(&[])), 2);
 }
+
+#[test]
+fn a_lockfile_is_made_of_prefill_and_holds_for_it_alone() {
+    let mut both = said(&two_leaves());
+    // Judged by floors of its own: no lockfile of a float32 run is applied to it.
+    both["scenarios"]["bf16"] = both["scenarios"]["prefill"].clone();
+    let package = Package::leaving(&both);
+    let lock = package.path("mlxport.lock.json");
+    let file = lock.to_str().expect("a path");
+    let output = package.check(&["--tolerances", file, "--update", "--reason", "first lock"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let locked = std::fs::read_to_string(&lock).expect("written");
+    assert!(locked.contains("first lock") && locked.contains("model.norm#0.out"), "{locked}");
+    let output = package.check(&["--tolerances", file]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+
+    // The recordings are alike, so no tolerance is too tight; an output that is not locked shows that the lockfile is what judges.
+    let mut fewer: Value = serde_json::from_str(&locked).expect("JSON");
+    for run in fewer["runs"].as_object_mut().expect("runs").values_mut() {
+        run.as_object_mut().expect("taps").remove("model.norm#0.out");
+    }
+    std::fs::write(&lock, fewer.to_string()).expect("written");
+    let output = package.check(&["--tolerances", file]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("model.norm#0.out"), "{}", stderr(&output));
+
+    let mut without = said(&two_leaves());
+    without["scenarios"] = json!({"batch": {"status": "not_run", "reason": "the port has no batched cache"}});
+    let output = Package::leaving(&without).check(&["--tolerances", file]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("prefill"), "{}", stderr(&output));
+}

@@ -5,11 +5,15 @@ mod python;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use mlxport_check::{Allowed, Outcome, Recorded, judge, text};
 
+use crate::cmd::lock::LockArgs;
 use crate::exit;
 use crate::output::{style, to_stdout, with_error_object};
+
+/// The scenario that a lockfile pins: the whole sequence at once, in float32, with each module alone.
+const LOCKED: &str = "prefill";
 
 /// Flags of `mlxport check`.
 #[derive(Debug, clap::Args)]
@@ -47,9 +51,8 @@ pub struct Args {
     /// Do without outputs whose PyTorch path fits, for a reason: GLOB=REASON; may be given several times
     #[arg(long, value_name = "GLOB=REASON")]
     allow_unmapped: Vec<String>,
-    /// Judge by the tolerances in this lockfile
-    #[arg(long, value_name = "FILE")]
-    tolerances: Option<PathBuf>,
+    #[command(flatten)]
+    lock: LockArgs,
     /// A quantized conversion of MODEL: KL and top-1 against PyTorch in bfloat16 on real text, as a finding
     #[arg(long, value_name = "DIR", requires = "model")]
     quantized: Option<PathBuf>,
@@ -83,7 +86,18 @@ fn verdict(args: &Args) -> anyhow::Result<ExitCode> {
         python::record(args, &recorded)?;
     }
     let check = Recorded::read(&recorded)?;
-    let judged = judge(&check, &recorded, &allowed, args.tolerances.as_deref())?;
+    let is_locked_run = |name: &str| name == LOCKED;
+    if args.lock.is_given() && !check.scenarios.iter().any(|(name, scenario)| is_locked_run(name) && scenario.ran()) {
+        bail!("--tolerances: a lockfile is of the scenario {LOCKED}, which did not run here; add it to --scenarios");
+    }
+    let judged = judge(
+        &check,
+        &recorded,
+        &allowed,
+        |name, run| {
+            if is_locked_run(name) { args.lock.apply(run) } else { Ok(run) }
+        },
+    )?;
     let outcome = Outcome::of(&check, &judged, &allowed);
     if let Some(dir) = &args.report {
         mlxport_check::write(dir, &outcome, &judged)?;
