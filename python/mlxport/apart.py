@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Hashable, Iterable
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +25,21 @@ Said = dict[str, Any]
 
 def warm() -> None:
     """Imports once what every check needs. Nothing is computed here (threads do not fork), and no port is imported."""
-    import mlx.core  # noqa: F401
     import torch  # noqa: F401
     import transformers  # noqa: F401
 
-    import mlxport.check.run  # noqa: F401
+    # CUDA that has begun in a process is lost in its forks; MLX's begins at the import.
+    if backend() != "CUDA":
+        import mlx.core  # noqa: F401
+
+        import mlxport.check.run  # noqa: F401
+
+
+def backend() -> str:
+    """What MLX computes with here: CUDA, Metal or the CPU. MLX is not imported for it."""
+    if any(str(package.name).startswith("mlx-cuda") for package in distributions()):
+        return "CUDA"
+    return "Metal" if sys.platform == "darwin" else "the CPU"
 
 
 def side_by_side(

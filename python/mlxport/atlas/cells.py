@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
-import importlib.util
 import json
 import pkgutil
 import shutil
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxport import apart
+from mlxport.atlas.mends.finding import root
 
 PACKAGES = ("torch", "transformers", "mlx", "mlx-lm", "mlx-vlm", "mlxport")
 
@@ -46,13 +47,15 @@ def listed(ports: list[str], only: list[str], seeds: list[int]) -> list[Cell]:
 
 
 def _modules(port: str) -> list[str]:
-    spec = importlib.util.find_spec(f"{port.replace('-', '_')}.models")
-    if spec is None or not spec.submodule_search_locations:
+    place = root(port.replace("-", "_"))
+    if place is None:
         return []
-    # A type that the port loads by another type's file (`mistral` by `llama`) is one of its types, too.
-    names = [module.name for module in pkgutil.iter_modules(spec.submodule_search_locations)]
-    with contextlib.suppress(ImportError, AttributeError):
-        names += list(importlib.import_module(f"{port.replace('-', '_')}.utils").MODEL_REMAPPING)
+    names = [module.name for module in pkgutil.iter_modules([str(place / "models")])]
+    # A type that the port loads by another type's file (`mistral` by `llama`) is one of its types, too. The table is read, not
+    # imported: MLX's CUDA, once begun in a process, is lost in its forks.
+    for node in ast.parse((place / "utils.py").read_text()).body:
+        if isinstance(node, ast.Assign) and any(getattr(one, "id", "") == "MODEL_REMAPPING" for one in node.targets):
+            names += list(ast.literal_eval(node.value))
     return names
 
 

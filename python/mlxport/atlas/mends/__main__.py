@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mlxport import apart
+from mlxport.atlas import cells
 from mlxport.atlas.mends import FINDINGS, page, run
 from mlxport.atlas.mends.finding import Finding, root
 
@@ -69,6 +71,9 @@ def noted(wanted: list[Finding], said: dict[str, Any], args: argparse.Namespace)
         else:
             types = {kind: run.measured(finding, kind, said, FINDINGS) for kind in finding.types}
             wrong += [f"{finding.page}, {kind}" for kind, one in types.items() if not run.proved(one)]
+            mine["made_by"] = (
+                ", ".join(f"{name} {number}" for name, number in cells.versions().items()) + f" on {apart.backend()}"
+            )
             mine["types"] = {kind: one for kind, one in types.items() if one is not None}
         page.measured_file(args.docs, finding.port).write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
     for one in wrong:

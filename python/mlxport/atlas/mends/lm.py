@@ -307,7 +307,19 @@ _FOUND = [
         ("gemma3n",),
         {
             "models/gemma3n.py": [
-                ("            cache = [None] * len(self.layers)\n", "            cache = self.make_cache()\n"),
+                (
+                    "class LanguageModel(nn.Module):\n",
+                    "class SharedKeys:\n"
+                    "    offset = 0\n\n"
+                    "    def update_and_fetch(self, keys, values):\n"
+                    "        self.held = keys, values\n        return self.held\n\n"
+                    "    def keys_and_values(self):\n        return self.held\n\n\n"
+                    "class LanguageModel(nn.Module):\n",
+                ),
+                (
+                    "            cache = [None] * len(self.layers)\n",
+                    "            cache = [SharedKeys() for _ in self.layers]\n",
+                ),
             ]
         },
         {"models/gemma3n/modeling_gemma3n.py": "key_states, value_states = shared_kv_states[self.layer_type]"},

@@ -196,6 +196,23 @@ FINDINGS = [
     ),
     Finding(
         "mlx-lm",
+        "nemotron-padding",
+        "the state after a prompt padded at the right is that after its padding",
+        ("nemotron_h",),
+        {
+            "models/nemotron_h.py": [
+                (
+                    "            self.time_step_limit,\n            mask,\n        )\n",
+                    "            self.time_step_limit,\n            mask,\n"
+                    "            cache.lengths if cache else None,\n        )\n",
+                )
+            ]
+        },
+        {"models/nemotron_h/modeling_nemotron_h.py": "apply_mask_to_padding_states(hidden_states, attention_mask)"},
+        scenario="padded",
+    ),
+    Finding(
+        "mlx-lm",
         "bigcode-batch-positions",
         "positions of a batch raise an error",
         ("gpt_bigcode",),

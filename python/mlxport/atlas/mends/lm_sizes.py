@@ -19,6 +19,14 @@ _PHI_FACTORS: dict[str, Any] = {
     "long_mscale": 1.243163121016122,
     "original_max_position_embeddings": 4096,
 }
+# The release has the same factors for both.
+_MINICPM_FACTORS: dict[str, Any] = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0 + 0.03 * n for n in range(16)],
+    "long_factor": [1.0 + 0.03 * n for n in range(16)],
+    "original_max_position_embeddings": 32768,
+}
 _JAMBA: dict[str, Any] = {
     "num_hidden_layers": 2,
     "attn_layer_period": 2,
@@ -60,7 +68,11 @@ REAL: dict[str, tuple[Real, ...]] = {
     ),
     "glm-partial-rotation": (Real("glm", "glm-4-9b", {"num_hidden_layers": 2, "attention_bias": True}),),
     "latent-norm-epsilon": (
-        Real("minicpm3", "MiniCPM3-4B", {"num_hidden_layers": 3, "tie_word_embeddings": False}),
+        Real(
+            "minicpm3",
+            "MiniCPM3-4B",
+            {"num_hidden_layers": 3, "tie_word_embeddings": False, "rope_parameters": _MINICPM_FACTORS},
+        ),
         Real("glm4_moe_lite", "GLM-4.7-Flash", {"num_hidden_layers": 3, "n_routed_experts": 8}),
         Real(
             "kimi_linear",
@@ -68,7 +80,7 @@ REAL: dict[str, tuple[Real, ...]] = {
             {
                 "num_hidden_layers": 2,
                 "layer_types": ["linear_attention", "full_attention"],
-                "mlp_layer_types": ["dense", "sparse"],
+                "mlp_layer_types": ["sparse", "sparse"],
                 "num_experts": 16,
             },
         ),
@@ -110,7 +122,18 @@ REAL: dict[str, tuple[Real, ...]] = {
     ),
     "jamba-router": (Real("jamba", "Jamba-v0.1", {**_JAMBA, "expert_layer_offset": 1}),),
     "llama4-qk-norm-epsilon": (
-        Real("llama4", "Llama-4-Scout", {"num_hidden_layers": 2, "num_local_experts": 2, "intermediate_size": 2048}),
+        Real(
+            "llama4",
+            "Llama-4-Scout",
+            {
+                "num_hidden_layers": 4,
+                "num_local_experts": 2,
+                "intermediate_size": 2048,
+                "moe_layers": [0, 1, 2, 3],
+                "no_rope_layers": [1, 1, 1, 0],
+                "layer_types": ["chunked_attention"] * 3 + ["full_attention"],
+            },
+        ),
     ),
     "nemotron-time-step": (
         Real(
@@ -163,13 +186,24 @@ REAL: dict[str, tuple[Real, ...]] = {
         Real("jamba", "Jamba-v0.1", {**_JAMBA, "expert_layer_offset": 1}, padding=24),
     ),
     "recurrent-gemma-padding": (
-        Real("recurrent_gemma", "recurrentgemma-2b", {"num_hidden_layers": 3, "intermediate_size": 15360}, padding=24),
+        Real(
+            "recurrent_gemma",
+            "recurrentgemma-2b",
+            {"num_hidden_layers": 3, "intermediate_size": 15360, "num_key_value_heads": 1},
+            padding=24,
+        ),
     ),
     "olmo-hybrid-padding": (
         Real(
             "olmo_hybrid",
             "Olmo-Hybrid-7B",
-            {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]},
+            {
+                "num_hidden_layers": 2,
+                "layer_types": ["linear_attention", "full_attention"],
+                # transformers saves convolutions of keys and values of one width alone.
+                "linear_key_head_dim": 128,
+                "linear_value_head_dim": 128,
+            },
             padding=24,
         ),
     ),

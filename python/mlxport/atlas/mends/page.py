@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mlxport.atlas.mends.finding import Finding, mended, root
+from mlxport.scenarios import ALL
 
+# So many lines of a file are named.
+MOST = 3
 HEADINGS = ("What", "Where", "See it", "Size", "Patch", "With the patch")
 # By port: what the runs measured, for every finding's page.
 Measured = dict[str, dict[str, Any]]
@@ -54,9 +57,10 @@ def where(finding: Finding) -> str:
     lines = []
     for file, pieces in finding.edits.items():
         text = (installed / file).read_text()
-        for old, new in pieces:
-            number, line = _changed(text, old, new)
-            lines.append(f"- {finding.port} {version(finding.port)}, `{file}`, line {number}: `{line}`")
+        found = [_changed(text, old, new) for old, new in pieces if not old.startswith(("from ", "class "))]
+        places = [f"line {number}: `{line}`" for number, line in dict.fromkeys(found)]
+        more = f"; {len(places) - MOST} more are in the patch" if len(places) > MOST else ""
+        lines.append(f"- {finding.port} {version(finding.port)}, `{file}`, {'; '.join(places[:MOST])}{more}")
     for file, held in finding.pytorch.items():
         text = (theirs / file).read_text()
         if held not in text:
@@ -144,12 +148,14 @@ def with_patch(finding: Finding, measured: dict[str, Any]) -> str:
         if held is None:
             lines.append(f"- `{kind}`: not run yet")
             continue
-        ran, left = [n for n, v in held["scenarios"].items() if v != "not_run"], held["not_run"]
+        ran, left = ([n for n in ALL if (held["scenarios"].get(n) == "not_run") is no] for no in (False, True))
         beside = f" (with {', '.join(f'[{b}]({b}.md)' for b in held['beside'])})" if held.get("beside") else ""
         tail = f"; not run: {', '.join(left)}" if left else ""
         lines.append(
             f"- `{kind}`{beside}: **{held['verdict']}**, {held['compared']} of {held['recorded']} points compared, in {', '.join(ran)}{tail}"
         )
+    if "made_by" in measured:
+        lines += ["", f"Run with {measured['made_by']}."]
     return "\n".join(lines)
 
 

@@ -99,12 +99,9 @@ def line(side: Side, said: dict[str, Any]) -> str:
         return f"{name} {said}"
     failed = [n for n, verdict in said["scenarios"].items() if verdict not in ("pass", "not_run")]
     first = said.get("first") or {}
-    tail = (
-        f"{first.get('point', '')} {first.get('cause') or ''} {said.get('reasons', {}).get(failed[0], '')}"
-        if failed
-        else ""
-    )
-    return f"{name} {said['verdict']:10} {', '.join(failed)} {' '.join(tail.split())[:240]}"
+    told = [first.get("point"), first.get("cause"), *(said.get("reasons", {}).get(one) for one in failed[:1])]
+    tail = " ".join(" ".join(str(one) for one in told if one).split())
+    return f"{name} {said['verdict']:10} {', '.join(failed)} {tail if said['verdict'] != 'pass' else ''}"[:400].rstrip()
 
 
 def measured(finding: Finding, kind: str, said: dict[str, Any], known: list[Finding]) -> dict[str, Any] | None:
@@ -127,7 +124,6 @@ def measured(finding: Finding, kind: str, said: dict[str, Any], known: list[Find
         "compared": mended["coverage"]["compared"],
         "recorded": mended["coverage"]["recorded"],
         "scenarios": mended["scenarios"],
-        "not_run": [n for n, v in mended["scenarios"].items() if v == "not_run"],
     }
 
 
