@@ -18,11 +18,6 @@ from mlxport.heard import Call, Fed, Run
 from mlxport.port import Listener, Port, array_of, caches, logits_of
 
 STEPS = 32
-TEXTUAL = ("prefill", "decode", "chunked", "turns", "batch", "padded", "long", "resume", "plain", "text")
-LOOKS = ("resize", "non-square", "two-images", "tiles")
-ALL = (*TEXTUAL, *LOOKS, "invariants")
-# Run where it is asked for.
-ASKED = ("bf16",)
 
 
 class CannotRun(Exception):

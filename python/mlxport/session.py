@@ -33,6 +33,10 @@ class Session:
     told: list[str] = field(default_factory=list)
     offsets: dict[str, float] = field(default_factory=dict)
 
+    def sees(self) -> bool:
+        """Whether the model has pictures and the port reads them: mlx-lm reads text alone, of any model."""
+        return vision.has_pictures(self.config) and self.port.name != "mlx-lm"
+
 
 def maker(config: Any) -> Any:
     """Makes the PyTorch model of a config: the causal one where there is one, else the one with pictures."""
@@ -72,7 +76,8 @@ def prepare_random(
 ) -> Session:
     """A small random model of an architecture, saved as transformers saves it, loaded by the port. `fields`: of its config."""
     model_type = vision.types.PARTS.get(model_type, model_type)
-    pictures = model_type in vision.TYPES and port != "mlx-lm"
+    # mlx-lm reads text alone: the text part where transformers has a model of it, else the whole, fed no pictures.
+    pictures = model_type in vision.TYPES and (port != "mlx-lm" or model_type not in small.TEXT_PARTS)
     kind = tasks if tasks.of(model_type) else vision if pictures else small
     config = kind.config(model_type, fields or {})
     small.require_small(model_type, maker(config))
@@ -173,8 +178,6 @@ _NAMES: dict[str, list[tuple[str, str | None]]] = {
     "llama4": [(r"^", "language_model.")],
     "qwen3_5": [(r"^model\.", "model.language_model.")],
     "qwen3_5_moe": [(r"^model\.", "model.language_model.")],
-    "qwen3_vl": [(r"^model\.", "model.language_model.")],
-    "qwen3_vl_moe": [(r"^model\.", "model.language_model.")],
     "qwen3_omni_moe_thinker": [(r"^", "thinker.")],
     "gemma3 with pictures": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
     "llava": [(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.")],
@@ -188,7 +191,7 @@ _AS_IN_MEMORY = ("qwen3_5_moe", "sam3_video")
 
 
 # Hub releases of these types hold these matrices with their last two axes exchanged.
-_TRANSPOSED = {"qwen3_vl_moe with pictures": r"experts\.(gate_up_proj|down_proj)$"}
+_TRANSPOSED = {"qwen3_vl_moe": r"experts\.(gate_up_proj|down_proj)$"}
 
 
 def save_as_hub(model: Any, directory: Path, model_type: str) -> None:

@@ -16,8 +16,6 @@ TEXT_PARTS: dict[str, str] = {
     "llama4": "llama4_text",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
-    "qwen3_vl": "qwen3_vl_text",
-    "qwen3_vl_moe": "qwen3_vl_moe_text",
 }
 
 _LATENT: dict[str, Any] = {"num_key_value_heads": 4, "head_dim": None, "num_hidden_layers": 3}

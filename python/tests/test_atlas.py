@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mlxport.atlas import cells, pages
+from mlxport.atlas.__main__ import main
 
 
 def cell(kind: str, verdict: str | None, seed: int = 0, **more: Any) -> dict[str, Any]:
@@ -42,3 +48,23 @@ def test_reasons_of_many_lines_stay_in_their_row() -> None:
 def test_every_cell_is_a_type_that_both_sides_have() -> None:
     found = cells.listed(["mlx-lm"], ["llama", "no_such_type"], [0, 1])
     assert [(one.model_type, one.seed) for one in found] == [("llama", 0), ("llama", 1)]
+
+
+def test_shards_are_joined_without_a_run_and_what_changed_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shard, kind in (("1", "a"), ("2", "b")):
+        place = tmp_path / shard / "mlx-lm" / kind / "0"
+        (place / "report").mkdir(parents=True)
+        (place / "cell.json").write_text(json.dumps(cell(kind, "pass")))
+        (place / "report" / "index.html").write_text("")
+    (tmp_path / "before.json").write_text(json.dumps({"cells": [cell("a", "fail"), cell("b", "pass")]}))
+    out, shards = tmp_path / "out", [str(tmp_path / "1"), str(tmp_path / "2")]
+    asked = ["atlas", "--join", *shards, "--out", str(out), "--before", str(tmp_path / "before.json")]
+    monkeypatch.setattr(sys, "argv", asked)
+    assert main() == 0
+    assert [one["model_type"] for one in json.loads((out / "atlas.json").read_text())["cells"]] == ["a", "b"]
+    assert (out / "mlx-lm" / "b" / "0" / "report" / "index.html").is_file()
+    assert (out / "changes.md").read_text().startswith("- mlx-lm a (seed 0): was fail, is pass\n")
+    monkeypatch.setattr(sys, "argv", asked[:-2])
+    assert main() == 0 and not (out / "changes.md").exists()

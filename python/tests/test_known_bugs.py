@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlxport import copies, extras, rowwise, scenarios
+from mlxport import battery, copies, extras, rowwise, scenarios
 from mlxport.heard import Call, Fed, Run
 from mlxport.known_bugs import pages
 from mlxport.known_bugs.__main__ import BUGS
@@ -35,7 +35,7 @@ def test_a_piece_that_is_gone_is_an_error() -> None:
 
 def test_ids_are_unique_and_scenarios_known() -> None:
     assert len({bug.id for bug in BUGS}) == len(BUGS)
-    assert all(bug.scenario in (*scenarios.ALL, "load") for bug in BUGS)
+    assert all(bug.scenario in (*battery.ALL, "load") for bug in BUGS)
 
 
 def test_a_mended_port_that_fails_is_no_find() -> None:

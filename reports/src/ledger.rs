@@ -1,8 +1,10 @@
 //! The ledger: a file of JSON lines that grows by one line per run, so that an error can be watched across commits.
 //!
 //! A line holds a run's verdict and, for each of its systems and modes, the largest error and the tap nearest to (or furthest
-//! over) its tolerance. Lines of one *series* (fixture, dtype, device, system) may be compared with each other.
+//! over) its tolerance. Lines of one *series* (fixture, dtype, device, system) may be compared with each other. A run of the atlas is a
+//! line for each port, which counts model types in place of taps.
 
+mod atlas;
 mod page;
 mod text;
 
@@ -19,6 +21,7 @@ use crate::content::system_rows;
 use crate::error::ReportError;
 use crate::text_format::{clean, clip_end};
 
+pub use atlas::atlas_entries;
 pub use page::ledger_html;
 pub use text::{ledger_object, ledger_text};
 

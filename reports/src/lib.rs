@@ -31,7 +31,8 @@ pub use html::html;
 pub use json::{from_json, json};
 pub use junit::junit;
 pub use ledger::{
-    Drift, Entry, LEDGER_SCHEMA, SystemEntry, drifts, ledger_html, ledger_object, ledger_text, parse_ledger,
+    Drift, Entry, LEDGER_SCHEMA, SystemEntry, atlas_entries, drifts, ledger_html, ledger_object, ledger_text,
+    parse_ledger,
 };
 pub use lock_file::{judged_by_lock, update_lock};
 pub use markdown::{markdown, markdown_against};

@@ -1,6 +1,7 @@
 """`python -m mlxport.atlas`: checks every model type that transformers and a port both have, and writes one table.
 
     python -m mlxport.atlas [TYPE…] --out DIR [--ports mlx-lm,mlx-vlm] [--seeds 0,1] [--shard K/N] [--jobs N] [--before FILE]
+    python -m mlxport.atlas --join DIR… --out DIR [--before FILE]
 
 A cell is one type of one port. It is checked in a process of its own, so that one that breaks takes no other with it. A cell that
 DIR holds already, made by the same versions and the same mlxport, is not run again.
@@ -31,7 +32,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--binary", default="mlxport", help="the mlxport that judges")
     parser.add_argument("--before", type=Path, help="the atlas.json of another run: what changed since is told")
     parser.add_argument(
-        "--join", type=Path, nargs="*", default=[], help="directories of other shards: their cells join"
+        "--join",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="directories of shards: their cells are put together, and nothing is run",
     )
     return parser.parse_args()
 
@@ -43,14 +48,18 @@ def main() -> int:
     if not (shard.isdigit() and count.isdigit() and 1 <= int(shard) <= int(count)):
         print(f"error: --shard {args.shard}: expected K/N with K from 1 to N", file=sys.stderr)
         return 2
-    wanted = cells.listed(args.ports.split(","), args.types, [int(seed) for seed in args.seeds.split(",")])
-    if not wanted:
-        print("error: no model type is in both transformers and the port under these names", file=sys.stderr)
-        return 2
-    mine = wanted[int(shard) - 1 :: int(count)]
-    results = cells.run_all(mine, args)
-    for other in args.join:
-        results += cells.read_all(other)
+    if args.join:
+        results = [result for one in args.join for result in cells.read_all(one)]
+        if not results:
+            print(f"error: --join: no cells in {', '.join(map(str, args.join))}", file=sys.stderr)
+            return 2
+        cells.take(args.join, args.out)
+    else:
+        wanted = cells.listed(args.ports.split(","), args.types, [int(seed) for seed in args.seeds.split(",")])
+        if not wanted:
+            print("error: no model type is in both transformers and the port under these names", file=sys.stderr)
+            return 2
+        results = cells.run_all(wanted[int(shard) - 1 :: int(count)], args)
     pages.write(args.out, results, args.before)
     return 0
 

@@ -7,6 +7,7 @@ import ast
 import contextlib
 import json
 import pkgutil
+import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def versions() -> dict[str, str]:
 def run_all(cells: list[Cell], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Runs what is not there yet; one line for each as it ends. What all of them came to, in order."""
     apart.warm()
-    made_by = {**versions(), "binary": _told_by(args.binary), "scenarios": args.scenarios}
+    made_by = {**versions(), "binary": _told_by(args.binary), "scenarios": args.scenarios, **_where()}
 
     def ended(cell: Cell, process: Any, stopped: str | None) -> dict[str, Any]:
         result = _ended(cell, process, stopped, args, made_by)
@@ -86,6 +87,10 @@ def run_all(cells: list[Cell], args: argparse.Namespace) -> list[dict[str, Any]]
         start=lambda cell: _start(cell, args),
         ended=ended,
     )
+
+
+def _where() -> dict[str, str]:
+    return {"device": apart.backend(), "system": f"{platform.system().lower()}/{platform.machine()}"}
 
 
 def _told_by(binary: str) -> str:
@@ -103,6 +108,15 @@ def _held(folder: Path, made_by: dict[str, str]) -> dict[str, Any] | None:
 def read_all(out: Path) -> list[dict[str, Any]]:
     """Every cell of a directory."""
     return [json.loads(file.read_text()) for file in sorted(out.glob("*/*/*/cell.json"))]
+
+
+def take(shards: list[Path], out: Path) -> None:
+    """Copies the cells of shards, their reports with them, to where the links of the joined page lead."""
+    for shard in shards:
+        for cell in sorted(shard.glob("*/*/*/cell.json")):
+            place = out / cell.parent.relative_to(shard)
+            if cell.parent.resolve() != place.resolve():
+                shutil.copytree(cell.parent, place, dirs_exist_ok=True)
 
 
 def _start(cell: Cell, args: argparse.Namespace) -> Any:

@@ -7,18 +7,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlxport.scenarios import ALL
+from mlxport.battery import ALL
 
 _SIGNS = {"pass": "pass", "fail": "FAIL", "incomplete": "incomplete", "not_run": "–", "broke": "broke"}
 
 
 def write(out: Path, results: list[dict[str, Any]], before: Path | None) -> None:
-    """Writes the three files; what changed since `before` stands at the top of atlas.md."""
+    """Writes the three files; what changed since `before` stands at the top of atlas.md and, where anything did, in changes.md."""
     results = sorted(results, key=lambda r: (r["port"], r["model_type"], r["seed"]))
     out.mkdir(parents=True, exist_ok=True)
     (out / "atlas.json").write_text(json.dumps({"schema": 1, "cells": results}, indent=1))
     changes = changed(json.loads(before.read_text())["cells"], results) if before else None
     (out / "atlas.md").write_text(markdown(results, changes))
+    (out / "changes.md").unlink(missing_ok=True)
+    if changes:
+        (out / "changes.md").write_text("\n".join(f"- {text}" for text in [*changes, _told(results)]) + "\n")
     (out / "index.html").write_text(page(results))
 
 

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 import torch
 
-from mlxport import align, scenarios, session, tasks, vision
+from mlxport import align, battery, scenarios, session, tasks, vision
 from mlxport import port as ports
 from mlxport.causes import config_value
 from mlxport.reference import Passes
@@ -49,13 +49,13 @@ def fields_of(given: list[str]) -> dict[str, Any]:
 def wanted(text: str, dtype: str = "f32") -> list[str]:
     """The scenarios of a list, in order, and that of the dtype; an unknown one is an InputError."""
     given = [name.strip() for name in text.split(",") if name.strip()]
-    names = [name for one in given for name in (scenarios.ALL if one == "all" else (one,))]
-    unknown = [name for name in names if name not in (*scenarios.ALL, *scenarios.ASKED)]
+    names = [name for one in given for name in (battery.ALL if one == "all" else (one,))]
+    unknown = [name for name in names if name not in (*battery.ALL, *battery.ASKED)]
     if unknown or not names:
         raise InputError(
-            f"--scenarios: {', '.join(unknown) or 'none given'}; known: {', '.join((*scenarios.ALL, *scenarios.ASKED))}, or all"
+            f"--scenarios: {', '.join(unknown) or 'none given'}; known: {', '.join((*battery.ALL, *battery.ASKED))}, or all"
         )
-    return names + [dtype] if dtype in scenarios.ASKED and dtype not in names else names
+    return names + [dtype] if dtype in battery.ASKED and dtype not in names else names
 
 
 def require_choices(done: Passes, experts: int) -> None:
@@ -118,6 +118,33 @@ def judged_at(path: str, compared: set[str]) -> str | None:
             return f"{owner}#0.out"
         owner = owner.rpartition(".")[0]
     return "logits#0.out" if "logits#0.out" in compared else None
+
+
+def unmapped_of(checked: Checked) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What of either side the other has not, and the findings that some of it is.
+
+    A task runs one part of PyTorch's model; what lies beside it is none of the port's. Nor is, of a port that reads text alone, what
+    only pictures go through.
+    """
+    made, mapping = checked.made, checked.made.mapping
+    heard: set[str] | None = None
+    if not made.sees() and vision.has_pictures(made.config):
+        heard = {path[:end] for path in (c.path for c in checked.sides().run.calls) for end in _ends(path)}
+    task = tasks.of(made.config.get("model_type"))
+    part = f"{task.part}." if task is not None and task.part else ""
+    asked = lambda path: path.startswith(part) and (heard is None or path in heard)  # noqa: E731
+    dropped = [name for name in mapping.dropped if asked(name.rpartition(".")[0] or name)]
+    unmapped = [{"side": "pytorch", "name": path, "reason": why} for path, why in mapping.left.items() if asked(path)]
+    unmapped += [{"side": "pytorch", "name": name, "reason": "the port dropped this parameter"} for name in dropped]
+    unmapped += [
+        {"side": "port", "name": name, "reason": "made of nothing that was loaded"} for name in mapping.made_up
+    ]
+    return unmapped, [{"kind": "dropped", "field": name, "what": f"the port dropped {name}"} for name in dropped]
+
+
+def _ends(path: str) -> list[int]:
+    """Where the path and those of the modules around it end."""
+    return [at for at, letter in enumerate(path) if letter == "."] + [len(path)]
 
 
 def of_pytorch(error: BaseException) -> bool:
@@ -227,8 +254,10 @@ def fed_to(made: session.Session, args: argparse.Namespace) -> dict[str, np.ndar
     task = tasks.of(made.config.get("model_type"))
     if task is not None:
         return task.inputs(made.config, np.random.default_rng(args.seed + 1))
-    if vision.has_pictures(made.config):
+    if made.sees():
         return vision.inputs(made.config, args.seed)
+    if vision.has_pictures(made.config):
+        return {"input_ids": vision.text(made.config, LENGTH)}
     size = int(made.config.get("vocab_size") or 199)
     generator = np.random.default_rng(args.seed + 1)
     ids = generator.integers(3, max(4, min(size, 1 << 16)), size=(1, LENGTH), dtype=np.int64)

@@ -20,6 +20,7 @@ import torch  # noqa: E402
 from mlxport import (
     align,
     alone,
+    battery,
     compiler,
     hints,
     invariants,
@@ -52,6 +53,7 @@ from mlxport.check.parts import (  # noqa: E402
     texts,
     told_of,
     unequal,
+    unmapped_of,
     wanted,
 )
 from mlxport.heard import Fed  # noqa: E402
@@ -256,6 +258,8 @@ class Checked:
 
     def looks(self, name: str) -> dict[str, Any]:
         """Other pictures: PyTorch is given the same, and every point is compared."""
+        if not self.made.sees() and vision.has_pictures(self.made.config):
+            raise scenarios.CannotRun("the port reads no pictures")
         given = looks.fed(name, self.made.config, self.seed)
         try:
             sides = self.sides_of(given, logits_alone=self._large())
@@ -359,19 +363,8 @@ class Checked:
 
     def summary(self) -> dict[str, Any]:
         """The rest of check.json."""
-        mapping = self.made.mapping
-        # A task runs one part of PyTorch's model; what lies beside it is none of the port's.
-        task = tasks.of(self.made.config.get("model_type"))
-        part = f"{task.part}." if task is not None and task.part else ""
-        left = {path: why for path, why in mapping.left.items() if path.startswith(part)}
-        dropped = [name for name in mapping.dropped if name.startswith(part)]
-        unmapped = [{"side": "pytorch", "name": path, "reason": why} for path, why in left.items()]
-        unmapped += [{"side": "pytorch", "name": name, "reason": "the port dropped this parameter"} for name in dropped]
-        unmapped += [
-            {"side": "port", "name": name, "reason": "made of nothing that was loaded"} for name in mapping.made_up
-        ]
-        findings = list(self.made.findings)
-        findings += [{"kind": "dropped", "field": name, "what": f"the port dropped {name}"} for name in dropped]
+        unmapped, dropped = unmapped_of(self)
+        findings = [*self.made.findings, *dropped]
         return {
             "scenarios": self.said,
             "leaves": leaves(self),
@@ -394,6 +387,6 @@ _RUN: dict[str, Callable[[Checked], dict[str, Any]]] = {
     "padded": Checked.padded,
     "long": Checked.long,
     "bf16": half.run,
-    **{name: lambda c, name=name: c.looks(name) for name in scenarios.LOOKS},
+    **{name: lambda c, name=name: c.looks(name) for name in battery.LOOKS},
     "invariants": Checked.invariants,
 }

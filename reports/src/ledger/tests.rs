@@ -100,3 +100,45 @@ fn names_are_data() {
     assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<b>"));
     assert!(!ledger_text(&[entry]).contains('\u{1b}'));
 }
+
+#[test]
+fn an_atlas_is_a_line_for_each_port() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let cell = |port: &str, kind: &str, verdict: Option<&str>| {
+        let mut cell = serde_json::json!({ "port": port, "model_type": kind, "seed": 0, "made_by": {
+            "mlx": "0.32.4", "binary": "mlxport 0.1.0", "device": "the CPU", "system": "linux/x86_64" } });
+        if let Some(verdict) = verdict {
+            cell["verdict"] = verdict.into();
+        }
+        cell
+    };
+    let cells = [
+        cell("mlx-lm", "llama", Some("pass")),
+        cell("mlx-lm", "llama", Some("fail")),
+        cell("mlx-lm", "qwen3", Some("pass")),
+        cell("mlx-lm", "none", None),
+        cell("mlx-vlm", "qwen3_vl", Some("pass")),
+    ];
+    let path = dir.path().join("atlas.json");
+    std::fs::write(&path, serde_json::json!({ "schema": 1, "cells": cells }).to_string()).expect("written");
+    for at in [dir.path(), &path] {
+        let lines = atlas_entries(at, "abc", TIME).expect("an atlas").expect("an atlas");
+        let told: Vec<_> = lines.iter().map(|line| (line.series(), line.verdict, line.taps, line.failed)).collect();
+        assert_eq!(
+            told,
+            [
+                ("atlas of mlx-lm/f32/cpu/linux/x86_64".to_owned(), Verdict::Fail, 2, 1),
+                ("atlas of mlx-vlm/f32/cpu/linux/x86_64".to_owned(), Verdict::Pass, 1, 0),
+            ]
+        );
+        assert_eq!(parse_ledger(&lines[0].line()).expect("our own"), lines[..1]);
+        assert!(ledger_text(&lines).contains("abc") && ledger_html(&lines).contains("atlas of mlx-lm"));
+    }
+    std::fs::write(&path, "{\"schema\": 2, \"cells\": []}").expect("written");
+    assert!(
+        atlas_entries(&path, "abc", TIME).expect_err("another schema").to_string().contains("schema 2, expected 1")
+    );
+    std::fs::write(&path, "{").expect("written");
+    assert!(atlas_entries(&path, "abc", TIME).expect_err("broken").to_string().contains("line 1, column 1"));
+    assert!(atlas_entries(&dir.path().join("record.json"), "abc", TIME).expect("no atlas").is_none());
+}

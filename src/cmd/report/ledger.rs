@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
 use anyhow::Context;
 use mlxport_reports::{
-    Entry, ledger_html, ledger_object, ledger_text, parse_ledger, read_ledger, read_record, write_text,
+    Entry, atlas_entries, ledger_html, ledger_object, ledger_text, parse_ledger, read_ledger, read_record, write_text,
 };
 
 use crate::{exit, output::to_stdout};
@@ -17,7 +17,7 @@ const COMMIT_VARIABLES: [&str; 2] = ["GITHUB_SHA", "CI_COMMIT_SHA"];
 pub struct Args {
     /// The ledger: JSON lines, one per run
     file: PathBuf,
-    /// Add a run: a report directory or a record file. The ledger is made if it is not there
+    /// Add a run: a report directory, a record file, or what `python -m mlxport.atlas` wrote. The ledger is made if it is not there
     #[arg(long, value_name = "RECORD")]
     add: Option<PathBuf>,
     /// The commit that was judged; without it, $GITHUB_SHA or $CI_COMMIT_SHA
@@ -44,13 +44,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(added) = &args.add {
         let time = args.time.unwrap_or_else(|| SystemTime::now().into());
         let time = humantime::format_rfc3339_seconds(time.into()).to_string();
-        let entry = Entry::of(&read_record(added)?, &commit(args)?, &time);
+        let commit = commit(args)?;
+        let new = match atlas_entries(added, &commit, &time)? {
+            Some(lines) => lines,
+            None => vec![Entry::of(&read_record(added)?, &commit, &time)],
+        };
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        text.push_str(&entry.line());
+        text.extend(new.iter().map(Entry::line));
         write_text(&args.file, &text).with_context(|| format!("writing {}", args.file.display()))?;
-        entries.push(entry);
+        entries.extend(new);
     }
     if let Some(path) = &args.html {
         write_text(path, &ledger_html(&entries)).with_context(|| format!("writing {}", path.display()))?;

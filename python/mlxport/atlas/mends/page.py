@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxport.atlas.mends.finding import Finding, mended, root
-from mlxport.scenarios import ALL
+from mlxport.battery import ALL
 
 # So many lines of a file are named.
 MOST = 3
