@@ -114,6 +114,8 @@ _PER_TYPE: dict[str, dict[str, Any]] = {
         "local_rope_theta": lambda c: c["rope_parameters"]["sliding_attention"]["rope_theta"],
     },
     "qwen2_moe": {"decoder_sparse_step": lambda c: 1},
+    # transformers always normalizes; releases say so.
+    "qwen3_vl_moe_text": {"norm_topk_prob": lambda c: True},
     "qwen3_next": {"mlp_only_layers": lambda c: []},
     "falcon_h1": {},
     "lfm2": {

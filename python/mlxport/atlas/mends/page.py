@@ -120,7 +120,9 @@ def size(finding: Finding, measured: dict[str, Any]) -> str:
                 f"| {real.model_type} | {name} | {held['port']:.2g} | {held['torch']:.2g} | {held['mended']:.2g} | "
                 f"{held['other']} of {held['tokens']} |"
             )
-    if finding.real:
+    if not measured.get("real"):
+        lines += ["", "Not measured at a release's widths."]
+    else:
         lines += [
             "",
             f"`python -m mlxport.atlas.mends '{finding.port}-{finding.name}' --real` measures the rows at a release's widths: random weights,",
