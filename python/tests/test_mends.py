@@ -13,10 +13,12 @@ from mlxport.atlas.mends.finding import Finding, Real, mended, of_type, root
 from mlxport.atlas.mends.run import sides
 
 DOCS = Path(__file__).parents[2] / "docs" / "atlas"
-NAMES = [one.page for one in FINDINGS]
+# Ports of which the findings were run. Of the others nothing is told yet, so there are no pages to hold.
+RUN = [one for one in FINDINGS if page.measured_file(DOCS, one.port).is_file()]
+NAMES = [one.page for one in RUN]
 
 
-@pytest.mark.parametrize("finding", FINDINGS, ids=NAMES)
+@pytest.mark.parametrize("finding", RUN, ids=NAMES)
 def test_a_page_says_what_is_installed_and_what_was_measured(finding: Finding) -> None:
     text = (DOCS / finding.page).read_text()
     parts = page.sections(text)
@@ -31,7 +33,7 @@ def test_a_page_says_what_is_installed_and_what_was_measured(finding: Finding) -
         assert "fail" not in one["scenarios"].values()
 
 
-@pytest.mark.parametrize("finding", FINDINGS, ids=NAMES)
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda one: one.page)
 def test_a_patch_applies_to_the_installed_port_and_is_python(finding: Finding) -> None:
     installed = root(finding.package)
     if installed is None:
@@ -61,7 +63,8 @@ def test_the_atlas_leads_to_every_page_and_every_page_is_a_findings() -> None:
     atlas = DOCS.with_suffix(".md").read_text()
     assert [name for name in NAMES if f"(atlas/{name})" not in atlas] == []
     assert sorted(file.name for file in DOCS.glob("*.md")) == sorted(NAMES)
-    for port in {finding.port for finding in FINDINGS}:
+    assert NAMES
+    for port in {finding.port for finding in RUN}:
         assert page.tabled(atlas, FINDINGS, port) == atlas, "run `python -m mlxport.atlas.mends --write`"
         known = {finding.name for finding in FINDINGS if finding.port == port}
         assert set(json.loads(page.measured_file(DOCS, port).read_text())) == known

@@ -95,7 +95,7 @@ def write(wanted: list[Finding], docs: Path) -> None:
     table = docs.with_suffix(".md")
     if table.is_file():
         text = table.read_text()
-        for port in sorted({finding.port for finding in FINDINGS}):
+        for port in sorted({finding.port for finding in wanted}):
             text = page.tabled(text, FINDINGS, port)
         table.write_text(text)
 
