@@ -64,6 +64,19 @@ FINDINGS = [
     ),
     Finding(
         _PORT,
+        "glm4v-norm-eps",
+        "the norms of the vision tower's blocks have epsilon 1e-6, PyTorch's `rms_norm_eps`, 1e-5",
+        ("glm4v", "glm4v_moe"),
+        {
+            _EYES.format(kind): [
+                ("nn.RMSNorm(config.hidden_size, eps=1e-6)", "nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)")
+            ]
+            for kind in ("glm4v", "glm4v_moe")
+        },
+        {"models/glm4v/modeling_glm4v.py": "self.norm1 = Glm4vRMSNorm(config.hidden_size, eps=config.rms_norm_eps)"},
+    ),
+    Finding(
+        _PORT,
         "glm4v-many-pictures",
         "from the third of four and more pictures on, pictures see each other",
         ("glm4v",),
