@@ -152,6 +152,8 @@ FINDINGS = [
             "mamba",
             "mamba2",
             "nemotron_h",
+            "qwen3_5_moe_text",
+            "qwen3_5_text",
             "qwen3_next",
             "recurrent_gemma",
         ),
@@ -167,7 +169,14 @@ FINDINGS = [
                     "        if self.lengths is not None:\n            within = pos < self.lengths[:, None]\n"
                     "            mask = within if mask is None else mask & within\n        return mask\n",
                 )
-            ]
+            ],
+            # Its own way to that mask leaves as soon as nothing is padded at the left.
+            "models/qwen3_5/language.py": [
+                (
+                    "                cache._qwen3_5_ssm_no_mask_batch_size = batch_size\n            return None\n",
+                    "                cache._qwen3_5_ssm_no_mask_batch_size = batch_size\n                return None\n",
+                )
+            ],
         },
         {
             "models/falcon_h1/modeling_falcon_h1.py": "hidden_states = apply_mask_to_padding_states(hidden_states, attention_mask)"
