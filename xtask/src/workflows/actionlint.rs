@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{cargo, stages::succeed};
 
 /// GitHub workflows of this repository; actionlint knows these.
-const WORKFLOWS: [&str; 4] = [
+const WORKFLOWS: [&str; 5] = [
     ".github/workflows/ci.yml",
     ".github/workflows/release.yml",
+    "examples/ci/atlas-nightly.yml",
     "examples/ci/linux-cpu.yml",
     "examples/ci/macos-metal.yml",
 ];
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_linter_that_saw_too_few_files_is_no_pass() {
-        assert!(checked_all("Checking 4 workflow file(s)...\nfine").is_ok());
+        assert!(checked_all("Checking 5 workflow file(s)...\nfine").is_ok());
         assert!(checked_all("No workflow files found to lint").is_err());
         assert!(checked_all("Checking 2 workflow file(s)...").is_err());
     }

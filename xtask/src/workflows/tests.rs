@@ -31,6 +31,7 @@ fn what_ci_runs_is_clean() {
     for needed in [
         ".github/workflows/ci.yml",
         ".github/workflows/release.yml",
+        "examples/ci/atlas-nightly.yml",
         "examples/ci/linux-cpu.yml",
         "examples/ci/macos-metal.yml",
         "examples/ci/gitlab-ci.yml",

@@ -271,6 +271,21 @@ _FOUND = [
     ),
     Finding(
         "mlx-lm",
+        "nanochat-norm-epsilon",
+        "every norm has epsilon 1e-5, PyTorch's have `rms_norm_eps`, 1e-6",
+        ("nanochat",),
+        {
+            "models/nanochat.py": [
+                ("    return mx.fast.rms_norm(x, None, 1e-5)\n", "    return mx.fast.rms_norm(x, None, 1e-6)\n")
+            ]
+        },
+        {
+            "models/nanochat/configuration_nanochat.py": "rms_norm_eps: float = 1e-6",
+            "models/nanochat/modeling_nanochat.py": "NanoChatRMSNorm(eps=config.rms_norm_eps)",
+        },
+    ),
+    Finding(
+        "mlx-lm",
         "nemotron-time-step",
         "time steps are not held above `time_step_min`",
         ("nemotron_h",),

@@ -135,6 +135,20 @@ REAL: dict[str, tuple[Real, ...]] = {
             },
         ),
     ),
+    "nanochat-norm-epsilon": (
+        Real(
+            "nanochat",
+            "nanochat-d20",
+            {
+                "hidden_size": 1280,
+                "intermediate_size": 5120,
+                "num_attention_heads": 10,
+                "num_key_value_heads": 10,
+                "num_hidden_layers": 4,
+                "max_position_embeddings": 2048,
+            },
+        ),
+    ),
     "nemotron-time-step": (
         Real(
             "nemotron_h",
