@@ -77,6 +77,26 @@ FINDINGS = [
     ),
     Finding(
         _PORT,
+        "glm4v-chunk-positions",
+        "later pieces of a prompt with pictures have positions of text",
+        ("glm4v", "glm4v_moe"),
+        {
+            f"models/{kind}/language.py": [
+                (
+                    "            if is_prefill or self._rope_deltas is None:\n",
+                    "            end = cache_offset + inputs.shape[1]\n"
+                    "            known = 0 if self._position_ids is None else self._position_ids.shape[-1]\n"
+                    "            in_prompt = cache_offsets is None and end <= known\n"
+                    "            if is_prefill or in_prompt or self._rope_deltas is None:\n",
+                )
+            ]
+            for kind in ("glm4v", "glm4v_moe")
+        },
+        {"models/glm4v/modeling_glm4v.py": "position_ids = self.compute_3d_position_ids("},
+        scenario="chunked",
+    ),
+    Finding(
+        _PORT,
         "glm4v-many-pictures",
         "from the third of four and more pictures on, pictures see each other",
         ("glm4v",),
