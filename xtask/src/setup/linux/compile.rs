@@ -50,23 +50,37 @@ pub fn library(layout: &Layout, host: &Host, source: &Source) -> Result<()> {
     files.push(native.join("clock.cpp"));
     files.push(native.join("blas.cpp"));
     let include = work.join(WHEELS).join("mlx/include");
+    // MLX's headers are most of every file: they are read once. The compiler finds the outcome by its name.
+    let compat = native.join("compat.hpp");
+    let compile = |of_mlx_c: bool| compiler(host, of_mlx_c.then_some([&*include, &source.mlx_c, &native]));
+    let headers = compat.with_extension("hpp.gch");
+    finish(compile(true).args(["-x", "c++-header"]).arg(&compat).arg("-o").arg(headers))?;
     let object_files = in_parallel(&files, |file| {
         let name = file.file_stem().context("a source file has no name")?;
         let object = objects.join(name).with_extension("o");
-        let mut compile = Command::new(&host.compiler);
-        compile.args(["-std=c++20", "-O2", "-fPIC", "-w", "-c"]);
-        if file.starts_with(&source.mlx_c) {
-            compile.arg("-include").arg(native.join("compat.hpp"));
-            compile.arg("-isystem").arg(&include);
-            compile.arg("-I").arg(&source.mlx_c);
-            if !host.triple.starts_with("aarch64") {
-                compile.arg("-I").arg(&native);
-            }
+        let of_mlx_c = file.starts_with(&source.mlx_c);
+        let mut compile = compile(of_mlx_c);
+        if of_mlx_c {
+            compile.arg("-include").arg(&compat);
         }
-        finish(compile.arg(file).arg("-o").arg(&object))?;
+        finish(compile.arg("-c").arg(file).arg("-o").arg(&object))?;
         Ok(object)
     })?;
     link(layout, host, &object_files)
+}
+
+/// The compiler with what every file is compiled with; `folders` of headers, MLX's first, for the files of mlx-c.
+fn compiler(host: &Host, folders: Option<[&Path; 3]>) -> Command {
+    let mut compile = Command::new(&host.compiler);
+    // Every function hands over to libmlx.so at once: there is little to optimise.
+    compile.args(["-std=c++20", "-O1", "-fPIC", "-w"]);
+    if let Some([mlx, mlx_c, native]) = folders {
+        compile.arg("-isystem").arg(mlx).arg("-I").arg(mlx_c);
+        if !host.triple.starts_with("aarch64") {
+            compile.arg("-I").arg(native);
+        }
+    }
+    compile
 }
 
 fn link(layout: &Layout, host: &Host, objects: &[PathBuf]) -> Result<()> {
