@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::defaults;
 pub use crate::fields::read;
 use crate::fields::{Fields, fields};
+use crate::layers;
 use crate::report::{DroppedTensor, Finding, Severity};
 
 /// Fields that keep the books and decide no number of a forward pass.
@@ -140,6 +141,7 @@ pub fn findings(release: &Value, mlx: &Value, dropped: &[DroppedTensor]) -> Vec<
         match lookup(&has, path) {
             Some(found) if same(value, found) || value.is_null() && defaults::is_derived(leaf(path), found, &had) => {}
             Some(found) => findings.push(changed(path, value, found, &had)),
+            None if layers::is_counted(path, value, &has) => {}
             None => findings.extend(lost(path, value, &types, &had)),
         }
     }
@@ -151,6 +153,7 @@ pub fn findings(release: &Value, mlx: &Value, dropped: &[DroppedTensor]) -> Vec<
     }
     findings.extend(left_out_by_both(&had, &has, &types));
     findings.extend(unread(mlx, &has, &types));
+    findings.extend(layers::unread(&has, &types));
     findings
 }
 

@@ -9,7 +9,7 @@
 //! stats     of what does not hold: counts and sums over one pass      cause    what they show: truncated, shifted, scaled, calibrated
 //! search    rows looked up by content in the whole release            explain  swapped, doubled, permuted, partly lost
 //! finish    factors that come back, foreign scales, merged adapters, other values (fold, rest)
-//! dropped   what was left out      policy   what should not be packed      config   fields that decide numbers (defaults)
+//! dropped   what was left out      policy   what should not be packed      config   fields that decide numbers (fields, defaults, layers)
 //! report    findings and verdicts; text, markdown and html write them
 //! infer     the other half: from a release and its conversion to the recipe
 //! ```
@@ -32,12 +32,14 @@ mod fold;
 mod html;
 pub mod infer;
 mod judge;
+mod layers;
 mod markdown;
 mod names;
 mod order;
 mod policy;
 mod recipes;
 pub mod report;
+mod request;
 mod rest;
 mod search;
 mod stats;
@@ -45,10 +47,11 @@ mod target;
 mod text;
 mod verify;
 
-pub use audit::{Request, audit};
+pub use audit::audit;
 pub use html::html;
 pub use markdown::markdown;
 pub use report::{Finding, Report, SCHEMA, Severity};
+pub use request::Request;
 pub use text::text;
 
 /// The report as one JSON object, indented, a newline at the end.

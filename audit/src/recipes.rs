@@ -6,7 +6,7 @@ use mlxport_convert::error::ConvertError;
 use mlxport_convert::transforms::Assembly;
 use mlxport_convert::{Request as SurveyRequest, survey};
 
-use crate::audit::Request;
+use crate::request::Request;
 
 /// A plan as far as an audit needs it.
 #[derive(Debug, Default)]

@@ -58,14 +58,29 @@ impl Target {
     /// # Errors
     /// Where the file cannot be read.
     pub fn read(&self, mlx: &Checkpoint, first: u64, count: u64) -> Result<Vec<Vec<u8>>, ConvertError> {
-        let mut parts = Vec::with_capacity(self.keys.len());
-        for (at, key) in self.keys.iter().enumerate() {
-            let (offset, len) = self.place(at, first, count);
-            let mut bytes = vec![0; len as usize];
-            mlx.read_at(key, offset, &mut bytes)?;
-            parts.push(bytes);
-        }
+        let mut parts = Vec::new();
+        self.read_into(mlx, first, count, &mut parts)?;
         Ok(parts)
+    }
+
+    /// As [`read`](Self::read), into buffers that were there before.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read_into(
+        &self,
+        mlx: &Checkpoint,
+        first: u64,
+        count: u64,
+        parts: &mut Vec<Vec<u8>>,
+    ) -> Result<(), ConvertError> {
+        parts.resize(self.keys.len(), Vec::new());
+        for (at, (key, bytes)) in self.keys.iter().zip(parts).enumerate() {
+            let (offset, len) = self.place(at, first, count);
+            bytes.resize(len as usize, 0);
+            mlx.read_at(key, offset, bytes)?;
+        }
+        Ok(())
     }
 
     /// Offset and length in bytes of a run of values in the part `at`.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use mlxport_audit::infer::{Inferred, Pair, Request, SCHEMA, infer, told};
+use mlxport_audit::infer::{Inferred, Pair, Request, SCHEMA, infer, summary};
 use mlxport_convert::recipe::Recipe;
 use mlxport_convert::{parse_byte_len, report};
 use mlxport_reports::{write_new_text, write_text};
@@ -96,7 +96,7 @@ fn learn(args: &Infer) -> anyhow::Result<ExitCode> {
 fn shown(outcome: &Inferred, args: &Infer) -> anyhow::Result<String> {
     if !args.json {
         let written = outcome.recipe.as_ref().map(|_| format!("written: {}\n", args.out.display()));
-        return Ok(told(outcome) + &written.unwrap_or_default());
+        return Ok(summary(outcome) + &written.unwrap_or_default());
     }
     let mut object = serde_json::to_value(outcome)?;
     object["out"] = outcome.recipe.as_ref().map_or(Value::Null, |_| Value::from(args.out.display().to_string()));

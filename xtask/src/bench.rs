@@ -1,5 +1,6 @@
 //! `cargo xtask bench …`: what is fast is measured here, beside the limit and the peer in one run. No test is timed.
 
+mod audit;
 mod convert;
 mod dequantize;
 mod measure;
@@ -18,6 +19,8 @@ use crate::stages::succeed;
 /// What can be measured.
 #[derive(Subcommand)]
 pub enum Bench {
+    /// Audit a release of 6.67 GB and its 4-bit conversion: time against `cat` of both, warm and cold, and memory.
+    Audit(audit::Options),
     /// Convert a checkpoint of the release's size: time and memory against `cp` and, where `cargo xtask mlx-vlm` has installed it, mlx-vlm.
     Convert(convert::Options),
     /// `mlxport serve` under many clients, slow ones and a kill among them: nothing lost or mixed up, and how long the first byte takes.
@@ -32,6 +35,7 @@ pub enum Bench {
 /// When something cannot be built, made or run. A target that is missed is printed, and no error.
 pub fn run(bench: &Bench) -> Result<ExitCode> {
     match bench {
+        Bench::Audit(options) => audit::run(options),
         Bench::Convert(options) => convert::run(options),
         Bench::Serve(options) => serve::run(options),
         Bench::Dequantize(options) => dequantize::run(options),

@@ -219,9 +219,9 @@ pub fn when(fields: &[Field], present: &[bool]) -> Option<Condition> {
             // A flag that one config leaves out is the other value there, as its class's default.
             let missing =
                 flags.iter().zip(present).find(|(flag, _)| flag.is_none()).map(|(_, &there)| (at, there != negated));
-            let told_apart = known == present.len()
+            let distinguished = known == present.len()
                 || known > 0 && flags.iter().flatten().all(|&flag| missing.is_none_or(|(_, other)| flag != other));
-            if agrees && told_apart && known > 0 {
+            if agrees && distinguished && known > 0 {
                 push(text, likely + if missing.is_some() { 6 } else { 0 }, missing);
             }
             let counted = counts

@@ -16,12 +16,10 @@ use mlxport_convert::error::ConvertError;
 use mlxport_convert::transforms::{Assembly, Axis, Scratch, View};
 use safetensors::Dtype;
 
-use super::example::Way;
 use super::layout::Layout;
 use super::trace::Trace;
+use super::way::{Way, holds, is_constant, score, whole};
 use crate::axes::permutations;
-use crate::expect::Piece;
-use crate::names;
 use crate::target::{Format, Target};
 use crate::verify::{Pair, convertible, windows};
 
@@ -96,7 +94,7 @@ impl<'a> Content<'a> {
             let count: u64 = info.shape.iter().product();
             for (_, name) in kinds.iter().filter(|(wanted, _)| *wanted == count) {
                 let dtype = dtypes[name];
-                let assembly = super::example::whole(self.pair.release, &key);
+                let assembly = whole(self.pair.release, &key);
                 if let Some(print) = self.print(self.pair.release, &assembly, dtype)? {
                     prints.entry((name.clone(), print)).or_default().push(key.clone());
                 }
@@ -106,7 +104,7 @@ impl<'a> Content<'a> {
         for at in lost {
             let target = &self.targets[at];
             let Format::Plain(dtype) = target.format else { continue };
-            if super::example::is_constant(self.pair, target)? {
+            if is_constant(self.pair, target)? {
                 continue;
             }
             let own = Assembly::of(View::whole(&target.name, dtype, &target.shape));
@@ -126,7 +124,7 @@ impl<'a> Content<'a> {
 
     /// The order of axes in which a tensor is the target.
     fn turned(&self, target: &Target, key: &str) -> Result<Option<Way>, ConvertError> {
-        let view = super::example::whole(self.pair.release, key).views.remove(0);
+        let view = whole(self.pair.release, key).views.remove(0);
         let mut orders = Vec::new();
         let mut order: Vec<usize> = (0..view.axes.len()).collect();
         if order.len() <= 5 {
@@ -224,7 +222,7 @@ impl<'a> Content<'a> {
         let mut pairs = Vec::new();
         for at in self.lost() {
             let target = &self.targets[at];
-            if !super::example::is_constant(self.pair, target)? {
+            if !is_constant(self.pair, target)? {
                 continue;
             }
             for key in &free {
@@ -232,7 +230,7 @@ impl<'a> Content<'a> {
                 if info.shape != target.shape {
                     continue;
                 }
-                let view = super::example::whole(self.pair.release, key).views.remove(0);
+                let view = whole(self.pair.release, key).views.remove(0);
                 let Some(layout) = Layout::of(&view, &target.shape) else { continue };
                 if self.holds(target, &layout, key)? {
                     pairs.push((score(&target.name, key), at, key.clone(), layout));
@@ -248,33 +246,6 @@ impl<'a> Content<'a> {
         }
         Ok(())
     }
-}
-
-/// Whether a layout of a release's tensor is the whole target.
-///
-/// # Errors
-/// Where a file cannot be read.
-pub fn holds(pair: &Pair<'_>, target: &Target, layout: &Layout, key: &str) -> Result<bool, ConvertError> {
-    let Some(info) = pair.release.tensors().get(key) else { return Ok(false) };
-    let reach = layout.start + layout.axes.iter().flatten().map(|step| (step.len - 1) * step.stride).sum::<u64>();
-    if reach >= info.shape.iter().product() {
-        return Ok(false);
-    }
-    let axes = layout.axes.iter().flatten().copied().collect();
-    let view = View { key: key.to_owned(), dtype: info.dtype, start: layout.start, axes };
-    let piece = piece(Assembly::of(view), target, key);
-    pair.holds(target, &piece, 0.0)
-}
-
-/// All of a target, made so.
-pub fn piece(assembly: Assembly, target: &Target, key: &str) -> Piece {
-    Piece { first: 0, len: target.len(), assembly, raw: None, sources: vec![key.to_owned()], expert: None }
-}
-
-/// How much two keys are alike: their words, and above all the same numbers.
-pub fn score(target: &str, key: &str) -> i64 {
-    let same = names::indices(target) == names::indices(key);
-    names::overlap(target, key) + if same { 1000 } else { 0 }
 }
 
 /// The bits of one value, spread over 128.

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use mlxport_convert::checkpoint::{Checkpoint, TensorSource};
 use mlxport_convert::error::ConvertError;
-use mlxport_convert::transforms::Assembly;
 use rayon::prelude::*;
 use safetensors::Dtype;
 use serde_json::Value;
 
 use super::content::Content;
 use super::layout::{Layout, Operation, operation};
+use super::way::{Way, is_constant};
 use crate::cause::cause;
 use crate::config;
 use crate::expect::{Expectation, Piece, Release};
@@ -19,17 +19,6 @@ use crate::judge::holding_format;
 use crate::names::{self, Lookup};
 use crate::target::{Format, Target, targets};
 use crate::verify::Pair;
-
-/// How a target is made of the release.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Way {
-    /// Of elements of one tensor, with a number added.
-    One { key: String, layout: Layout, plus: i32 },
-    /// Of whole tensors, one for each step of the first axis.
-    Stack { keys: Vec<String> },
-    /// Of whole tensors joined along an axis.
-    Concat { keys: Vec<String>, axis: usize },
-}
 
 /// What one action of a recipe's row does once.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,16 +100,6 @@ pub fn understand(release: &Path, mlx: &Path, window: u64) -> Result<Example, Co
     Ok(Example { configs, targets, instances, left, by_name: constant, missing, release, mlx })
 }
 
-impl Way {
-    /// The release's keys.
-    pub fn keys(&self) -> &[String] {
-        match self {
-            Self::One { key, .. } => std::slice::from_ref(key),
-            Self::Stack { keys } | Self::Concat { keys, .. } => keys,
-        }
-    }
-}
-
 /// What the names say, where the values agree.
 fn by_name(pair: &Pair<'_>, release: &Release<'_>, target: &mut Target) -> Result<Option<Way>, ConvertError> {
     for mut way in release.expectations(target) {
@@ -159,26 +138,6 @@ fn way_of(release: &Checkpoint, target: &Target, way: &Expectation) -> Option<Wa
         }
         _ => None,
     }
-}
-
-/// Whether all values of a target are one number, so that content says nothing of where it comes from.
-///
-/// # Errors
-/// Where a file cannot be read.
-pub fn is_constant(pair: &Pair<'_>, target: &Target) -> Result<bool, ConvertError> {
-    let mut first: Option<Vec<u8>> = None;
-    let Format::Plain(dtype) = target.format else { return Ok(false) };
-    for (at, count) in crate::verify::windows(target.len(), 1 << 16) {
-        let parts = target.read(pair.mlx, at, count)?;
-        for value in parts[0].chunks(dtype.bitsize() / 8) {
-            match &first {
-                None => first = Some(value.to_vec()),
-                Some(first) if first != value => return Ok(false),
-                Some(_) => {}
-            }
-        }
-    }
-    Ok(true)
 }
 
 /// Why a target could not be explained: what its values have to do with those that its name promises.
@@ -228,7 +187,7 @@ fn instances(
     all
 }
 
-/// What is done with one source; `None` where that is told with another source of the same target.
+/// What is done with one source; `None` where that is said with another source of the same target.
 fn action(release: &Checkpoint, key: &str, users: &[(&Target, &Way)]) -> Result<Option<Instance>, String> {
     let info = &release.tensors()[key];
     let parts: Vec<(&Layout, &[u64])> = users
@@ -271,15 +230,6 @@ fn action(release: &Checkpoint, key: &str, users: &[(&Target, &Way)]) -> Result<
     }
 }
 
-impl Way {
-    fn plus(&self) -> Option<i32> {
-        match self {
-            Self::One { plus, .. } => Some(*plus),
-            _ => None,
-        }
-    }
-}
-
 impl Example {
     /// Whether a module of the MLX side is packed.
     pub fn is_packed(&self) -> bool {
@@ -290,12 +240,6 @@ impl Example {
     pub fn dtype_of(&self, target: &str) -> Option<Dtype> {
         self.targets.iter().find(|known| known.name == target).map(|target| crate::verify::values_of(target.format))
     }
-}
-
-/// A whole tensor as an assembly.
-pub fn whole(release: &Checkpoint, key: &str) -> Assembly {
-    let info = &release.tensors()[key];
-    Assembly::of(mlxport_convert::transforms::View::stored(key, info.dtype, &info.shape, &info.strides))
 }
 
 /// Whether a key's leaf or module says that it is a head.

@@ -287,7 +287,7 @@ mod tests {
         View::whole("a", Dtype::F32, shape)
     }
 
-    fn told(source: &[u64], parts: &[(View, &[u64])]) -> Result<Operation, String> {
+    fn of_parts(source: &[u64], parts: &[(View, &[u64])]) -> Result<Operation, String> {
         let layouts: Vec<Layout> =
             parts.iter().map(|(view, shape)| Layout::of(view, shape).expect("a layout")).collect();
         let parts: Vec<(&Layout, &[u64])> = layouts.iter().zip(parts).map(|(layout, part)| (layout, part.1)).collect();
@@ -298,13 +298,13 @@ mod tests {
     fn whole_sources_are_copied_or_permuted() {
         let name = |source: &[u64], order: &[usize]| {
             let shape: Vec<u64> = order.iter().map(|&at| source[at]).collect();
-            told(source, &[(view(source).permuted(order), &shape)]).expect("can be said")
+            of_parts(source, &[(view(source).permuted(order), &shape)]).expect("can be said")
         };
         assert_eq!(name(&[3, 5], &[0, 1]).name, "copy");
         assert_eq!(name(&[3, 5], &[1, 0]).name, "transpose");
         assert_eq!(name(&[3, 5, 2, 4], &[0, 2, 3, 1]).name, "conv_oihw_to_ohwi");
         assert_eq!(name(&[6, 1, 4], &[0, 2, 1]).orders, [Some(vec![0, 2, 1])]);
-        let squeezed = told(&[1, 7, 1], &[(view(&[1, 7, 1]), &[7])]).expect("can be said");
+        let squeezed = of_parts(&[1, 7, 1], &[(view(&[1, 7, 1]), &[7])]).expect("can be said");
         assert_eq!((squeezed.name, squeezed.view, squeezed.results), ("permute", Some(vec![7]), vec![None]));
     }
 
@@ -314,31 +314,31 @@ mod tests {
         let whole = view(&[heads * (nope + value), rank]).reshaped(&[heads, nope + value, rank]).expect("a view");
         let key = whole.clone().narrowed(1, 0, nope).permuted(&[0, 2, 1]);
         let out = whole.narrowed(1, nope, value);
-        let made = told(&[44, 8], &[(out, &[heads, value, rank]), (key, &[heads, rank, nope])]).expect("can be said");
+        let made = of_parts(&[44, 8], &[(out, &[heads, value, rank]), (key, &[heads, rank, nope])]).expect("can be said");
         assert_eq!((made.view, made.axis, made.sizes), (Some(vec![4, 11, 8]), Some(1), Some(vec![6, 5])));
         assert_eq!(made.orders, [Some(vec![0, 2, 1]), None]);
         // Gate and up in every other row.
         let pairs = view(&[3, 10]).reshaped(&[3, 5, 2]).expect("a view");
         let half = |at| (pairs.clone().narrowed(2, at, 1), &[3_u64, 5][..]);
-        let made = told(&[3, 10], &[half(0), half(1)]).expect("can be said");
+        let made = of_parts(&[3, 10], &[half(0), half(1)]).expect("can be said");
         assert_eq!((made.axis, made.sizes, made.results[0].clone()), (Some(2), Some(vec![1, 1]), Some(vec![3, 5])));
     }
 
     #[test]
-    fn what_a_row_cannot_say_is_told() {
+    fn what_a_row_cannot_say_is_an_error() {
         let part = |from, len| (view(&[9, 2]).narrowed(0, from, len), &[3_u64, 2][..]);
-        let told_of = |parts: &[(View, &[u64])]| told(&[9, 2], parts).expect_err("cannot be said");
-        assert!(told_of(&[part(0, 3), part(6, 3)]).contains("steps 3 to 6"));
-        assert!(told_of(&[part(0, 3), part(3, 3)]).contains("steps 6 to 9"));
-        assert!(told_of(&[part(0, 3), part(2, 3)]).contains("share elements"));
+        let reason = |parts: &[(View, &[u64])]| of_parts(&[9, 2], parts).expect_err("cannot be said");
+        assert!(reason(&[part(0, 3), part(6, 3)]).contains("steps 3 to 6"));
+        assert!(reason(&[part(0, 3), part(3, 3)]).contains("steps 6 to 9"));
+        assert!(reason(&[part(0, 3), part(2, 3)]).contains("share elements"));
         let twice = [(view(&[9, 2]), &[9_u64, 2][..]), (view(&[9, 2]), &[9_u64, 2][..])];
-        assert!(told_of(&twice).contains("share elements"));
+        assert!(reason(&twice).contains("share elements"));
     }
 
     #[test]
     fn rotary_halves_become_pairs_by_a_view() {
         let turned = view(&[12, 5]).reshaped(&[3, 2, 2, 5]).expect("a view").permuted(&[0, 2, 1, 3]);
-        let made = told(&[12, 5], &[(turned, &[12, 5])]).expect("can be said");
+        let made = of_parts(&[12, 5], &[(turned, &[12, 5])]).expect("can be said");
         assert_eq!(made.view, Some(vec![3, 2, 2, 5]));
         assert_eq!((made.orders, made.results), (vec![Some(vec![0, 2, 1, 3])], vec![Some(vec![12, 5])]));
     }

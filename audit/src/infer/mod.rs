@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! layout     a target as strides over one source, and the operation that says the same
+//! way        how a target is made of the release, and whether that holds
 //! content    targets whose names say nothing: fingerprints, rows (trace), siblings, constants
 //! example    what every tensor of the MLX side is made of, verified element by element
 //! forms      keys that differ only in their numbers, as one row
@@ -25,6 +26,7 @@ mod sizes;
 mod table;
 mod trace;
 mod translate;
+mod way;
 mod write;
 
 use std::path::PathBuf;
@@ -34,7 +36,7 @@ use mlxport_convert::error::{ConvertError, Violation};
 use mlxport_convert::recipe::Recipe;
 use serde::Serialize;
 
-use crate::audit::window;
+use crate::request::window;
 use example::{Example, Inexpressible, understand};
 use fields::fields;
 use prove::{cast, prove};
@@ -146,8 +148,8 @@ fn proved(
     // What the checks refuse (a key with braces in it, say) cannot be said: that is an answer, not an error.
     let said = |missing: &mut Vec<Inexpressible>, error| match error {
         ConvertError::Violations(list) => {
-            let told = |wrong: &Violation| Inexpressible { key: wrong.place.clone(), why: wrong.to_string() };
-            missing.extend(list.0.iter().map(told));
+            let inexpressible = |wrong: &Violation| Inexpressible { key: wrong.place.clone(), why: wrong.to_string() };
+            missing.extend(list.0.iter().map(inexpressible));
             Ok(())
         }
         error => Err(error),
@@ -212,7 +214,7 @@ fn folded(missing: Vec<Inexpressible>) -> Vec<Unsaid> {
 }
 
 /// The outcome in words, a line for each thing, a newline at the end.
-pub fn told(outcome: &Inferred) -> String {
+pub fn summary(outcome: &Inferred) -> String {
     let mut lines = Vec::new();
     match outcome.verdict {
         "identical" => {

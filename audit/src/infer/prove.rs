@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::content::piece;
 use super::example::{Example, Inexpressible};
+use super::way::piece;
 use crate::target::Target;
 use crate::verify::{Pair, values_of};
 
@@ -77,14 +77,14 @@ fn compared(
     targets: &BTreeMap<&str, &Target>,
     made: &OutputTensor,
 ) -> Result<Option<Inexpressible>, ConvertError> {
-    let told = |why: String| Ok(Some(Inexpressible { key: made.name.clone(), why }));
-    let Some(target) = targets.get(made.name.as_str()) else { return told("the MLX side does not have it".to_owned()) };
+    let differs = |why: String| Ok(Some(Inexpressible { key: made.name.clone(), why }));
+    let Some(target) = targets.get(made.name.as_str()) else { return differs("the MLX side does not have it".to_owned()) };
     let dtype = values_of(target.format);
     if made.shape != target.shape || made.making != Making::Store {
-        return told(format!("the recipe makes {:?} of it, the MLX side has {:?}", made.shape, target.shape));
+        return differs(format!("the recipe makes {:?} of it, the MLX side has {:?}", made.shape, target.shape));
     }
     if made.dtype != dtype {
-        return told(format!(
+        return differs(format!(
             "a recipe cannot keep one dtype and cast others: it makes {}, the MLX side has {dtype}",
             made.dtype
         ));
@@ -92,7 +92,7 @@ fn compared(
     let key = made.sources.first().map_or("", |source| source.key.as_str());
     match pair.holds(target, &piece(made.assembly.clone(), target, key), 0.0)? {
         true => Ok(None),
-        false => told("the recipe's values are not the MLX side's".to_owned()),
+        false => differs("the recipe's values are not the MLX side's".to_owned()),
     }
 }
 

@@ -29,7 +29,7 @@ const ATOM: i32 = 10;
 const CONSTANT: i32 = 60;
 /// What a factor costs that is a number: a field says the same more often.
 const FACTOR: i32 = 12;
-/// Candidates that are dearer than the best by more than this are not told.
+/// Candidates that are dearer than the best by more than this are not listed.
 const NEAR: i32 = 18;
 
 /// Everything a number may be looked up in, for each set of examples that may have it.

@@ -37,7 +37,7 @@ pub struct Table<'a> {
     counted: Vec<BTreeMap<String, BTreeSet<u64>>>,
     /// Index sets, in the order they were asked for.
     pub indices: Vec<Index>,
-    /// The rows as text, with what is told of each before it.
+    /// The rows as text, with what is said of each before it.
     pub rows: Vec<(Vec<String>, String)>,
     /// Fields that expressions use.
     pub used: BTreeSet<usize>,

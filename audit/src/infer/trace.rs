@@ -6,9 +6,8 @@ use mlxport_convert::checkpoint::TensorSource;
 use mlxport_convert::error::ConvertError;
 use mlxport_convert::transforms::{Assembly, Axis, Scratch, View};
 
-use super::content::{holds, piece, score};
-use super::example::{Way, whole};
 use super::layout::Layout;
+use super::way::{Way, holds, piece, score, whole};
 use crate::search::hash;
 use crate::target::{Format, Target};
 use crate::verify::{Pair, convertible, windows};

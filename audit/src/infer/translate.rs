@@ -28,7 +28,7 @@ pub struct Section {
     pub fields: Vec<String>,
     /// Paths that are taken out.
     pub drop: Vec<String>,
-    /// What is told before the section.
+    /// What is written before the section.
     pub notes: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ enum Change {
     Fixed(Value, bool),
     /// The release's config has it, and the MLX side's does not.
     Gone,
-    /// It cannot be told what it is.
+    /// Nothing says what it is.
     Unknown,
 }
 

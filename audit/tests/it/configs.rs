@@ -20,11 +20,7 @@ fn changed_fields() {
         ("num_key_value_heads", json!(2)),
         ("num_experts_per_tok", json!(3)),
         ("norm_topk_prob", json!(false)),
-        ("rope_scaling", json!({"rope_type": "linear", "factor": 2.0})),
     ] {
-        if field == "rope_scaling" {
-            continue;
-        }
         expect_fault(&with(|config| config[field] = value), "config", &[field]);
     }
 }
@@ -60,13 +56,44 @@ fn what_follows_from_other_fields_is_held_against_them() {
         changed[name] = value;
         audited_against(&release(), base, &mlx, &changed)
     };
-    let told = |report: &mlxport_audit::Report, name: &str| {
+    let names = |report: &mlxport_audit::Report, name: &str| {
         report.findings.iter().any(|finding| finding.kind == "config" && finding.keys == [name])
     };
-    assert!(!told(&with(&release_config, "head_dim", json!(16)), "head_dim"));
-    assert!(told(&with(&release_config, "head_dim", json!(32)), "head_dim"));
+    assert!(!names(&with(&release_config, "head_dim", json!(16)), "head_dim"));
+    assert!(names(&with(&release_config, "head_dim", json!(32)), "head_dim"));
     release_config["n_embd"] = json!(64);
     release_config["n_inner"] = Value::Null;
-    assert!(!told(&with(&release_config, "n_inner", json!(256)), "n_inner"));
-    assert!(told(&with(&release_config, "n_inner", json!(128)), "n_inner"));
+    assert!(!names(&with(&release_config, "n_inner", json!(256)), "n_inner"));
+    assert!(names(&with(&release_config, "n_inner", json!(128)), "n_inner"));
+}
+
+#[test]
+fn which_layers_see_a_window_alone_is_not_lost() {
+    let kinds = |period: usize| -> Value {
+        let kind = |at: usize| if at.is_multiple_of(period) { "full_attention" } else { "sliding_attention" };
+        (1..=6).map(kind).collect()
+    };
+    let mut release_config = config();
+    release_config["model_type"] = json!("gemma3_text");
+    let mlx = converted(&release(), Dtype::BF16);
+    let audited = |period: usize, change: &dyn Fn(&mut Value)| {
+        let mut released = release_config.clone();
+        released["layer_types"] = kinds(period);
+        let mut changed = released.clone();
+        change(&mut changed);
+        audited_against(&release(), &released, &mlx, &changed)
+    };
+    let lose = |config: &mut Value| drop(config.as_object_mut().expect("an object").remove("layer_types"));
+    for period in [6, 3] {
+        expect_fault(&audited(period, &lose), "config", &["layer_types"]);
+    }
+    // mlx-lm's class reads the count alone. What is lost is said by a count that agrees, and by no other.
+    let counted = |count: u64| audited(3, &move |config: &mut Value| {
+        lose(config);
+        config["sliding_window_pattern"] = json!(count);
+    });
+    assert!(counted(3).findings.is_empty(), "{}", mlxport_audit::text(&counted(3)));
+    expect_fault(&counted(2), "config", &["layer_types"]);
+    expect_fault(&audited(3, &|_| {}), "config", &["layer_types"]);
+    assert!(audited(6, &|_| {}).findings.is_empty());
 }

@@ -1,8 +1,8 @@
-//! Recipes learned from small examples: what is learned, what is told as ambiguous, and what cannot be said.
+//! Recipes learned from small examples: what is learned, what is listed as ambiguous, and what cannot be said.
 
 use std::path::Path;
 
-use mlxport_audit::infer::{Inferred, Pair, Request, infer, told};
+use mlxport_audit::infer::{Inferred, Pair, Request, infer, summary};
 use mlxport_convert::{ConvertError, prepare};
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn proves_itself(dir: &Path, recipe: &str, examples: usize) {
 
 /// The recipe, where one was learned.
 fn recipe(outcome: &Inferred) -> &str {
-    assert_eq!(outcome.verdict, "identical", "{}", told(outcome));
+    assert_eq!(outcome.verdict, "identical", "{}", summary(outcome));
     outcome.recipe.as_deref().expect("a recipe")
 }
 
@@ -113,11 +113,11 @@ fn a_mixture_of_experts_is_rows_over_layers_and_experts() {
         "{text}"
     );
     assert!(row(text, "embed_tokens").contains(r#"shape = ["vocab_size", "hidden_size"]"#), "{text}");
-    assert!(outcome.ambiguous.iter().any(|line| line.contains("num_attention_heads * head_dim")), "{}", told(&outcome));
+    assert!(outcome.ambiguous.iter().any(|line| line.contains("num_attention_heads * head_dim")), "{}", summary(&outcome));
 }
 
 #[test]
-fn casts_and_packing_are_told_and_the_recipe_is_the_same() {
+fn casts_and_packing_are_named_and_the_recipe_is_the_same() {
     let cast = learned(&[Example::new(release(), converted(&release(), Dtype::BF16), &config())]);
     assert_eq!(cast.dtype, Some("bf16"));
     let (mlx, mlx_config) = packed(&release(), Dtype::BF16);
@@ -215,13 +215,13 @@ fn a_second_pair_settles_what_a_size_is() {
     assert!(
         first.ambiguous.iter().any(|line| line.starts_with("intermediate_size") && line.contains("list_size")),
         "{}",
-        told(&first)
+        summary(&first)
     );
     let both = learned(&[sized(32, 4, 8), sized(24, 3, 6)]);
     let text = recipe(&both);
     assert!(row(text, "q_proj").contains(r#"shape = ["num_attention_heads * head_dim", "hidden_size"]"#), "{text}");
     assert!(row(text, "up_proj").contains(r#"shape = ["intermediate_size", "hidden_size"]"#), "{text}");
-    assert!(!both.ambiguous.iter().any(|line| line.contains("list_size")), "{}", told(&both));
+    assert!(!both.ambiguous.iter().any(|line| line.contains("list_size")), "{}", summary(&both));
 }
 
 #[test]
@@ -259,14 +259,14 @@ fn a_norm_plus_one_is_an_addition() {
 }
 
 #[test]
-fn what_the_format_cannot_say_is_told() {
+fn what_the_format_cannot_say_is_reported() {
     let good = converted(&release(), Dtype::F32);
     let cannot = |change: &dyn Fn(&mut Tensors), said: &str| {
         let mut mlx = good.clone();
         change(&mut mlx);
         let outcome = learned(&[Example::new(release(), mlx, &config())]);
         assert!(outcome.verdict == "cannot" && outcome.recipe.is_none());
-        assert!(told(&outcome).contains(said), "{said}: {}", told(&outcome));
+        assert!(summary(&outcome).contains(said), "{said}: {}", summary(&outcome));
     };
     let key = "model.layers.0.mlp.switch_mlp.up_proj.weight";
     let lexicographic = [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9];
@@ -317,7 +317,7 @@ fn hostile_names_and_configs_are_answers_or_errors() {
     write(&dir.path().join("r"), &odd, &config);
     write(&dir.path().join("m"), &odd, &config);
     let outcome = infer(&request(&dir.path().join("r"), &dir.path().join("m"))).expect("an outcome");
-    assert_eq!(outcome.verdict, "cannot", "{}", told(&outcome));
+    assert_eq!(outcome.verdict, "cannot", "{}", summary(&outcome));
     std::fs::create_dir(dir.path().join("empty")).expect("a directory");
     for broken in ["empty", "gone"] {
         let error = infer(&request(&dir.path().join("r"), &dir.path().join(broken))).expect_err("an error");

@@ -228,12 +228,12 @@ pub fn request(mlx: &Path, release: &Path) -> Request {
 
 /// The report has one fault of this kind, whose keys are these, and nothing else that fails.
 pub fn expect_fault(report: &Report, kind: &str, keys: &[&str]) {
-    let told = mlxport_audit::text(report);
-    assert_eq!(report.verdict, "fail", "{told}");
+    let text = mlxport_audit::text(report);
+    assert_eq!(report.verdict, "fail", "{text}");
     let finding =
-        report.findings.iter().find(|finding| finding.kind == kind).unwrap_or_else(|| panic!("no {kind}: {told}"));
+        report.findings.iter().find(|finding| finding.kind == kind).unwrap_or_else(|| panic!("no {kind}: {text}"));
     for key in keys {
-        assert!(finding.keys.iter().any(|found| found == key), "{key} is not named: {told}");
+        assert!(finding.keys.iter().any(|found| found == key), "{key} is not named: {text}");
     }
-    assert!(report.findings.iter().all(|finding| finding.kind == kind), "more than {kind}: {told}");
+    assert!(report.findings.iter().all(|finding| finding.kind == kind), "more than {kind}: {text}");
 }

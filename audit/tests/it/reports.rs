@@ -14,8 +14,8 @@ fn every_format_names_the_fault() {
     let zero = mlx[key].map(|_| 0.0);
     mlx.insert(key.to_owned(), zero);
     let report = audited(&mlx, &config());
-    for told in [text(&report), markdown(&report), html(&report), json(&report).expect("JSON")] {
-        assert!(told.contains(key) && told.contains("zeroed"), "{told}");
+    for written in [text(&report), markdown(&report), html(&report), json(&report).expect("JSON")] {
+        assert!(written.contains(key) && written.contains("zeroed"), "{written}");
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/audit.schema.json");
     let schema = serde_json::from_str(&std::fs::read_to_string(path).expect("there")).expect("JSON");

@@ -9,9 +9,11 @@
 //!
 //! Answers to `quantize` in mlx/backend/cpu/quantized.cpp and to the fallback of `affine_dequantize` in mlx/ops.cpp.
 
+use std::marker::PhantomData;
+
 use super::Quantization;
-use super::element::{Element, load_group};
-use super::pack::{pack, unpack};
+use super::element::Element;
+use super::pack::{pack_by, unpack};
 
 /// What a kernel for one width and group size is given and fills.
 struct Buffers<'a> {
@@ -51,68 +53,176 @@ pub(super) fn quantize<E: Element>(
     biases: &mut [u8],
 ) -> bool {
     // Wider vectors where the processor has them: the same operations on the same numbers, and the same bits.
-    pulp::Arch::new().dispatch(|| with_constants!(q, quantize_groups::<E>(Buffers { values, weight, scales, biases })))
+    let buffers = Buffers { values, weight, scales, biases };
+    pulp::Arch::new().dispatch(Groups::<E> { q, buffers, element: PhantomData })
 }
 
+/// A kernel's call, compiled for each kind of vectors. (A closure may be compiled once, for the narrowest.)
+struct Groups<'a, E> {
+    q: Quantization,
+    buffers: Buffers<'a>,
+    element: PhantomData<E>,
+}
+
+impl<E: Element> pulp::WithSimd for Groups<'_, E> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
+        let bits = self.q.bits();
+        match self.q.group_size() {
+            32 => quantize_groups::<E, 32>(bits, self.buffers),
+            64 => quantize_groups::<E, 64>(bits, self.buffers),
+            _ => quantize_groups::<E, 128>(bits, self.buffers),
+        }
+    }
+}
+
+/// Values of a block: many groups, so that each step is a long loop of its own, which compilers make vectors of.
+const BLOCK: usize = 1024;
+/// Groups of a block, where they are smallest.
+const MOST_GROUPS: usize = BLOCK / 32;
+
 #[inline(always)]
-fn quantize_groups<E: Element, const B: usize, const G: usize>(to: Buffers<'_>) -> bool {
-    let groups = E::split(to.values).as_chunks::<G>().0.iter();
-    let weights = to.weight.chunks_exact_mut(G / 8 * B);
-    let grids = E::split_mut(to.scales).iter_mut().zip(E::split_mut(to.biases));
-    for ((raw, weight), (stored_scale, stored_bias)) in groups.zip(weights).zip(grids) {
+fn quantize_groups<E: Element, const G: usize>(bits: u32, to: Buffers<'_>) -> bool {
+    let (mut values, mut codes) = (Aligned::<BLOCK>::new(), [0; BLOCK]);
+    let (mut scales, mut biases) = ([0.0; MOST_GROUPS], [0.0; MOST_GROUPS]);
+    let mut lanes = Lanes { low: Aligned::new(), high: Aligned::new(), half: Aligned::new(), quarter: Aligned::new() };
+    let blocks = E::split(to.values).chunks(BLOCK).zip(to.weight.chunks_mut(BLOCK / 8 * bits as usize));
+    let stored = E::split_mut(to.scales).chunks_mut(BLOCK / G).zip(E::split_mut(to.biases).chunks_mut(BLOCK / G));
+    for ((raw, weight), (stored_scales, stored_biases)) in blocks.zip(stored) {
         if !E::all_finite(raw) {
             return false;
         }
-        let values = load_group::<E, G>(raw);
-        let (scale, bias) = grid::<B>(&values);
-        let mut codes = [0; G];
-        for (code, value) in codes.iter_mut().zip(values) {
-            *code = nearest::<B>((value - bias) / scale);
+        let (values, codes) = (&mut values.0[..raw.len()], &mut codes[..raw.len()]);
+        let (scales, biases) = (&mut scales[..raw.len() / G], &mut biases[..raw.len() / G]);
+        for (value, &raw) in values.iter_mut().zip(raw) {
+            *value = E::load(raw);
         }
-        pack::<B>(&codes, weight);
-        *stored_scale = E::store(scale);
-        *stored_bias = E::store(bias);
+        ranges::<G>(values, &mut lanes, biases, scales);
+        lay::<G>(bits, values, scales, biases);
+        for (code, value) in codes.iter_mut().zip(values) {
+            *code = value.to_bits() as u8;
+        }
+        pack_by(bits, codes, weight);
+        store::<E>(scales, stored_scales);
+        store::<E>(biases, stored_biases);
     }
     true
 }
 
-/// The highest code, as a number.
-const fn last_code<const B: usize>() -> f32 {
-    ((1_u32 << B) - 1) as f32
+/// Lays a grid over every group: `biases` and `scales` hold the smallest and the largest values, and then what they are named for;
+/// `values` become codes, each in the last bits of a float.
+#[inline(always)]
+fn lay<const G: usize>(bits: u32, values: &mut [f32], scales: &mut [f32], biases: &mut [f32]) {
+    // The highest code, as a number.
+    let last = ((1_u32 << bits) - 1) as f32;
+    for (bias, scale) in biases.iter_mut().zip(scales.iter_mut()) {
+        (*scale, *bias) = grid(last, *bias, *scale);
+    }
+    let groups = values.as_chunks_mut::<G>().0.iter_mut();
+    for (values, (&scale, &bias)) in groups.zip(scales.iter().zip(biases.iter())) {
+        for value in values {
+            *value = nearest(last, (*value - bias) / scale);
+        }
+    }
 }
 
-/// Scale and bias of a group, unrounded.
 #[inline(always)]
-fn grid<const B: usize>(values: &[f32]) -> (f32, f32) {
-    let (min, max) = range(values);
-    let step = (max - min) / last_code::<B>();
+fn store<E: Element>(values: &[f32], out: &mut [E::Raw]) {
+    for (out, &value) in out.iter_mut().zip(values) {
+        *out = E::store(value);
+    }
+}
+
+/// Scale and bias of a group with this smallest and largest value, unrounded.
+#[inline(always)]
+fn grid(last: f32, min: f32, max: f32) -> (f32, f32) {
+    let step = (max - min) / last;
     let step = if step < 1e-7 { 1e-7 } else { step };
     let (scale, edge) = if min.abs() > max.abs() { (step, min) } else { (-step, max) };
     let steps = (edge / scale).round_ties_even();
     if steps == 0.0 { (scale, 0.0) } else { (edge / steps, edge) }
 }
 
-/// Smallest and largest, found in eight lanes: the order does not change them.
-#[inline(always)]
-fn range(values: &[f32]) -> (f32, f32) {
-    let (mut min, mut max) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
-    for chunk in values.as_chunks::<8>().0 {
-        for lane in 0..8 {
-            min[lane] = if chunk[lane] < min[lane] { chunk[lane] } else { min[lane] };
-            max[lane] = if chunk[lane] > max[lane] { chunk[lane] } else { max[lane] };
-        }
-    }
-    (min.into_iter().fold(f32::INFINITY, f32::min), max.into_iter().fold(f32::NEG_INFINITY, f32::max))
+/// Lanes in which a group's smallest and largest are found: as many as the widest vectors have.
+const LANES: usize = 16;
+
+/// Aligned, so that no vector lies across two lines of the cache.
+#[repr(align(64))]
+struct Aligned<const N: usize>([f32; N]);
+
+/// Where [`ranges`] keeps the smallest and the largest values of parts of groups.
+struct Lanes {
+    low: Aligned<{ LANES * MOST_GROUPS }>,
+    high: Aligned<{ LANES * MOST_GROUPS }>,
+    half: Aligned<{ LANES / 2 * MOST_GROUPS }>,
+    quarter: Aligned<{ LANES / 4 * MOST_GROUPS }>,
 }
 
-/// The code nearest to `steps`, ties to even, held within what B bits can say.
+impl<const N: usize> Aligned<N> {
+    const fn new() -> Self {
+        Self([0.0; N])
+    }
+}
+
+/// Smallest and largest of every group; the order in which they are found does not change them.
 #[inline(always)]
-fn nearest<const B: usize>(steps: f32) -> u8 {
+fn ranges<const G: usize>(values: &[f32], lanes: &mut Lanes, min: &mut [f32], max: &mut [f32]) {
+    let Lanes { low: Aligned(low), high: Aligned(high), half: Aligned(half), quarter: Aligned(quarter) } = lanes;
+    let each = low.as_chunks_mut::<LANES>().0.iter_mut().zip(high.as_chunks_mut::<LANES>().0);
+    for (group, (low, high)) in values.as_chunks::<G>().0.iter().zip(each) {
+        let chunks = group.as_chunks::<LANES>().0;
+        (*low, *high) = (chunks[0], chunks[0]);
+        for chunk in &chunks[1..] {
+            for lane in 0..LANES {
+                low[lane] = lesser(chunk[lane], low[lane]);
+                high[lane] = greater(chunk[lane], high[lane]);
+            }
+        }
+    }
+    let count = min.len();
+    fold(&low[..LANES * count], half, quarter, min, lesser);
+    fold(&high[..LANES * count], half, quarter, max, greater);
+}
+
+/// The one of every `LANES` neighbours that `pick` leaves.
+#[inline(always)]
+fn fold(lanes: &[f32], half: &mut [f32], quarter: &mut [f32], out: &mut [f32], pick: impl Fn(f32, f32) -> f32) {
+    let (half, quarter) = (&mut half[..lanes.len() / 2], &mut quarter[..lanes.len() / 4]);
+    pairs(lanes, half, &pick);
+    pairs(half, quarter, &pick);
+    let eighth = &mut half[..lanes.len() / 8];
+    pairs(quarter, eighth, &pick);
+    pairs(eighth, out, &pick);
+}
+
+#[inline(always)]
+fn pairs(from: &[f32], to: &mut [f32], pick: impl Fn(f32, f32) -> f32) {
+    for ([one, other], to) in from.as_chunks::<2>().0.iter().zip(to) {
+        *to = pick(*one, *other);
+    }
+}
+
+/// One instruction where `f32::min`, which minds NaN, is several.
+#[inline(always)]
+fn lesser(one: f32, other: f32) -> f32 {
+    if one < other { one } else { other }
+}
+
+#[inline(always)]
+fn greater(one: f32, other: f32) -> f32 {
+    if one > other { one } else { other }
+}
+
+/// The code nearest to `steps`, ties to even, held within 0 and the last: in the last bits of a float.
+#[inline(always)]
+fn nearest(last: f32, steps: f32) -> f32 {
     // Holding first and rounding then is the same: both ends are whole. From 2²³ on, f32 has whole numbers only, so the sum is the
     // rounded number, and its last bits are the code.
     let held = if steps < 0.0 { 0.0 } else { steps };
-    let held = if held > last_code::<B>() { last_code::<B>() } else { held };
-    (held + 8_388_608.0).to_bits() as u8
+    let held = if held > last { last } else { held };
+    held + 8_388_608.0
 }
 
 /// What [`dequantize_groups`] is given and fills.

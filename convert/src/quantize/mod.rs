@@ -147,14 +147,7 @@ pub(crate) fn load(dtype: Dtype, bytes: &[u8]) -> f32 {
 
 /// Packs `codes` (a multiple of 8 of them, a byte each) as MLX's words hold them. `bits` is one of affine's.
 pub(crate) fn pack_codes(bits: u32, codes: &[u8], packed: &mut [u8]) {
-    match bits {
-        2 => pack::pack::<2>(codes, packed),
-        3 => pack::pack::<3>(codes, packed),
-        4 => pack::pack::<4>(codes, packed),
-        5 => pack::pack::<5>(codes, packed),
-        6 => pack::pack::<6>(codes, packed),
-        _ => packed.copy_from_slice(codes),
-    }
+    pack::pack_by(bits, codes, packed);
 }
 
 /// The first group of `values` whose MX scale MLX's CPU cannot write: all of it under about 2⁻¹²⁵ (mxfp4) or 2⁻¹¹⁹ (mxfp8), not all zero.

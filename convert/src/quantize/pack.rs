@@ -1,5 +1,18 @@
 //! Codes of 2 to 8 bits as one little-endian stream of bits: eight codes are as many bytes as a code has bits.
 
+/// As [`pack`], for a width that is known when it runs: one of affine's.
+#[inline(always)]
+pub(super) fn pack_by(bits: u32, codes: &[u8], packed: &mut [u8]) {
+    match bits {
+        2 => pack::<2>(codes, packed),
+        3 => pack::<3>(codes, packed),
+        4 => pack::<4>(codes, packed),
+        5 => pack::<5>(codes, packed),
+        6 => pack::<6>(codes, packed),
+        _ => packed.copy_from_slice(codes),
+    }
+}
+
 /// Packs `codes`, a byte each and below 2ᴮ, into `packed`.
 #[inline(always)]
 pub(super) fn pack<const B: usize>(codes: &[u8], packed: &mut [u8]) {

@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::checkpoint::TensorSource;
 use crate::error::ConvertError;
 
-use super::view::{Axis, View};
+use super::view::{Axis, View, is_contiguous};
 
 /// The largest block that is read whole to be permuted, in bytes, unless told otherwise.
 const BLOCK_BYTE_LEN: usize = 1 << 20;
@@ -261,15 +261,6 @@ fn copy_permuted<const SIZE: usize>(block: &[u8], axes: &[Axis], first: u64, out
 
 fn elements(axes: &[Axis]) -> u64 {
     axes.iter().map(|axis| axis.len).product()
-}
-
-fn is_contiguous(axes: &[Axis]) -> bool {
-    let mut expected = 1;
-    axes.iter().rev().all(|axis| {
-        let fits = axis.stride == expected;
-        expected *= axis.len;
-        fits
-    })
 }
 
 /// The first outermost step that `count` elements from `first` on lie in, and how many steps they touch.

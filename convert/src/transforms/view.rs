@@ -43,6 +43,16 @@ fn row_major(shape: &[u64]) -> Vec<Axis> {
     axes
 }
 
+/// Whether axes go through neighbours, one after another; an axis of one step goes nowhere.
+pub(super) fn is_contiguous(axes: &[Axis]) -> bool {
+    let mut expected = 1;
+    axes.iter().rev().filter(|axis| axis.len != 1).all(|axis| {
+        let fits = axis.stride == expected;
+        expected *= axis.len;
+        fits
+    })
+}
+
 /// Axes cut and joined to `shape`, which has as many elements (at least one).
 fn regroup(axes: &[Axis], shape: &[u64]) -> Option<Vec<Axis>> {
     // Joined first as far as they go, each then has to be a product of whole new axes.
@@ -137,6 +147,11 @@ impl View {
         }
         self.axes = if self.is_empty() { row_major(shape) } else { regroup(&self.axes, shape)? };
         Some(self)
+    }
+
+    /// Whether its elements lie one after another in the source, in its order.
+    pub fn is_contiguous(&self) -> bool {
+        is_contiguous(&self.axes)
     }
 
     /// How many elements it has.

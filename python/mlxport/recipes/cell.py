@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import re
 import shutil
@@ -23,7 +24,7 @@ from mlxport.check.run import LENGTH
 from mlxport.heard import Run, relative_rms
 from mlxport.invariants import differences as changed
 from mlxport.mutants import copied
-from mlxport.recipes import faults, peers, sizes, tensors
+from mlxport.recipes import faults, mended, peers, sizes, tensors
 from mlxport.recipes.covered import Covered
 from mlxport.reference import Reference, build, passes
 
@@ -147,7 +148,7 @@ def _converted(bench: Bench, form: str) -> None:
         # The peer's mixtures forget what the model itself says of its routers; ours do not.
         return
     peers_own = tensors.read(theirs)
-    if bench.covered.kept and tensors.packed(peers_own).get(bench.covered.kept):
+    if bench.covered.kept and fnmatch.filter(tensors.packed(peers_own), bench.covered.kept):
         for side in (mine, peers_own):
             side.leave_out(bench.covered.kept)
         bench.cell.kept = bench.covered.kept
@@ -195,7 +196,7 @@ def _loaded(bench: Bench, release: Release) -> None:
     bench.cell.wrong += changed(held, ports.parameters(port.model))[: tensors.TOLD]
     bench.cell.wrong += unlike(port.arguments, hub.arguments)
     if bench.covered.mend:
-        port = _mended(bench, ours)
+        port = _mended(bench, ours) if bench.covered.port == "mlx-lm" else mended.mend(port, bench.covered.model_type)
     _logits(bench, release, port)
 
 

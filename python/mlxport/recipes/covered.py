@@ -10,10 +10,11 @@ from pathlib import Path
 class Covered:
     """One model type of one port.
 
-    `mend`: the port is known to compute something else than PyTorch (`mlxport.atlas.mends` names the line); the logits are those of a
-    copy with that line mended. `unlike`: why the port's logits cannot be PyTorch's at all; conversion and audit are held to account all the same.
+    `mend`: the port is known to compute something else than PyTorch (`mlxport.atlas.mends` names the line, `mended` the modules of
+    mlx-vlm's); the logits are those of a port with that mended. `unlike`: why the port's logits cannot be PyTorch's at all; conversion and audit are held to account all the same.
     `text_alone`: why they cannot be with pictures; those of text alone are compared.
-    `kept`: a module that the peer packs, though it should not be, and ours does not: it is not compared where it is packed.
+    `kept`: modules (a pattern) that the peer packs, or packs in so few bits as it should not, and ours do not: they are not compared where
+    they are packed.
     `mixed`: false where the peer's mixtures pass over its banks of experts, for it asks their rows, not their columns.
     """
 
@@ -48,6 +49,8 @@ COVERED: tuple[Covered, ...] = (
     Covered("gemma2", unlike=_WINDOW),
     Covered("mistral", unlike=_WINDOW),
     *(Covered(name, "mlx-vlm") for name in _MLX_VLM),
+    # mlx-vlm's converter does not ask the language model, which wants its routers in 8 bits.
+    Covered("qwen3_vl_moe", "mlx-vlm", mend=True, kept="language_model.model.layers.*.mlp.gate"),
     Covered("paddleocr_vl", "mlx-vlm", kept="visual.embeddings.position_embedding"),
     Covered("gemma3", "mlx-vlm", text_alone="a picture's tokens see what is before them, in PyTorch the whole picture"),
     Covered("glm4v", "mlx-vlm", text_alone="the port resamples positions linearly, PyTorch bicubically"),

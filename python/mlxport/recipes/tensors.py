@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +34,11 @@ class Directory:
     exact: dict[str, Tensor] = field(default_factory=dict)
     other: dict[str, Tensor] = field(default_factory=dict)
 
-    def leave_out(self, module: str) -> None:
-        """Takes away all that a module holds."""
-        self.tensors = {name: held for name, held in self.tensors.items() if name.rpartition(".")[0] != module}
+    def leave_out(self, modules: str) -> None:
+        """Takes away all that the modules of a pattern hold."""
+        self.tensors = {
+            name: held for name, held in self.tensors.items() if not fnmatch.fnmatch(name.rpartition(".")[0], modules)
+        }
 
 
 def read(path: Path) -> Directory:

@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn ratios_are_against_cp_and_the_like_of_the_peer() {
-        let run = |seconds, mib: u64| Measured { seconds, peak_byte_len: Some(mib << 20) };
+        let run = |seconds, mib: u64| Measured { seconds, peak_byte_len: Some(mib << 20), cpu_seconds: None };
         let one = |name, runs| Contestant { name, command: Box::new(|_| Command::new("true")), rounds: 1, runs };
         let contestants = [
             one("cp", vec![run(10.0, 1)]),

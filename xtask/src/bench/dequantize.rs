@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_ratio_is_by_bytes() {
-        let run = |seconds, mib: u64| Measured { seconds, peak_byte_len: Some(mib << 20) };
+        let run = |seconds, mib: u64| Measured { seconds, peak_byte_len: Some(mib << 20), cpu_seconds: None };
         let text = report(&[run(10.0, 1)], &[run(21.0, 40)], 6_000_000_000, 12_000_000_000);
         assert!(text.contains("1.40, met (at most 1.5)") && text.contains("40 MiB, met"), "{text}");
         let text = report(&[run(10.0, 1)], &[run(30.0, 65)], 6_000_000_000, 12_000_000_000);
