@@ -54,7 +54,8 @@ pub fn audit(request: &Request) -> Result<Report, ConvertError> {
     };
     let (dropped, missing) = left.judge(&pair, &findings)?;
     findings.extend(missing);
-    findings.extend(config::findings(&release_config, &mlx_config, &dropped));
+    let written = plan.as_ref().map(|plan| &plan.config);
+    findings.extend(config::findings(&release_config, &mlx_config, written, &dropped));
     changed(&mlx)?;
     changed(&checkpoint)?;
     let findings = merged(findings);

@@ -128,10 +128,12 @@ pub fn vocab(config: &Value) -> Option<u64> {
     config.get("vocab_size").or_else(|| config.pointer("/text_config/vocab_size")).and_then(Value::as_u64)
 }
 
-/// What differs between the two in what decides numbers.
-pub fn findings(release: &Value, mlx: &Value, dropped: &[DroppedTensor]) -> Vec<Finding> {
+/// What differs between the two in what decides numbers. `written`: the config as a recipe writes it for the port; what it has is right.
+pub fn findings(release: &Value, mlx: &Value, written: Option<&Value>, dropped: &[DroppedTensor]) -> Vec<Finding> {
     let tower_gone = dropped.iter().any(|tensor| tensor.reason.starts_with("a part that"));
     let (had, has) = (fields(release), fields(mlx));
+    let written = written.map(fields).unwrap_or_default();
+    let as_written = |path: &str, found: &Value| lookup(&written, path).is_some_and(|value| same(value, found));
     let types = defaults::Types::of(mlx, release);
     let mut findings = Vec::new();
     for (path, value) in &had {
@@ -140,13 +142,14 @@ pub fn findings(release: &Value, mlx: &Value, dropped: &[DroppedTensor]) -> Vec<
         }
         match lookup(&has, path) {
             Some(found) if same(value, found) || value.is_null() && defaults::is_derived(leaf(path), found, &had) => {}
+            Some(found) if as_written(path, found) => {}
             Some(found) => findings.push(changed(path, value, found, &had)),
             None if layers::is_counted(path, value, &has) => {}
             None => findings.extend(lost(path, value, &types, &had)),
         }
     }
     for (path, value) in &has {
-        if path_is_kept_apart(path, tower_gone) || lookup(&had, path).is_some() {
+        if path_is_kept_apart(path, tower_gone) || lookup(&had, path).is_some() || as_written(path, value) {
             continue;
         }
         findings.extend(added(path, value, &types, &had));
@@ -345,6 +348,18 @@ mod tests {
         assert!(new.iter().all(|(path, value)| same(value, &old[path])), "{new:?} {old:?}");
         let none = fields(&json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}));
         assert_eq!(none["rope_scaling"], Value::Null);
+    }
+
+    #[test]
+    fn what_a_recipe_writes_is_right() {
+        let release = json!({"model_type": "deepseek_vl_v2", "width": {"clip": {"heads": 16}}});
+        let mlx = json!({"model_type": "deepseekocr", "width": {"clip": {"heads": 16, "eps": 1e-5}}, "rms_norm_eps": 1e-6});
+        assert!(findings(&release, &mlx, Some(&mlx), &[]).is_empty());
+        let found = findings(&release, &mlx, None, &[]);
+        assert!(found.iter().any(|finding| finding.keys.iter().any(|key| key == "width")), "{found:?}");
+        let mut changed = mlx.clone();
+        changed["width"]["clip"]["heads"] = json!(8);
+        assert!(!findings(&release, &changed, Some(&mlx), &[]).is_empty());
     }
 
     #[test]

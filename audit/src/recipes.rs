@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mlxport_convert::error::ConvertError;
 use mlxport_convert::transforms::Assembly;
 use mlxport_convert::{Request as SurveyRequest, survey};
+use serde_json::Value;
 
 use crate::request::Request;
 
@@ -13,6 +14,8 @@ use crate::request::Request;
 pub struct Planned {
     /// Target → its shape, its assembly and the keys that it is made of.
     pub outputs: BTreeMap<String, (Vec<u64>, Assembly, Vec<String>)>,
+    /// The config as the recipe writes it.
+    pub config: Value,
     /// Keys that the recipe leaves out, with the reason.
     pub dropped: BTreeMap<String, String>,
 }
@@ -36,7 +39,7 @@ pub fn plan(request: &Request) -> Result<Option<Planned>, ConvertError> {
         return Ok(None);
     }
     let Some(plan) = survey.plan else { return Ok(None) };
-    let mut planned = Planned::default();
+    let mut planned = Planned { config: plan.config, ..Planned::default() };
     for output in plan.tensors {
         let keys = output.sources.iter().map(|source| source.key.clone()).collect();
         planned.outputs.insert(output.name, (output.shape, output.assembly, keys));
