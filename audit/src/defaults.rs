@@ -26,22 +26,8 @@ const REMAPPED: &[(&str, &str)] = &[
     ("xverse", "llama"),
 ];
 
-/// Ports that look into `rope_parameters` themselves.
-const READ_ROPE_PARAMETERS: &[&str] = &[
-    "exaone_moe",
-    "gemma4_text",
-    "glm_moe_dsa",
-    "granitemoehybrid",
-    "laguna",
-    "lfm2",
-    "lfm2_moe",
-    "mellum",
-    "minimax_m3_vl",
-    "ministral3",
-    "mistral4",
-    "muse_glimmer",
-    "muse_spark",
-];
+/// Ports that look into `rope_parameters` themselves, besides those whose table has it as a field.
+const READ_ROPE_PARAMETERS: &[&str] = &["mellum", "minimax_m3_vl", "muse_spark"];
 
 /// A table of `data/`; Python writes bare `Infinity` into some.
 fn parsed(text: &str) -> Table {
@@ -96,7 +82,8 @@ impl<'a> Types<'a> {
 
     /// Whether the port finds rotary settings where transformers 5 writes them.
     pub fn port_reads_rope_parameters(&self) -> bool {
-        self.has_parts || READ_ROPE_PARAMETERS.contains(&self.port)
+        let is_field = || MLX_LM.get(self.port).is_some_and(|table| table.get("rope_parameters").is_some());
+        self.has_parts || is_field() || READ_ROPE_PARAMETERS.contains(&self.port)
     }
 
     /// What PyTorch's class takes where `path` is missing.

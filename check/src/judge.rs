@@ -8,7 +8,7 @@ use mlxport_verdict::hints::Hint;
 use mlxport_verdict::{Coverage, Run, Verdict};
 
 use crate::allowed::Allowed;
-use crate::recorded::{Recorded, Scenario};
+use crate::recorded::{Cause, Recorded, Scenario};
 
 /// A scenario with its record.
 #[derive(Debug)]
@@ -60,8 +60,9 @@ fn one(recorded: &Recorded, scenario: &Scenario, folder: &Path, allowed: &Allowe
     let mut run = compared(reference, candidate, false)?;
     if let Some((reference, candidate)) = &scenario.isolated {
         run = both(run, compared(reference, candidate, true)?);
-        add_hints(&mut run, recorded);
+        add_hints(&mut run, &recorded.hints);
     }
+    add_hints(&mut run, &scenario.hints);
     let covered = if scenario.logits_only {
         Coverage { recorded: 1, compared: 1, logits: true, ..Coverage::default() }
     } else {
@@ -85,8 +86,8 @@ fn explain(run: &mut Run, scenario: &Scenario) {
     }
 }
 
-fn add_hints(run: &mut Run, recorded: &Recorded) {
-    for cause in &recorded.hints {
+fn add_hints(run: &mut Run, causes: &[Cause]) {
+    for cause in causes {
         let fits = |tap: &&mut mlxport_verdict::TapRecord| !tap.passed() && tap.id().to_string() == cause.point;
         for tap in run.taps.iter_mut().filter(fits) {
             let hint = Hint {

@@ -29,6 +29,19 @@ struct First {
     cause: Option<String>,
 }
 
+impl First {
+    /// For people. An error that the port raised is its scenario's reason, or the first line's: it stands above already.
+    fn lines(&self) -> Vec<String> {
+        if self.mode == self.point {
+            return vec![format!("First: {}", self.point)];
+        }
+        let ratio = self.ratio.map_or_else(String::new, |ratio| format!(", {ratio:.3e} × tolerance"));
+        let mut lines = vec![format!("First: {} ({}{ratio})", self.point, self.mode)];
+        lines.extend(self.cause.iter().map(|cause| format!("Likely cause: {cause}.")));
+        lines
+    }
+}
+
 impl Outcome {
     /// Sums up.
     #[must_use]
@@ -77,9 +90,7 @@ impl Outcome {
             lines.push(format!("  {name:<11} {verdict}{reason}"));
         }
         if let Some(first) = &self.first {
-            let ratio = first.ratio.map_or_else(String::new, |ratio| format!(", {ratio:.3e} × tolerance"));
-            lines.push(format!("First: {} ({}{ratio})", first.point, first.mode));
-            lines.extend(first.cause.iter().map(|cause| format!("Likely cause: {cause}.")));
+            lines.extend(first.lines());
         }
         lines.extend(self.notes.iter().cloned());
         lines.join("\n") + "\n"

@@ -70,6 +70,9 @@ pub struct Scenario {
     /// Whether only logits are compared.
     #[serde(default)]
     pub logits_only: bool,
+    /// Verified causes that this scenario alone shows.
+    #[serde(default)]
+    pub hints: Vec<Cause>,
     /// Invariants of the port alone that do not hold.
     #[serde(default)]
     pub broken: Vec<String>,

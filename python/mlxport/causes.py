@@ -27,16 +27,8 @@ def config_value(config: dict[str, Any], name: str) -> Any:
 
 def rotations(call: Call, config: dict[str, Any], tables: list[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     """The same operand turned with other settings, each with what that would mean."""
-    meta = call.meta
-    dims, base = int(meta.get("dims", call.given[0].shape[-1])), meta.get("base")
-    own = {
-        "dims": dims,
-        "traditional": bool(meta.get("traditional", False)),
-        "base": base,
-        "scale": float(meta.get("scale", 1.0)),
-        "offset": 0,
-        "freqs": meta.get("freqs"),
-    }
+    own = settings(call)
+    dims, base = own["dims"], own["base"]
     wanted = config_value(config, "rope_theta")
     local = config_value(config, "rope_local_base_freq")
     if own["freqs"] is None:
@@ -46,7 +38,7 @@ def rotations(call: Call, config: dict[str, Any], tables: list[np.ndarray]) -> I
                     f"rope_theta: the port turns with base {base:g}, PyTorch with {other:g}"
                     if base
                     else f"rope_theta is {other:g}",
-                    _turned(call, {**own, "base": other}),
+                    turned(call, {**own, "base": other}),
                 )
     width = call.given[0].shape[-1]
     for fraction in (0.25, 0.4, 0.5, 0.75, 1.0):
@@ -56,7 +48,7 @@ def rotations(call: Call, config: dict[str, Any], tables: list[np.ndarray]) -> I
                 said = "" if pairs == own["traditional"] else ", pairs interleaved" if pairs else ", pairs by halves"
                 yield (
                     f"partial_rotary_factor: the port turns {dims} of a head's {width} dimensions, PyTorch {other_dims}{said}",
-                    _turned(call, {**own, "dims": other_dims, "traditional": pairs}),
+                    turned(call, {**own, "dims": other_dims, "traditional": pairs}),
                 )
     yield (
         "rope pairing: the port turns "
@@ -65,12 +57,12 @@ def rotations(call: Call, config: dict[str, Any], tables: list[np.ndarray]) -> I
             if own["traditional"]
             else "the two halves, PyTorch neighbouring dimensions"
         ),
-        _turned(call, {**own, "traditional": not own["traditional"]}),
+        turned(call, {**own, "traditional": not own["traditional"]}),
     )
     for step in (1, -1):
-        yield f"positions are off by one: PyTorch's are {step:+d}", _turned(call, {**own, "offset": step})
+        yield f"positions are off by one: PyTorch's are {step:+d}", turned(call, {**own, "offset": step})
     if own["scale"] != 1.0:
-        yield f"rope scale: the port divides positions by {1 / own['scale']:g}", _turned(call, {**own, "scale": 1.0})
+        yield f"rope scale: the port divides positions by {1 / own['scale']:g}", turned(call, {**own, "scale": 1.0})
     for table in tables:
         frequencies = {**own, "dims": 2 * len(table), "base": None, "scale": 1.0, "freqs": 1.0 / table}
         if (
@@ -81,11 +73,25 @@ def rotations(call: Call, config: dict[str, Any], tables: list[np.ndarray]) -> I
             kind = (config_value(config, "rope_scaling") or {}).get("rope_type", "default")
             yield (
                 f"rope frequencies (rope_theta, or rope_scaling of type {kind}) are not PyTorch's",
-                _turned(call, frequencies),
+                turned(call, frequencies),
             )
 
 
-def _turned(call: Call, s: dict[str, Any]) -> np.ndarray:
+def settings(call: Call) -> dict[str, Any]:
+    """How a recorded rotation turned, but for its offset."""
+    meta = call.meta
+    return {
+        "dims": int(meta.get("dims", call.given[0].shape[-1])),
+        "traditional": bool(meta.get("traditional", False)),
+        "base": meta.get("base"),
+        "scale": float(meta.get("scale", 1.0)),
+        "offset": 0,
+        "freqs": meta.get("freqs"),
+    }
+
+
+def turned(call: Call, s: dict[str, Any]) -> np.ndarray:
+    """What a recorded rotation was given, turned with these settings."""
     freqs = None if s["freqs"] is None else mx.array(np.asarray(s["freqs"], np.float32))
     x = mx.array(call.given[0].astype(np.float32))
     if s["offset"] < 0:

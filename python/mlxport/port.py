@@ -15,7 +15,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from mlxport import class_file, compiler
+from mlxport import class_file, compiler, port_file
 from mlxport.heard import Call, Run
 
 # Packages that are ports, by pip's names.
@@ -24,6 +24,14 @@ PACKAGES = ("mlx-lm", "mlx-vlm", "mlx-audio")
 
 class PortError(Exception):
     """The port could not be loaded, or could not run: what it said."""
+
+
+class Unusable(PortError):
+    """The port's file or class cannot be used, so there is nothing to judge: what was expected and found."""
+
+
+class NoCaches(Exception):
+    """Nothing says which caches the port's model takes."""
 
 
 @dataclass
@@ -46,18 +54,23 @@ class Port:
 def load(name: str, directory: Path) -> Port:
     """Loads the model in `directory` with `mlx-lm`, `mlx-vlm`, `mlx-audio`, or the class of `FILE.py:Class`; strictly, in float32.
 
-    Everything that a loader refuses (a missing or unknown tensor, a config it cannot read) is a PortError.
+    Everything that a loader refuses (a missing or unknown tensor, a config it cannot read) is a PortError; a file or class that cannot
+    be used is Unusable.
     """
     loaders: dict[str, Callable[[Path], nn.Module]] = {
         "mlx-lm": _mlx_lm,
         "mlx-vlm": _mlx_vlm,
         "mlx-audio": _mlx_audio,
     }
-    loader = loaders.get(name) or (lambda d: _from_file(name, d))
+    loader = loaders.get(name) or (lambda d: port_file.load(name, d))
     try:
         model = loader(directory)
     except (ImportError, PortError):
         raise
+    except class_file.NoSuchClass as error:
+        raise Unusable(str(error)) from error
+    except port_file.Misfit as error:
+        raise PortError(str(error)) from error
     except (Exception, SystemExit) as error:  # a port may fail in any way; all of them are findings
         compiler.require(error)
         raise PortError(f"{type(error).__name__}: {error}") from error
@@ -108,33 +121,6 @@ def _audio_loader(config: dict[str, Any]) -> Callable[..., nn.Module]:
         if importlib.util.find_spec(f"mlx_audio.{category}.models.{name}") is not None:
             return utils.load_model
     raise PortError(f"mlx-audio has no model type {kind!r}")
-
-
-def _from_file(name: str, directory: Path) -> nn.Module:
-    """A port under development: `Class` is made of `ModelArgs.from_dict(config)` where the file has it, else of the config."""
-    try:
-        module, kind = class_file.load("--port", name, expected="mlx-lm, mlx-vlm, mlx-audio or FILE.py:Class")
-    except class_file.NoSuchClass as error:
-        raise PortError(str(error)) from None
-    config = _untagged(json.loads((directory / "config.json").read_text()))
-    arguments = module.ModelArgs.from_dict(config) if hasattr(module, "ModelArgs") else config
-    model = kind(arguments)
-    weights: dict[str, mx.array] = {}
-    for shard in sorted(directory.glob("model*.safetensors")):
-        weights.update(mx.load(str(shard)))  # type: ignore[arg-type]
-    if hasattr(model, "sanitize"):
-        weights = model.sanitize(weights)
-    model.load_weights(list(weights.items()), strict=True)
-    return model
-
-
-def _untagged(value: Any) -> Any:
-    """A config with infinities as numbers: transformers writes them as {"__float__": "Infinity"}, for JSON has none."""
-    if isinstance(value, dict):
-        if set(value) == {"__float__"}:
-            return float(value["__float__"])
-        return {name: _untagged(part) for name, part in value.items()}
-    return [_untagged(part) for part in value] if isinstance(value, list) else value
 
 
 def settings_of(model: nn.Module) -> dict[str, Any]:
@@ -305,6 +291,11 @@ def caches(port: Port) -> list[Any]:
 
     own = getattr(port.model, "make_cache", None)
     text: Any = getattr(port.model, "language_model", port.model)
+    if own is None and not hasattr(text, "make_cache") and not hasattr(text, "layers"):
+        raise NoCaches(
+            f"no caches can be made: {type(text).__name__} has neither layers (mlx-lm's make_prompt_cache makes one cache for each) nor "
+            "make_cache(); give it one of them"
+        )
     return own() if own is not None else make_prompt_cache(text)
 
 
@@ -320,4 +311,5 @@ def parameters(model: nn.Module) -> dict[str, mx.array]:
 
 def takes(model: nn.Module, name: str) -> bool:
     """Whether the port's call has this argument."""
-    return name in inspect.signature(type(model).__call__).parameters
+    known = inspect.signature(type(model).__call__).parameters
+    return name in known or any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())

@@ -15,7 +15,7 @@ import numpy as np
 from mlxport import compiler, rowwise
 from mlxport.alone import Instead
 from mlxport.heard import Call, Fed, Run
-from mlxport.port import Listener, Port, array_of, caches, logits_of
+from mlxport.port import Listener, Port, array_of, caches, logits_of, takes
 
 STEPS = 32
 
@@ -93,6 +93,8 @@ def pieces(
     deaf: bool = False,
 ) -> Fed:
     """Pieces of these lengths, one after the other, over one cache. `feed` is made while the port is listened to."""
+    if not takes(port.model, "cache"):
+        raise CannotRun(f"{type(port.model).__name__}.__call__ takes no argument named cache")
     cache, at = cache if cache is not None else caches(port), 0
     with Listener(port, deaf=deaf) as listener:
         give = feed()

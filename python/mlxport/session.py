@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from mlxport import extras, hubform, mapping, own, small, tasks, trace, vision
 from mlxport import port as ports
+from mlxport.check.inputs import require_finite
 from mlxport.reference import ATTENTION, Reference, build
 
 
@@ -113,7 +114,10 @@ def prepare_directory(model: Path, port: str, work: Path, *, form: str = "hub", 
         if type(config) in transformers.AutoModelForCausalLM._model_mapping
         else transformers.AutoModelForImageTextToText
     )
-    reference = build(make, _taken(auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)))
+    read = auto.from_pretrained(place, dtype=torch.float32, trust_remote_code=trust, **gguf)
+    require_finite(read, model)
+    reference = build(make, _taken(read))
+    del read
     file = place / "config.json"
     there = json.loads(file.read_text()) if file.is_file() and not gguf else None
     return _session(reference, port, work, there, form=form)

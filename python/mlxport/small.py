@@ -6,6 +6,7 @@ values, as released checkpoints do; norms and biases are not trivial, so a lost 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -71,8 +72,8 @@ def config(model_type: str, fields: dict[str, Any] | None = None) -> Any:
 
     model_type = TEXT_PARTS.get(model_type, model_type)
     if model_type not in transformers.CONFIG_MAPPING:
-        known = ", ".join(sorted(t for t in transformers.CONFIG_MAPPING if t[:2] == model_type[:2])) or "none alike"
-        raise ValueError(f"transformers {transformers.__version__} knows no model type {model_type!r}; alike: {known}")
+        alike = ", ".join(difflib.get_close_matches(model_type, list(transformers.CONFIG_MAPPING), 6)) or "none"
+        raise ValueError(f"transformers {transformers.__version__} knows no model type {model_type!r}; alike: {alike}")
     kind = transformers.CONFIG_MAPPING[model_type]
     own = {**PER_TYPE.get(model_type, {}), **(fields or {})}
     default = kind()

@@ -43,6 +43,10 @@ fn rotary_settings_may_move_but_not_out_of_the_ports_sight() {
     assert!(report.findings.is_empty(), "{}", mlxport_audit::text(&report));
     let report = audited_against(&release(), &new, &mlx, &new);
     expect_fault(&report, "config", &["rope_theta"]);
+    // mlx-lm's qwen3 looks into rope_parameters.
+    new["model_type"] = json!("qwen3");
+    let report = audited_against(&release(), &new, &mlx, &new);
+    assert!(!report.findings.iter().any(|finding| finding.keys == ["rope_theta"]), "{}", mlxport_audit::text(&report));
 }
 
 #[test]

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ import mlx.core as mx
 import numpy as np
 import torch
 
-from mlxport import align, battery, scenarios, session, tasks, vision
+from mlxport import align, battery, class_file, compiler, scenarios, session, tasks, vision
 from mlxport import port as ports
 from mlxport.causes import config_value
+from mlxport.check.inputs import InputError
 from mlxport.reference import Passes
 
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ LENGTH = 61
 LONGEST = 521
 
 
-class InputError(Exception):
-    """Nothing can be compared: what was given is unusable."""
+def say(text: str) -> None:
+    """Progress, for people."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def fields_of(given: list[str]) -> dict[str, Any]:
@@ -65,6 +68,15 @@ def require_choices(done: Passes, experts: int) -> None:
         ours, right = align.dense(call.returned, experts), align.dense(exact.returned, experts) if exact else None
         if ours is not None and right is not None and ((ours != 0) != (right != 0)).any():
             raise InputError(f"{call.path}: float32 and float64 PyTorch choose other experts; take another --seed")
+
+
+def require_same_whole(config: dict[str, Any]) -> None:
+    """CannotRun where PyTorch's own result of a sequence depends on the pieces that it is fed in."""
+    scaling = config_value(config, "rope_scaling") or {}
+    kind = str(scaling.get("type", ""))
+    alike = kind == "longrope" and scaling.get("short_factor") == scaling.get("long_factor")
+    if kind in ("dynamic", "longrope") and not alike:
+        raise scenarios.CannotRun(f"with {kind} rope PyTorch's own result depends on how it is fed")
 
 
 def layouts(found: align.Aligned) -> dict[str, list[str]]:
@@ -239,14 +251,30 @@ def prepare(args: argparse.Namespace, port: str, work: Path) -> session.Session 
             return session.prepare_random(args.model_type, port, work, args.seed, form=form, fields=fields_of(args.set))
         place = Path(args.model)
         if not place.exists():
-            from huggingface_hub import snapshot_download
-
-            place = Path(snapshot_download(args.model))
+            place = _from_hub(args.model)
         return session.prepare_directory(place, port, work, form=form, trust=args.trust_remote_code)
+    except (ports.Unusable, class_file.NoSuchClass) as error:
+        raise InputError(str(error)) from error
     except ports.PortError as error:
         return error
-    except (ValueError, OSError, KeyError, ImportError, AttributeError) as error:
+    except (InputError, compiler.NoCompiler):
+        raise
+    except Exception as error:
+        if not isinstance(error, (ValueError, OSError, KeyError, ImportError, AttributeError)) and not of_pytorch(
+            error
+        ):
+            raise
         raise InputError(f"the reference could not be made: {type(error).__name__}: {error}") from error
+
+
+def _from_hub(name: str) -> Path:
+    """A release, downloaded into the hub's own cache."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name))
+    except Exception as error:  # noqa: BLE001 the network, the hub and the name may all be at fault
+        raise InputError(f"{name}: no such directory here, and the hub did not give it: {error}") from error
 
 
 def fed_to(made: session.Session, args: argparse.Namespace) -> dict[str, np.ndarray]:

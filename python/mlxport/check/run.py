@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1" if os.environ.get("HF_HUB_OFFLINE") 
 import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+import transformers  # noqa: E402
 
 from mlxport import (
     align,
     alone,
     battery,
+    cache_causes,
     compiler,
     hints,
     invariants,
@@ -34,11 +35,10 @@ from mlxport import (
     write,
 )  # noqa: E402
 from mlxport import port as ports  # noqa: E402
-from mlxport.causes import config_value  # noqa: E402
 from mlxport.check import half  # noqa: E402
+from mlxport.check.inputs import InputError, require_model  # noqa: E402
 from mlxport.check.parts import (  # noqa: E402
     LENGTH,
-    InputError,
     default_port,
     experts_of,
     fed_to,
@@ -50,6 +50,8 @@ from mlxport.check.parts import (  # noqa: E402
     of_pytorch,
     prepare,
     require_choices,
+    require_same_whole,
+    say,
     texts,
     told_of,
     unequal,
@@ -61,11 +63,6 @@ from mlxport.reference import Reference, alone_paths, is_large, isolated, passes
 
 # Longer than the pieces that ports cut state-space layers' sequences into (256).
 CARRIED = 307
-
-
-def say(text: str) -> None:
-    """Progress, for people."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -83,6 +80,9 @@ def _run(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         torch.set_num_threads(max(1, min(4, cores)))
     torch.manual_seed(0)
     names = wanted(args.scenarios, args.dtype)
+    if args.model:
+        require_model(args.model, trust=args.trust_remote_code)
+    transformers.utils.logging.disable_progress_bar()
     port = args.port or default_port(args)
     base = {
         "schema": 1,
@@ -134,7 +134,7 @@ class Checked:
             self.said[name] = {"status": "ran", **_RUN[name](self)}
         except scenarios.CannotRun as error:
             self.said[name] = {"status": "not_run", "reason": str(error)}
-        except scenarios.Broke as error:
+        except (scenarios.Broke, ports.NoCaches) as error:
             self.said[name] = {"status": "broke", "reason": str(error)}
         except (InputError, compiler.NoCompiler):
             raise
@@ -225,7 +225,13 @@ class Checked:
         if found.find("logits#0.out") is None:
             raise ValueError("the logits of the pieces cannot be laid beside those of the whole")
         write.candidate(self.out / name, found, self.fed, self._said("mlx"))
-        return {"reference": "reference", "candidate": name, "missing": found.missing, "boundaries": found.boundaries}
+        return {
+            "reference": "reference",
+            "candidate": name,
+            "missing": found.missing,
+            "boundaries": found.boundaries,
+            "hints": cache_causes.found(self.sides(), done, found),
+        }
 
     def pieces(self, lengths: list[int], **how: Any) -> Fed:
         """The sequence in pieces; pictures are within the first of them, or the pieces are those of a prompt."""
@@ -278,11 +284,7 @@ class Checked:
     def _same_whole(self) -> None:
         if tasks.of(self.made.config.get("model_type")) is not None:
             raise scenarios.CannotRun("the model is no language model: there is one way to feed it")
-        scaling = config_value(self.made.config, "rope_scaling") or {}
-        kind = str(scaling.get("type", ""))
-        alike = kind == "longrope" and scaling.get("short_factor") == scaling.get("long_factor")
-        if kind in ("dynamic", "longrope") and not alike:
-            raise scenarios.CannotRun(f"with {kind} rope PyTorch's own result depends on how it is fed")
+        require_same_whole(self.made.config)
 
     def _text_only(self) -> None:
         self._same_whole()
