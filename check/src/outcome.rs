@@ -180,13 +180,18 @@ fn first_of(one: &Judged, named: &TapRef, scenario: &str) -> First {
     let taps = &one.run.taps;
     let own = taps.iter().find(|tap| tap.id() == named.id() && tap.mode == named.mode);
     let hint = own.and_then(|tap| tap.hints.first());
-    let any = taps.iter().find_map(|tap| tap.hints.first());
+    // A cause that was found elsewhere is told with its place: it may be a second fault.
+    let elsewhere = || {
+        let (tap, hint) = taps.iter().find_map(|tap| Some((tap, tap.hints.first()?)))?;
+        let within = tap.id().to_string().starts_with(&format!("{}.", named.id().point));
+        Some(if within { hint.cause.clone() } else { format!("{} (at {})", hint.cause, tap.id()) })
+    };
     let mode = match (scenario, named.mode) {
         ("prefill", mode) => mode.to_string(),
         (scenario, Mode::Cumulative) => scenario.to_owned(),
         (scenario, mode) => format!("{scenario}, {mode}"),
     };
-    let cause = hint.or(any).map(|hint| hint.cause.clone());
+    let cause = hint.map(|hint| hint.cause.clone()).or_else(elsewhere);
     First { point: named.id().to_string(), mode, ratio: named.ratio, cause }
 }
 
@@ -199,4 +204,19 @@ fn notes(recorded: &Recorded) -> Vec<String> {
         Some(format!("Boundary: {}: {}; judged at {}", text("point")?, text("what")?, text("judged_at")?))
     }));
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::First;
+
+    #[test]
+    fn what_failed_first_is_told_once() {
+        let load =
+            First { point: "load".into(), mode: "load".into(), ratio: None, cause: Some("it stands above".into()) };
+        assert_eq!(load.lines(), ["First: load"]);
+        let tap =
+            First { point: "m#0.out".into(), mode: "decode".into(), ratio: Some(2e3), cause: Some("offset".into()) };
+        assert_eq!(tap.lines(), ["First: m#0.out (decode, 2.000e3 × tolerance)", "Likely cause: offset."]);
+    }
 }

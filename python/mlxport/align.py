@@ -43,6 +43,10 @@ class Pair:
         """Whether the error is more than rounding explains, roughly; the verdict is not made here."""
         return not self.error() <= max(LARGE, 50 * relative_rms(self.ours, self.truth))
 
+    def drifts(self) -> bool:
+        """Whether the error is more than four times what float32 itself and MLX's bare operations are off by here."""
+        return self.error() > 4 * max(relative_rms(self.ours, self.truth), relative_rms(self.runtime, self.truth))
+
 
 @dataclass
 class Aligned:

@@ -27,6 +27,9 @@ def found(made: Session, sides: Sides, port: Run, cumulative: Aligned, alone: Al
             break
         if pair.fails() and search.is_origin(pair):
             hints.extend(search.explain(pair))
+        elif pair.kind == "out" and pair.drifts() and search.is_origin(pair):
+            # An epsilon adds little, and this attempt tells settings apart that differ by little.
+            hints.extend(search.explain(pair, norms_alone=True))
     return hints[:3]
 
 
@@ -43,10 +46,10 @@ class _Search:
             return given is None or not given.fails()
         return True
 
-    def explain(self, pair: Pair) -> list[dict[str, Any]]:
+    def explain(self, pair: Pair, *, norms_alone: bool = False) -> list[dict[str, Any]]:
         """The causes of one failing point; one for each kind of module is enough."""
         tries = (self._rotation, self._attention, self._activation, self._norm, self._linear, self._router)
-        for attempt in tries:
+        for attempt in (self._norm,) if norms_alone else tries:
             cause = attempt(pair)
             if cause is not None and cause[0] not in self._seen:
                 self._seen.add(cause[0])

@@ -26,18 +26,18 @@ def load(name: str, directory: Path) -> nn.Module:
     A file or class that cannot be used is class_file.NoSuchClass; weights that do not fit are a Misfit.
     """
     flag = "--port"
-    kind: Any
     module, kind = class_file.load(flag, name, expected="mlx-lm, mlx-vlm, mlx-audio or FILE.py:Class")
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise class_file.NoSuchClass(f"{flag} {name}: expected a class made of mlx.nn.Module, found {kind!r}")
     config = _untagged(json.loads((directory / "config.json").read_text()))
+    make: Any = kind
     with class_file.told(flag, name, "the model cannot be made"):
-        model = kind(module.ModelArgs.from_dict(config) if hasattr(module, "ModelArgs") else config)
+        model: Any = make(module.ModelArgs.from_dict(config) if hasattr(module, "ModelArgs") else config)
     weights: dict[str, mx.array] = {}
     for shard in sorted(directory.glob("model*.safetensors")):
         weights.update(mx.load(str(shard)))  # type: ignore[arg-type]
     if hasattr(model, "sanitize"):
-        weights = model.sanitize(weights)  # type: ignore[operator]
+        weights = model.sanitize(weights)
     require_fit(model, weights)
     model.load_weights(list(weights.items()), strict=True)
     return model

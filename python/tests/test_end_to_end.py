@@ -19,10 +19,16 @@ def test_an_unchanged_port_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, cause", [("theta", "rope_theta"), ("activation", "activation"), ("scale", "attention scale")]
+    "name, cause",
+    [
+        ("theta", "rope_theta"),
+        ("activation", "activation"),
+        ("scale", "attention scale"),
+        ("cache off by one", "begins at position 29 with rope offset 28"),
+    ],
 )
 def test_a_planted_fault_is_found_and_named(tmp_path: Path, name: str, cause: str) -> None:
     fault = next(f for f in mutants.FAULTS if f.model_type == "llama" and f.name == name)
     file = mutants.copied("llama", tmp_path, fault.name, [(fault.old, fault.new)])
-    said, _ = testing.check("--model-type", "llama", "--port", f"{file}:Model", "--scenarios", "prefill")
+    said, _ = testing.check("--model-type", "llama", "--port", f"{file}:Model", "--scenarios", fault.scenario)
     assert said["verdict"] == "fail" and fault.module in said["first"]["point"] and cause in said["first"]["cause"]
