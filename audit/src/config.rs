@@ -353,7 +353,8 @@ mod tests {
     #[test]
     fn what_a_recipe_writes_is_right() {
         let release = json!({"model_type": "deepseek_vl_v2", "width": {"clip": {"heads": 16}}});
-        let mlx = json!({"model_type": "deepseekocr", "width": {"clip": {"heads": 16, "eps": 1e-5}}, "rms_norm_eps": 1e-6});
+        let mlx =
+            json!({"model_type": "deepseekocr", "width": {"clip": {"heads": 16, "eps": 1e-5}}, "rms_norm_eps": 1e-6});
         assert!(findings(&release, &mlx, Some(&mlx), &[]).is_empty());
         let found = findings(&release, &mlx, None, &[]);
         assert!(found.iter().any(|finding| finding.keys.iter().any(|key| key == "width")), "{found:?}");

@@ -30,7 +30,8 @@ pub fn unread(mlx: &Fields, types: &Types<'_>) -> Vec<Finding> {
     let of = |(path, list): (&String, &Value)| {
         let count = beside(path).filter(|count| !mlx.contains_key(count) && types.port(path).is_none())?;
         let taken = types.port(&count).filter(|taken| !counts(list, taken))?;
-        let detail = format!("{path} is not read by the port, which takes one in {taken} layers to attend to everything");
+        let detail =
+            format!("{path} is not read by the port, which takes one in {taken} layers to attend to everything");
         Some(Finding::new("config", Severity::Fault, detail).at([path.clone()]))
     };
     mlx.iter().filter_map(of).collect()

@@ -7,8 +7,8 @@ use mlxport_convert::error::ConvertError;
 use mlxport_convert::transforms::{Assembly, Scratch};
 
 use super::example::{Example, is_head};
-use super::way::whole;
 use super::table::{Table, only_prefix, quote};
+use super::way::whole;
 use crate::dropped::is_tower;
 use crate::names;
 use crate::verify::windows;

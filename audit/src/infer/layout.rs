@@ -314,7 +314,8 @@ mod tests {
         let whole = view(&[heads * (nope + value), rank]).reshaped(&[heads, nope + value, rank]).expect("a view");
         let key = whole.clone().narrowed(1, 0, nope).permuted(&[0, 2, 1]);
         let out = whole.narrowed(1, nope, value);
-        let made = of_parts(&[44, 8], &[(out, &[heads, value, rank]), (key, &[heads, rank, nope])]).expect("can be said");
+        let made =
+            of_parts(&[44, 8], &[(out, &[heads, value, rank]), (key, &[heads, rank, nope])]).expect("can be said");
         assert_eq!((made.view, made.axis, made.sizes), (Some(vec![4, 11, 8]), Some(1), Some(vec![6, 5])));
         assert_eq!(made.orders, [Some(vec![0, 2, 1]), None]);
         // Gate and up in every other row.

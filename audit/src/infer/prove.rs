@@ -78,7 +78,9 @@ fn compared(
     made: &OutputTensor,
 ) -> Result<Option<Inexpressible>, ConvertError> {
     let differs = |why: String| Ok(Some(Inexpressible { key: made.name.clone(), why }));
-    let Some(target) = targets.get(made.name.as_str()) else { return differs("the MLX side does not have it".to_owned()) };
+    let Some(target) = targets.get(made.name.as_str()) else {
+        return differs("the MLX side does not have it".to_owned());
+    };
     let dtype = values_of(target.format);
     if made.shape != target.shape || made.making != Making::Store {
         return differs(format!("the recipe makes {:?} of it, the MLX side has {:?}", made.shape, target.shape));

@@ -92,10 +92,12 @@ fn which_layers_see_a_window_alone_is_not_lost() {
         expect_fault(&audited(period, &lose), "config", &["layer_types"]);
     }
     // mlx-lm's class reads the count alone. What is lost is said by a count that agrees, and by no other.
-    let counted = |count: u64| audited(3, &move |config: &mut Value| {
-        lose(config);
-        config["sliding_window_pattern"] = json!(count);
-    });
+    let counted = |count: u64| {
+        audited(3, &move |config: &mut Value| {
+            lose(config);
+            config["sliding_window_pattern"] = json!(count);
+        })
+    };
     assert!(counted(3).findings.is_empty(), "{}", mlxport_audit::text(&counted(3)));
     expect_fault(&counted(2), "config", &["layer_types"]);
     expect_fault(&audited(3, &|_| {}), "config", &["layer_types"]);

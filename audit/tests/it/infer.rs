@@ -113,7 +113,11 @@ fn a_mixture_of_experts_is_rows_over_layers_and_experts() {
         "{text}"
     );
     assert!(row(text, "embed_tokens").contains(r#"shape = ["vocab_size", "hidden_size"]"#), "{text}");
-    assert!(outcome.ambiguous.iter().any(|line| line.contains("num_attention_heads * head_dim")), "{}", summary(&outcome));
+    assert!(
+        outcome.ambiguous.iter().any(|line| line.contains("num_attention_heads * head_dim")),
+        "{}",
+        summary(&outcome)
+    );
 }
 
 #[test]

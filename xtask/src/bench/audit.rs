@@ -151,11 +151,8 @@ mod tests {
 
     #[test]
     fn an_audit_is_held_against_reading() {
-        let run = |seconds, mib: u64| Measured {
-            seconds,
-            peak_byte_len: Some(mib << 20),
-            cpu_seconds: Some(2.0 * seconds),
-        };
+        let run =
+            |seconds, mib: u64| Measured { seconds, peak_byte_len: Some(mib << 20), cpu_seconds: Some(2.0 * seconds) };
         let pair = |start, cat, audit| Pair { start, cat: vec![run(cat, 1)], audit: vec![run(audit, 40)] };
         let text = report(&[pair("warm", 1.0, 1.4), pair("cold", 2.0, 4.0)], 8_000_000_000);
         for expected in [
