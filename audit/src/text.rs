@@ -46,8 +46,12 @@ pub fn headline(report: &Report) -> String {
     let verdict = if report.verdict == "pass" { "PASS" } else { "FAIL" };
     match (faults, minor, notes) {
         (0, 0, 0) => format!("{verdict}: every tensor is the release's"),
-        _ => format!("{verdict}: {faults} faults, {minor} minor, {notes} notes"),
+        _ => format!("{verdict}: {faults} fault{}, {minor} minor, {notes} note{}", plural(faults), plural(notes)),
     }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 /// How many tensors have which verdict.
