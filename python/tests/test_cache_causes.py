@@ -38,6 +38,19 @@ def recorded(offsets: list[int]) -> tuple[Fed, Aligned]:
 )
 def test_positions_that_begin_anew_are_named(offsets: list[int], told: str) -> None:
     sides = Sides(Run(), Run(), Run(), Mapping({"layers.0.attn": "l.0"}), [], set())
-    found = cache_causes.found(sides, *recorded(offsets))
+    fed, pieces = recorded(offsets)
+    found = cache_causes.found(sides, fed, pieces, Aligned([]))
     assert [told in cause["cause"] for cause in found] == ([True] if told else [])
     assert all(cause["point"] == f"{POINT}#0.in" and cause["within_tolerance"] for cause in found)
+
+
+def test_keys_in_a_cache_are_held_against_those_of_the_whole_pass() -> None:
+    sides = Sides(Run(), Run(), Run(), Mapping({"layers.0.attn": "l.0"}), [], set())
+    fed, pieces = recorded([0, 4, 5])
+    keys = pieces.pairs[0]
+    whole = Aligned([Pair(POINT, 0, "in1", keys.truth, keys.truth, keys.truth, keys.truth)])
+    out = Aligned([Pair(POINT, 0, "out", keys.truth, keys.truth, keys.truth, -keys.truth)])
+    found = cache_causes.found(sides, fed, out, whole)
+    assert [cause["point"] for cause in found] == [f"{POINT}#0.out"]
+    assert "position 5 with rope offset 4, PyTorch with 5" in found[0]["cause"]
+    assert not cache_causes.found(sides, fed, out, Aligned([]))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mlxport import looks, vision
-from mlxport.scenarios import LOOKS, CannotRun
+from mlxport.battery import LOOKS
+from mlxport.scenarios import CannotRun
 
 
 @pytest.mark.parametrize("kind", vision.TYPES)

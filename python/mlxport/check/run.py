@@ -230,7 +230,7 @@ class Checked:
             "candidate": name,
             "missing": found.missing,
             "boundaries": found.boundaries,
-            "hints": cache_causes.found(self.sides(), done, found),
+            "hints": cache_causes.found(self.sides(), done, found, first),
         }
 
     def pieces(self, lengths: list[int], **how: Any) -> Fed:
