@@ -7,8 +7,9 @@ from dataclasses import replace
 from mlxport.atlas.mends import lm_padding, lm_sizes
 from mlxport.atlas.mends.finding import Finding
 
-_EXACT = [("nn.gelu(", "nn.gelu_approx(")]
-_LATENT = [
+# What mlx-vlm's copies have, too.
+EXACT_GELU = [("nn.gelu(", "nn.gelu_approx(")]
+LATENT_NORMS = [
     (
         "self.q_a_layernorm = nn.RMSNorm(self.q_lora_rank)",
         "self.q_a_layernorm = nn.RMSNorm(self.q_lora_rank, eps=1e-6)",
@@ -25,7 +26,7 @@ _FOUND = [
         "gelu-exact",
         "the exact GELU where PyTorch has its tanh form",
         ("gemma", "gpt_bigcode", "starcoder2"),
-        {"models/gemma.py": _EXACT, "models/gpt_bigcode.py": _EXACT, "models/starcoder2.py": _EXACT},
+        {"models/gemma.py": EXACT_GELU, "models/gpt_bigcode.py": EXACT_GELU, "models/starcoder2.py": EXACT_GELU},
         {
             "models/gemma/configuration_gemma.py": 'hidden_act: str = "gelu_pytorch_tanh"',
             "models/gpt_bigcode/configuration_gpt_bigcode.py": 'activation_function: str = "gelu_pytorch_tanh"',
@@ -89,8 +90,8 @@ _FOUND = [
             "models/kimi_linear.py": [
                 ("nn.RMSNorm(args.kv_lora_rank, eps=args.rms_norm_eps)", "nn.RMSNorm(args.kv_lora_rank, eps=1e-6)")
             ],
-            "models/longcat_flash.py": _LATENT,
-            "models/minicpm3.py": _LATENT,
+            "models/longcat_flash.py": LATENT_NORMS,
+            "models/minicpm3.py": LATENT_NORMS,
         },
         {
             "models/glm4_moe_lite/modeling_glm4_moe_lite.py": "Glm4MoeLiteRMSNorm(config.kv_lora_rank)",

@@ -18,20 +18,8 @@ def _copy(name: str, edits: dict, *, types: tuple[str, ...] | None = None) -> Fi
     return Finding("mlx-vlm", name, held.title, types or held.types, edits, held.pytorch, held.scenario)
 
 
-_EXACT = [("nn.gelu(", "nn.gelu_approx(")]
-_LATENT = [
-    (
-        "self.q_a_layernorm = nn.RMSNorm(self.q_lora_rank)",
-        "self.q_a_layernorm = nn.RMSNorm(self.q_lora_rank, eps=1e-6)",
-    ),
-    (
-        "self.kv_a_layernorm = nn.RMSNorm(self.kv_lora_rank)",
-        "self.kv_a_layernorm = nn.RMSNorm(self.kv_lora_rank, eps=1e-6)",
-    ),
-]
-
 FINDINGS = [
-    _copy("gelu-exact", {_file(kind): _EXACT for kind in ("gemma", "gpt_bigcode", "starcoder2")}),
+    _copy("gelu-exact", {_file(kind): lm.EXACT_GELU for kind in ("gemma", "gpt_bigcode", "starcoder2")}),
     _copy(
         "gelu-tanh",
         {
@@ -79,8 +67,8 @@ FINDINGS = [
             _file("kimi_linear"): [
                 ("nn.RMSNorm(args.kv_lora_rank, eps=args.rms_norm_eps)", "nn.RMSNorm(args.kv_lora_rank, eps=1e-6)")
             ],
-            _file("longcat_flash"): _LATENT,
-            _file("minicpm3"): _LATENT,
+            _file("longcat_flash"): lm.LATENT_NORMS,
+            _file("minicpm3"): lm.LATENT_NORMS,
         },
     ),
     _copy(

@@ -96,47 +96,7 @@ _JAMBA = [
         "            h = self.mamba(self.input_layernorm(x), cache, mask)\n",
     ),
 ]
-_GRIFFIN = [
-    ("    create_attention_mask,\n", "    create_attention_mask,\n    create_ssm_mask,\n"),
-    (
-        "    def __call__(self, x, cache=None):\n        B, L, C = x.shape\n",
-        f"    def __call__(self, x, cache=None, mask=None, lengths=None):\n        B, L, C = x.shape\n{_MASKED}",
-    ),
-    (
-        "        return y, x[:, -K + 1 :, :]\n",
-        "        if lengths is not None:\n"
-        "            kept = mx.clip(lengths, 0, L)[:, None] + mx.arange(K - 1)\n"
-        "            return y, mx.take_along_axis(x, kept[..., None], axis=1)\n"
-        "        return y, x[:, -K + 1 :, :]\n",
-    ),
-    (
-        "        cache=None,\n    ):\n        B, L, _ = x.shape\n\n        def apply_block_linear",
-        "        cache=None,\n        mask=None,\n    ):\n        B, L, _ = x.shape\n\n        def apply_block_linear",
-    ),
-    (
-        "            multiplier[:, 0, :] = 1.0\n        normalized_x = gated_x * multiplier.astype(x.dtype)\n",
-        "            first = 0 if mask is None else mx.argmax(mask, axis=1)[:, None]\n"
-        "            begins = mx.arange(L)[None] == first\n"
-        "            multiplier = mx.where(begins[..., None], 1.0, multiplier)\n"
-        "        normalized_x = gated_x * multiplier.astype(x.dtype)\n"
-        "        if mask is not None:\n"
-        "            normalized_x = mx.where(mask[..., None], normalized_x, 0)\n"
-        "            a = mx.where(mask[..., None], a, 1)\n",
-    ),
-    (
-        "        x, cache[0] = self.conv_1d(x=x, cache=cache[0])\n        x, cache[1] = self.rg_lru(x=x, cache=cache[1])\n",
-        '        lengths = getattr(cache, "lengths", None)\n'
-        "        x, cache[0] = self.conv_1d(x, cache[0], mask, lengths)\n"
-        "        x, cache[1] = self.rg_lru(x=x, cache=cache[1], mask=mask)\n"
-        "        if isinstance(cache, ArraysCache):\n            cache.advance(x.shape[1])\n",
-    ),
-    (
-        "        for i, block in enumerate(self.layers):\n            x = block(x, mask=mask, cache=cache[i])\n",
-        '        recurrent = [b.temporal_block_type == "recurrent" for b in self.layers]\n'
-        "        masks = [mask, create_ssm_mask(x, cache[recurrent.index(True)])]\n"
-        "        for i, block in enumerate(self.layers):\n            x = block(x, mask=masks[recurrent[i]], cache=cache[i])\n",
-    ),
-]
+_GRIFFIN = [("    create_attention_mask,\n", "    create_attention_mask,\n    create_ssm_mask,\n"), *lm_padding.GRIFFIN]
 
 FINDINGS = [
     Finding(
